@@ -1,0 +1,36 @@
+"""Regression studies as pure JAX functions.
+
+The verbs stand here; data, models, losses and the rest in their modules. ``jaxreg.plots`` (matplotlib) is imported
+only when asked for.
+"""
+
+from jaxreg import batching, curvature, data, least_squares, losses, models, objective, status, training
+from jaxreg._version import __version__
+from jaxreg.data import Dataset
+from jaxreg.least_squares import CurveFit, curve_fit
+from jaxreg.models import Model
+from jaxreg.objective import empirical_risk
+from jaxreg.status import Status, raise_if_failed
+from jaxreg.training import Training, train
+
+__all__ = [
+    "CurveFit",
+    "Dataset",
+    "Model",
+    "Status",
+    "Training",
+    "__version__",
+    "batching",
+    "curvature",
+    "curve_fit",
+    "data",
+    "empirical_risk",
+    "least_squares",
+    "losses",
+    "models",
+    "objective",
+    "raise_if_failed",
+    "status",
+    "train",
+    "training",
+]

@@ -1,0 +1,67 @@
+"""Checks of arguments, all with one form of message: what, what was wanted, what was got."""
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxreg import _trace
+
+
+def shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:
+    """Refuse any shape but one."""
+    if jnp.shape(value) != wanted:
+        raise ValueError(f"{name} must have shape {wanted}, got {jnp.shape(value)}")
+
+
+def floating(name: str, value: Any) -> None:
+    """Refuse leaves that are not of a real floating dtype. Python floats count as floating."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be of a floating dtype, got {dtype}")
+
+
+def count(name: str, value: Any, *, least: int, most: int | None = None) -> int:
+    """A static whole number in range, as an int."""
+    if not _trace.concrete(value):
+        raise ValueError(f"{name} fixes shapes, so it cannot be a traced value: put it in static= of a sweep")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be at most {most}, got {number}")
+    return number
+
+
+def one_of(name: str, value: Any, options: tuple[str, ...]) -> None:
+    """Refuse a word that is not among the options."""
+    if value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
+
+
+def rows(x: Any, y: Any, weight: Any = None) -> int:
+    """The number of rows of a data set: x (n,) or (n, d), y (n,), weight (n,), all floating, n ≥ 1."""
+    if jnp.ndim(x) not in (1, 2):
+        raise ValueError(f"x must have shape (n,) or (n, d), got {jnp.shape(x)}")
+    num_rows = jnp.shape(x)[0]
+    if num_rows == 0:
+        raise ValueError(f"x must have at least one row, got {jnp.shape(x)}")
+    shape("y", y, (num_rows,))
+    if weight is not None:
+        shape("weight", weight, (num_rows,))
+    for name, value in (("x", x), ("y", y), ("weight", weight)):
+        floating(name, value)
+    return num_rows
+
+
+def valid(name: str, condition: Array, wanted: str) -> Array:
+    """Raise if a condition on concrete values fails; under a trace, return it for the status."""
+    if _trace.concrete(condition) and not bool(jnp.all(condition)):
+        raise ValueError(f"{name} must be {wanted}")
+    return jnp.all(condition)

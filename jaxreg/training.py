@@ -1,0 +1,219 @@
+"""Minibatch training with any optax optimiser: one scan over all epochs, pure and differentiable."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxreg import _checks, _trace, batching
+from jaxreg.data import Dataset
+from jaxreg.models import Apply, Model, Params
+from jaxreg.objective import Loss, batch_risk, empirical_risk, neutral_rows
+from jaxreg.status import Status
+
+
+class Training(NamedTuple):
+    """The result of ``train``.
+
+    Attributes:
+        params: the last finite parameters.
+        train_loss: (steps,), the loss of each minibatch before its step; NaN after a divergence.
+        validation_loss: (epochs,), the mean loss over the validation rows after each epoch, NaN for epochs that a
+            divergence cut short; None without validation data.
+        status: int32 scalar, a ``Status``: OK, DIVERGED, NONFINITE or INVALID_INPUT.
+        num_steps: int32 scalar, the steps completed; after a divergence, the index of the step that failed.
+    """
+
+    params: Params
+    train_loss: Array
+    validation_loss: Array | None
+    status: Array
+    num_steps: Array
+
+
+def train(
+    model: Model | Apply,
+    loss: Loss,
+    data: Dataset,
+    *,
+    optimizer: optax.GradientTransformation,
+    epochs: int,
+    batch_size: int,
+    key: Array,
+    params: Params | None = None,
+    validation: Dataset | None = None,
+    order: str | ArrayLike = "reshuffled",
+    remainder: str = "keep",
+    reduction: str = "mean",
+) -> Training:
+    """Minimise a loss over minibatches: at each step params ← params + optimizer.update(∇ loss of the minibatch).
+
+    Pure: ``vmap`` over whatever is traced (learning rate, init scale, loss threshold, key, data), ``grad`` through it.
+    Called at the top level it is compiled once for the same model, loss and optimizer *objects* and the same shapes;
+    since ``optax.sgd(0.1)`` written twice is two objects, put new values through a jitted function of your own that
+    builds the optimiser inside. A member whose parameters become non-finite stops at its last finite ones, with status
+    DIVERGED, and the gradient through that member alone may be non-finite; an infinite loss alone stops nothing.
+
+    Args:
+        model: a Model, or a function ``f(params, x) -> (n,)`` if ``params`` is given.
+        loss: elementwise ``loss(prediction, target)``.
+        data: n rows; a weighted mean if it has weights.
+        optimizer: any optax optimiser, also those that need the loss's value or function (``optax.lbfgs``).
+        epochs: passes over the data, static, at least 0.
+        batch_size: rows in a step, static, between 1 and n.
+        key: random key, split into one for the init and one for the order of the rows.
+        params: the start, a pytree of floats; None draws it with ``model.init``.
+        validation: rows whose mean loss is taken after each epoch.
+        order: "reshuffled" (every epoch), "shuffled" (once), "sequential", or row numbers (n,) or (epochs, n).
+        remainder: "keep" the smaller last batch (its mean is over its own rows) or "drop" it.
+        reduction: "mean" or "sum" of the losses of a minibatch.
+
+    Returns:
+        Training.
+
+    Raises:
+        ValueError: for shapes that do not fit, an unknown word, numbers out of range, integers instead of floats.
+
+    >>> from jaxreg import data, losses, models
+    >>> rows = data.linear(jax.random.key(0), 1000, jnp.array([2.0, -3.4]), 4.2, noise=0.01)
+    >>> result = train(models.linear(2), losses.squared, rows, optimizer=optax.sgd(0.3), epochs=3, batch_size=32,
+    ...                key=jax.random.key(1))
+    >>> print(result.params["w"].round(2), Status(int(result.status)).name)
+    [ 2.  -3.4] OK
+    """
+    data = _as_dataset("data", data)
+    num_rows = _checks.rows(*data)
+    epochs = _checks.count("epochs", epochs, least=0)
+    batch_size = _checks.count("batch_size", batch_size, least=1, most=num_rows)
+    _checks.one_of("remainder", remainder, batching.REMAINDERS)
+    _checks.one_of("reduction", reduction, ("mean", "sum"))
+    valid = _valid_weight(data)
+    if validation is not None:
+        validation = _as_dataset("validation", validation)
+        _checks.rows(*validation)
+        valid &= _valid_weight(validation)
+    if not isinstance(order, str):
+        order = jnp.asarray(order)
+        if order.ndim == 2:
+            _checks.shape("order", order, (epochs, num_rows))
+        batching.epoch_order(order, num_rows, key)  # raises what can be raised before anything is traced
+        valid &= batching.order_in_range(order, num_rows)
+    key_init, key_order = jax.random.split(key)
+    if params is None:
+        if not isinstance(model, Model):
+            raise ValueError("params must be given where the model is a plain function, which has no init")
+        params = model.init(key_init)
+    _checks.floating("params", params)
+    # A weak type (a Python float) would compile a second program for the same shapes.
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), params)
+
+    run = _run_compiled if _trace.at_top_level() else _run
+    return run(
+        params,
+        data,
+        validation,
+        None if isinstance(order, str) else order,
+        key_order,
+        valid,
+        model=model,
+        loss=loss,
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+        order=order if isinstance(order, str) else "",
+        remainder=remainder,
+        reduction=reduction,
+    )
+
+
+def _run(
+    params: Params,
+    data: Dataset,
+    validation: Dataset | None,
+    order_rows: Array | None,
+    key: Array,
+    valid: Array,
+    *,
+    model: Model | Apply,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    epochs: int,
+    batch_size: int,
+    order: str,
+    remainder: str,
+    reduction: str,
+) -> Training:
+    risk = batch_risk(model, loss, reduction=reduction)
+    validation_risk = empirical_risk(model, loss)
+    update = optax.with_extra_args_support(optimizer).update
+    data = neutral_rows(data)
+    order_of = batching.epoch_order(order if order_rows is None else order_rows, data.y.shape[0], key)
+
+    def step(state: _State, batch: Dataset) -> tuple[_State, Array]:
+        value, gradient = jax.value_and_grad(risk)(state.params, batch)
+        updates, memory = update(
+            gradient,
+            state.memory,
+            state.params,
+            value=value,
+            grad=gradient,
+            value_fn=lambda params: risk(params, batch),
+        )
+        params = optax.apply_updates(state.params, updates)
+        active = state.active & _all_finite(params)
+        kept, kept_memory = _select(active, (params, memory), (state.params, state.memory))
+        after = _State(kept, kept_memory, active, state.num_steps + active)
+        return after, jnp.where(state.active, value, jnp.nan)
+
+    def epoch(state: _State, number: Array) -> tuple[_State, tuple[Array, Array | None]]:
+        plan = batching.minibatches(order_of(number), batch_size, remainder=remainder)
+        state, train_loss = jax.lax.scan(step, state, batching.gather(data, plan))
+        if validation is None:
+            return state, (train_loss, None)
+        return state, (train_loss, jnp.where(state.active, validation_risk(state.params, validation), jnp.nan))
+
+    finite = _all_finite(params)
+    start = _State(params, optimizer.init(params), valid & finite, jnp.zeros((), jnp.int32))
+    end, (train_loss, validation_loss) = jax.lax.scan(epoch, start, jnp.arange(epochs))
+    status = jnp.where(end.active, Status.OK, Status.DIVERGED)
+    status = jnp.where(finite, status, Status.NONFINITE)
+    status = jnp.where(valid, status, Status.INVALID_INPUT).astype(jnp.int32)
+    return Training(end.params, train_loss.reshape(-1), validation_loss, status, end.num_steps)
+
+
+_run_compiled = jax.jit(
+    _run,
+    static_argnames=("model", "loss", "optimizer", "epochs", "batch_size", "order", "remainder", "reduction"),
+)
+
+
+class _State(NamedTuple):
+    params: Params
+    memory: Any  # the optimiser's state
+    active: Array  # False from the step on that made the parameters non-finite
+    num_steps: Array
+
+
+def _all_finite(tree: Any) -> Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+def _select(condition: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def _as_dataset(name: str, data: Any) -> Dataset:
+    if not isinstance(data, Dataset):
+        raise ValueError(f"{name} must be a jaxreg.data.Dataset(x, y, weight=None), got {type(data).__name__}")
+    weight = None if data.weight is None else jnp.asarray(data.weight)
+    return Dataset(jnp.asarray(data.x), jnp.asarray(data.y), weight)
+
+
+def _valid_weight(data: Dataset) -> Array:
+    if data.weight is None:
+        return jnp.asarray(True)
+    positive = (data.weight >= 0) & jnp.isfinite(data.weight) & (data.weight.sum() > 0)
+    return _checks.valid("weight", positive, "finite, non-negative and not all zero")

@@ -1,0 +1,35 @@
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxreg import data
+
+
+@pytest.fixture(params=["eager", "jit", "vmap"])
+def variant(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """A function of arrays as it is, jitted, or as one lane of a vmap."""
+
+    def one_lane(fn: Callable[..., Any]) -> Callable[..., Any]:
+        def lane(*args: Any) -> Any:
+            batched = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], args)
+            return jax.tree.map(lambda leaf: leaf[0], jax.vmap(fn)(*batched))
+
+        return lane
+
+    return {"eager": lambda fn: fn, "jit": jax.jit, "vmap": one_lane}[request.param]
+
+
+@pytest.fixture
+def x64():
+    """Double precision for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def line() -> data.Dataset:
+    """The exercises' line: 1000 rows, y = 2 x₀ - 3.4 x₁ + 4.2 + 0.01 ε."""
+    return data.linear(jax.random.key(0), 1000, jnp.array([2.0, -3.4]), 4.2, noise=0.01)
