@@ -5,6 +5,9 @@ residuals, and training would converge in silence to w = 0, b = mean(y). All hav
 Thresholds may be traced; ``functools.partial(huber, delta=0.1)`` binds one.
 """
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -150,6 +153,30 @@ def tukey(prediction: ArrayLike, target: ArrayLike, *, delta: ArrayLike = 4.685)
     square = jnp.where(inside, ratio, 0) ** 2
     # 1 - (1 - s)³ = s·(3 - 3s + s²): no cancellation at small s.
     return jnp.square(delta) / 6 * jnp.where(inside, square * (3 - 3 * square + square**2), 1)
+
+
+def irls_weight(
+    loss: Callable[[Array, Array], Array], prediction: Array, target: Array, *, floor: ArrayLike = 1e-6
+) -> Array:
+    """Weights that turn a loss into iteratively reweighted least squares: \\|∂loss/∂r\\| / max(\\|r\\|, floor).
+
+    With them as ``Dataset.weight``, the squared loss has the loss's own gradient at these residuals (above the floor),
+    and never a negative curvature, so a Newton step on it is a descent step where one on the loss itself is not.
+
+    Args:
+        loss: elementwise, such as ``absolute`` or ``partial(huber, delta=0.1)``.
+        prediction: any shape.
+        target: the same shape.
+        floor: the residual below which the weight stops growing, in units of the target.
+
+    Source: P. W. Holland and R. E. Welsch, Communications in Statistics A6 (1977) 813.
+
+    >>> irls_weight(huber, jnp.array([0.5, 4.0]), jnp.array([0.0, 0.0]))
+    Array([1.  , 0.25], dtype=float32)
+    """
+    residual = _residual(prediction, target)
+    slope = jax.grad(lambda value: loss(value, target).sum())(prediction)
+    return jnp.abs(slope) / jnp.maximum(jnp.abs(residual), floor)
 
 
 def _residual(prediction: ArrayLike, target: ArrayLike) -> Array:

@@ -146,11 +146,11 @@ def planck(*, gain: bool = False, temperature: ArrayLike = 3000.0) -> Model:
 
 
 # The SI's exact constants (BIPM, The International System of Units, 9th ed., 2019).
-_PLANCK_CONSTANT = 6.62607015e-34  # J s
-_SPEED_OF_LIGHT = 299792458.0  # m/s
-_BOLTZMANN_CONSTANT = 1.380649e-23  # J/K
-_FIRST_RADIATION = (2 * _PLANCK_CONSTANT * _SPEED_OF_LIGHT**2) ** 0.2  # fifth root of 2hc²
-_SECOND_RADIATION = _PLANCK_CONSTANT * _SPEED_OF_LIGHT / _BOLTZMANN_CONSTANT  # m K
+PLANCK_CONSTANT = 6.62607015e-34  # J s
+SPEED_OF_LIGHT = 299792458.0  # m/s
+BOLTZMANN_CONSTANT = 1.380649e-23  # J/K
+_FIRST_RADIATION = (2 * PLANCK_CONSTANT * SPEED_OF_LIGHT**2) ** 0.2  # fifth root of 2hc²
+_SECOND_RADIATION = PLANCK_CONSTANT * SPEED_OF_LIGHT / BOLTZMANN_CONSTANT  # m K
 _WIEN = _SECOND_RADIATION / 4.965114231744276  # m K; the root of x = 5(1 - exp(-x))
 
 

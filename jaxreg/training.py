@@ -129,6 +129,31 @@ def train(
     )
 
 
+def epochs_to(loss: ArrayLike, level: ArrayLike) -> Array:
+    """The epoch at which a loss first falls to a level, interpolated on the straight line of its logarithm.
+
+    Args:
+        loss: (epochs,), positive, the loss after epoch 1, 2, …, such as a ``validation_loss`` less its minimum.
+        level: positive scalar, in the same units.
+
+    Returns:
+        Scalar, between 1 and the number of epochs; NaN if the level is not reached, or is already after the first
+            epoch.
+
+    >>> print(epochs_to(jnp.array([1.0, 0.1, 0.01]), 0.05).round(3))
+    2.301
+    """
+    loss = jnp.asarray(loss)
+    if loss.ndim != 1:
+        raise ValueError(f"loss must have shape (epochs,), got {loss.shape}")
+    _checks.floating("loss", loss)
+    within = loss <= level
+    after = jnp.argmax(within)
+    above, below = loss[jnp.maximum(after - 1, 0)], loss[after]
+    share = jnp.log(above / level) / jnp.log(above / below)
+    return jnp.where(within.any() & (after > 0), after + share, jnp.nan)
+
+
 def _run(
     params: Params,
     data: Dataset,

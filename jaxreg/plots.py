@@ -1,0 +1,329 @@
+"""Figures: functions from results to matplotlib axes. Each draws on ``ax`` (a new figure if None) and returns it.
+
+Colours are those of Okabe and Ito, which colour-blind readers can tell apart; line styles repeat what they say.
+Failed members are always shown. Nothing global is set.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
+from matplotlib.axes import Axes
+
+from jaxreg.least_squares import CurveFit
+from jaxreg.models import Apply, Model, apply_of
+from jaxreg.status import Status
+from jaxreg.training import Training
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
+STYLES = ("-", "--", "-.", ":")
+
+
+def style(index: int) -> dict[str, Any]:
+    """Colour and line style of the index-th series.
+
+    >>> style(1)
+    {'color': '#D55E00', 'linestyle': '--'}
+    """
+    return {"color": COLORS[index % len(COLORS)], "linestyle": STYLES[index % len(STYLES)]}
+
+
+def training(result: Training, *, label: str = "", index: int = 0, ax: Axes | None = None) -> Axes:
+    """Loss of each minibatch against the step, and the validation loss after each epoch beside it; log axis.
+
+    A run that diverged ends in a cross at the step that failed.
+
+    Args:
+        result: of one run.
+        label: the run's name in the legend.
+        index: the series' number, for its colour.
+    """
+    ax = _axes(ax)
+    color = style(index)["color"]
+    loss = np.asarray(result.train_loss)
+    ax.plot(np.arange(len(loss)), loss, color=color, alpha=0.5, linewidth=1, label=f"{label} minibatch".strip())
+    if result.validation_loss is not None:
+        per_epoch = len(loss) // max(1, len(result.validation_loss))
+        ends = per_epoch * np.arange(1, len(result.validation_loss) + 1)
+        validation = np.asarray(result.validation_loss)
+        ax.plot(ends, validation, "o-", color=color, markersize=5, label=f"{label} validation".strip())
+    if int(result.status) != Status.OK:
+        step = int(result.num_steps)
+        finite = loss[np.isfinite(loss)]
+        ending = finite[-1] if len(finite) else 1.0
+        ax.plot(
+            step, ending, "X", color=color, markersize=10, label=f"{label} {Status(int(result.status)).name}".strip()
+        )
+    return _finish(ax, "step", "loss", yscale="log")
+
+
+def loss_curves(
+    epochs: ArrayLike,
+    curves: Mapping[str, ArrayLike],
+    *,
+    predicted: Mapping[str, ArrayLike] | None = None,
+    ylabel: str = "loss",
+    ax: Axes | None = None,
+) -> Axes:
+    """Losses against epochs on a log axis, many replicates to a curve: the median, with the range of 90 % shaded.
+
+    A curve whose median becomes non-finite ends in a cross.
+
+    Args:
+        epochs: (k,).
+        curves: name -> (replicates, k).
+        predicted: name -> (k,), drawn as black dots over the curve of the same name.
+    """
+    ax = _axes(ax)
+    for index, (name, values) in enumerate(curves.items()):
+        # A loss that is not finite counts as larger than any other.
+        losses = np.where(np.isfinite(values), values, np.inf)
+        low, median, high = np.percentile(losses, [5, 50, 95], axis=0, method="nearest")
+        lost = np.isinf(losses[:, -1]).mean()
+        ax.plot(epochs, median, label=f"{name} ({100 * lost:.0f} % not finite)" if lost else name, **style(index))
+        ax.fill_between(epochs, low, high, color=style(index)["color"], alpha=0.2, linewidth=0)
+        finite = np.flatnonzero(np.isfinite(median))
+        if len(finite) and finite[-1] + 1 < len(median):
+            ax.plot(np.asarray(epochs)[finite[-1]], median[finite[-1]], "X", color=style(index)["color"], markersize=10)
+    for index, values in enumerate((predicted or {}).values()):
+        ax.plot(epochs, values, "o", color="black", markersize=3, label="" if index else "predicted")
+    return _finish(ax, "epoch", ylabel, yscale="log")
+
+
+def rate_sweep(
+    learning_rate: ArrayLike,
+    loss: ArrayLike,
+    status: ArrayLike,
+    *,
+    start_loss: float | None = None,
+    predicted_edge: float | None = None,
+    measured_edge: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Final loss against learning rate, both on log axes: median over members, range of 90 %, diverged rates hatched.
+
+    Args:
+        learning_rate: (k,), rising.
+        loss: (members, k), final losses.
+        status: (members, k), status codes.
+        start_loss: the loss before training, a horizontal line.
+        predicted_edge: the critical learning rate, a vertical line.
+        measured_edge: the rate at which the final loss first exceeds its start, a vertical line.
+    """
+    ax = _axes(ax)
+    rate, values = np.asarray(learning_rate), np.asarray(loss, float)
+    failed = (np.asarray(status) != Status.OK) | ~np.isfinite(values)
+    ceiling = 1e6 * np.nanmax(np.where(failed | (values > 1e12), np.nan, values), initial=1.0)
+    shown = np.where(failed, ceiling, np.minimum(values, ceiling))
+    low, median, high = np.percentile(shown, [5, 50, 95], axis=0)
+    ax.plot(rate, median, **style(0), label="final loss, median")
+    ax.fill_between(rate, low, high, color=style(0)["color"], alpha=0.2, linewidth=0, label="90 % of the members")
+    if start_loss is not None:
+        ax.axhline(start_loss, color="gray", linewidth=1, label="loss before training")
+        worse = (median > start_loss) & (rate >= rate[np.argmin(median)])
+        if worse.any():
+            span = ax.axvspan(
+                rate[np.argmax(worse)], rate[-1], facecolor="none", edgecolor="gray", hatch="//", alpha=0.5
+            )
+            span.set_label("diverges")
+    for edge, index, name in ((predicted_edge, 1, "predicted edge 2/λmax"), (measured_edge, 2, "measured edge")):
+        if edge is not None:
+            ax.axvline(edge, **style(index), label=f"{name} = {edge:.4g}")
+    ax.set_xscale("log")
+    return _finish(ax, "learning rate", "loss", yscale="log")
+
+
+def curve(
+    model: Model | Apply,
+    fit: CurveFit,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    sigma: ArrayLike | None = None,
+    xlabel: str = "x",
+    ylabel: str = "y",
+    ax: Axes | None = None,
+) -> Axes:
+    """Data, the fitted curve of one feature, and its 95 % confidence band from the covariance (first order).
+
+    Args:
+        model: the fitted model.
+        fit: its ``curve_fit``.
+        x: (n,).
+        y: (n,).
+        sigma: scalar or (n,), drawn as error bars.
+        xlabel: with its unit.
+        ylabel: with its unit.
+    """
+    ax = _axes(ax)
+    flat, unravel = ravel_pytree(fit.params)
+    grid = jnp.linspace(jnp.min(jnp.asarray(x)), jnp.max(jnp.asarray(x)), 400)
+
+    def predict(parameters: Array) -> Array:
+        return apply_of(model)(unravel(parameters), grid)
+
+    slope = jax.jacfwd(predict)(flat)
+    half_width = 1.96 * jnp.sqrt(jnp.einsum("ni,ij,nj->n", slope, fit.covariance, slope))
+    middle = predict(flat)
+    if sigma is None:
+        ax.plot(x, y, ".", color="gray", markersize=3, alpha=0.6, label="data", rasterized=_many(x))
+    else:
+        ax.errorbar(x, y, sigma, fmt=".", color="gray", markersize=4, label="data ± σ")
+    ax.plot(grid, middle, **style(0), label="fit")
+    ax.fill_between(
+        grid,
+        middle - half_width,
+        middle + half_width,
+        color=style(1)["color"],
+        alpha=0.4,
+        linewidth=0,
+        label="95 % band",
+    )
+    return _finish(ax, xlabel, ylabel)
+
+
+def residuals(
+    x: ArrayLike, residual: ArrayLike, sigma: ArrayLike, *, xlabel: str = "x", ax: Axes | None = None
+) -> Axes:
+    """Residuals in units of their standard deviation, with the ±2 band.
+
+    Args:
+        x: (n,).
+        residual: (n,), y - model.
+        sigma: scalar or (n,), in the same units.
+        xlabel: with its unit.
+    """
+    ax = _axes(ax)
+    ax.axhspan(-2, 2, color="gray", alpha=0.15, linewidth=0)
+    ax.axhline(0, color="gray", linewidth=1)
+    values = np.asarray(residual) / np.asarray(sigma)
+    ax.plot(x, values, ".", color=style(0)["color"], markersize=4, rasterized=_many(x))
+    return _finish(ax, xlabel, "residual / σ", legend=False)
+
+
+def distribution(
+    samples: ArrayLike,
+    *,
+    published: float | None = None,
+    truth: float | None = None,
+    xlabel: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Histogram of replicates with the 0.5 and 99.5 percentiles, and the published value and the truth on it.
+
+    Replicates that are not finite are counted in the legend.
+    """
+    ax = _axes(ax)
+    values = np.asarray(samples, float).ravel()
+    finite = values[np.isfinite(values)]
+    lost = f" ({len(values) - len(finite)} not finite)" if len(finite) < len(values) else ""
+    if len(finite):
+        low, high = np.percentile(finite, [0.5, 99.5])
+        ax.hist(finite, bins=40, color=style(0)["color"], alpha=0.5, label=f"{len(values)} replicates{lost}")
+        ax.axvspan(low, high, color="gray", alpha=0.15, linewidth=0, label="99 % of them")
+    if published is not None:
+        ax.axvline(published, **style(1), label=f"published {published:.5g}")
+    if truth is not None:
+        ax.axvline(truth, **style(2), label=f"truth {truth:.5g}")
+    return _finish(ax, xlabel, "replicates")
+
+
+def points(x: ArrayLike, series: Mapping[str, ArrayLike], *, xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:
+    """Scatter of named series over one axis.
+
+    Args:
+        x: (n,).
+        series: name -> (n,).
+        xlabel: with its unit.
+        ylabel: with its unit.
+    """
+    ax = _axes(ax)
+    for index, ((name, values), marker) in enumerate(zip(series.items(), itertools.cycle("os^Dv"), strict=False)):
+        color = style(index)["color"]
+        ax.plot(x, values, marker, color=color, markersize=2.5, alpha=0.6, label=name, rasterized=_many(x))
+    return _finish(ax, xlabel, ylabel)
+
+
+def lines(
+    x: ArrayLike,
+    series: Mapping[str, ArrayLike],
+    *,
+    xlabel: str,
+    ylabel: str,
+    xscale: str = "linear",
+    yscale: str = "linear",
+    failed: Mapping[str, ArrayLike] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Named series over one axis, with crosses along the top where a member of a series failed.
+
+    Args:
+        x: (k,).
+        series: name -> (k,).
+        failed: name -> (k,) booleans, such as ``status != Status.OK``; drawn at the top edge of the axes.
+    """
+    ax = _axes(ax)
+    for index, (name, values) in enumerate(series.items()):
+        ax.plot(x, np.asarray(values, float), label=name, **style(index))
+        lost = np.asarray((failed or {}).get(name, np.zeros(np.shape(x), bool)))
+        if lost.any():
+            top = np.full(int(lost.sum()), 0.97 - 0.03 * index)
+            ax.plot(
+                np.asarray(x)[lost],
+                top,
+                "x",
+                color=style(index)["color"],
+                transform=ax.get_xaxis_transform(),
+                label=f"{name}: diverged",
+            )
+    ax.set_xscale(xscale)
+    return _finish(ax, xlabel, ylabel, yscale=yscale)
+
+
+def comparison(groups: Mapping[str, ArrayLike], *, ylabel: str, yscale: str = "log", ax: Axes | None = None) -> Axes:
+    """One box for each group of replicates (quartiles, whiskers at 5 % and 95 %); groups that fail are said so below.
+
+    Args:
+        groups: name -> (replicates,); values that are not finite count as diverged.
+        ylabel: with its unit.
+    """
+    ax = _axes(ax)
+    names: Sequence[str] = list(groups)
+    finite = [np.asarray(values, float)[np.isfinite(values)] for values in groups.values()]
+    boxes = ax.boxplot(finite, whis=(5, 95), widths=0.6, showfliers=False, patch_artist=True)
+    for index, box in enumerate(boxes["boxes"]):
+        box.set(facecolor=style(index)["color"], alpha=0.5)
+    for line in boxes["medians"]:
+        line.set_color("black")
+    labels = []
+    for name, values, kept in zip(names, groups.values(), finite, strict=True):
+        lost = np.size(values) - len(kept)
+        labels.append(f"{name}\n{100 * lost / np.size(values):.0f} % diverged" if lost else name)
+    ax.set_xticks(range(1, len(names) + 1), labels)
+    return _finish(ax, "", ylabel, yscale=yscale, legend=False)
+
+
+def _many(x: ArrayLike) -> bool:
+    """Whether markers are too many for a vector file: they become pixels inside it."""
+    return np.size(x) > 300
+
+
+def _axes(ax: Axes | None) -> Axes:
+    return plt.subplots(figsize=(6.4, 4.2), layout="constrained")[1] if ax is None else ax
+
+
+def _finish(ax: Axes, xlabel: str, ylabel: str, *, yscale: str = "linear", legend: bool = True) -> Axes:
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.set_yscale(yscale)
+    ax.grid(alpha=0.25)
+    if legend:
+        ax.legend(fontsize="small", framealpha=0.8)
+    return ax

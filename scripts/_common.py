@@ -1,0 +1,232 @@
+"""What the exercise scripts share: their arguments, the exercises' set-up, judging published numbers, saving."""
+
+import argparse
+import contextlib
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import optax
+
+import jaxreg
+from jaxreg import data, losses, models
+
+matplotlib.use("svg")  # no display is needed
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+PUBLISHED = json.loads((Path(__file__).parent / "published.json").read_text())
+TRUE_W = jnp.array(PUBLISHED["common"]["true_w"], jnp.float32)
+TRUE_B = PUBLISHED["common"]["true_b"]
+NOISE = PUBLISHED["common"]["noise"]
+NUM_TRAIN = PUBLISHED["common"]["num_train"]
+NUM_VALIDATION = PUBLISHED["common"]["num_validation"]
+BATCH_SIZE = PUBLISHED["common"]["batch_size"]
+STEPS_PER_EPOCH = -(-NUM_TRAIN // BATCH_SIZE)
+LINE = models.linear(2)
+
+
+class Settings(NamedTuple):
+    """What the command line says."""
+
+    seed: int
+    replicates: int
+    out: Path
+
+    def keys(self, count: int | None = None) -> jax.Array:
+        """One random key for each replicate."""
+        return jax.random.split(jax.random.key(self.seed), self.replicates if count is None else count)
+
+
+class Answer(NamedTuple):
+    """What an exercise found: text filled with its numbers, a table, figures, and the numbers themselves."""
+
+    title: str
+    question: str
+    text: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    figures: dict[str, str]  # file name without ending -> caption
+    measured: dict[str, Any]
+    published: list[dict[str, Any]] = []  # noqa: RUF012
+
+
+Exercise = Callable[[Settings], Answer]
+
+
+def line_data(key: jax.Array) -> tuple[data.Dataset, data.Dataset]:
+    """The exercises' line: 1000 training and 1000 validation rows."""
+    rows = data.linear(key, NUM_TRAIN + NUM_VALIDATION, TRUE_W, TRUE_B, noise=NOISE)
+    return data.split(rows, NUM_TRAIN)
+
+
+def fit_line(
+    key: jax.Array,
+    learning_rate: jax.typing.ArrayLike,
+    train: data.Dataset,
+    *,
+    loss: Any = losses.squared,
+    epochs: int = 3,
+    **options: Any,
+) -> jaxreg.Training:
+    """The exercises' training: plain SGD on minibatches of 32, reshuffled every epoch."""
+    return jaxreg.train(
+        LINE,
+        loss,
+        train,
+        optimizer=optax.sgd(learning_rate),
+        epochs=epochs,
+        batch_size=BATCH_SIZE,
+        key=key,
+        **options,
+    )
+
+
+def line_parameters(result: jaxreg.Training) -> dict[str, np.ndarray]:
+    """w[0], w[1] and b of each member, NaN for the members that diverged."""
+    failed = np.asarray(result.status) != jaxreg.Status.OK
+    values = {"w[0]": result.params["w"][..., 0], "b": result.params["b"]}
+    if result.params["w"].shape[-1] > 1:
+        values["w[1]"] = result.params["w"][..., 1]
+    return {name: np.where(failed, np.nan, np.asarray(value)) for name, value in values.items()}
+
+
+def relative_error(params: Any) -> jax.Array:
+    """The largest relative error of w and b against the truth; lane by lane under vmap."""
+    w = jnp.abs(params["w"] / TRUE_W - 1).max(axis=-1)
+    return jnp.maximum(w, jnp.abs(params["b"] / TRUE_B - 1))
+
+
+def published_run(run_id: str) -> dict[str, Any]:
+    """The settings and numbers of a published run."""
+    return next(run for run in PUBLISHED["runs"] if run["id"] == run_id)
+
+
+def judge_line(run_id: str, result: jaxreg.Training) -> list[dict[str, Any]]:
+    """One row for each published weight and bias of a run against its replicates."""
+    run, samples = published_run(run_id), line_parameters(result)
+    numbers = {f"w[{index}]": value for index, value in enumerate(run["w"])} | {"b": run["b"]}
+    return [judge(run_id, name, number, samples[name]) for name, number in numbers.items()]
+
+
+def judge(run_id: str, parameter: str, published: Any, samples: Any) -> dict[str, Any]:
+    """Whether a published number lies between the 0.5 and 99.5 percentiles of its replicates.
+
+    A published nan is inside if at least 0.5 % of the replicates are not finite; its percentile is their share in
+    percent. The other columns are over the finite replicates.
+    """
+    values = np.asarray(samples, float)
+    finite = values[np.isfinite(values)]
+    low, median, high = np.percentile(finite, [0.5, 50, 99.5]) if len(finite) else [math.nan] * 3
+    number = float(published)
+    if math.isnan(number):
+        percentile = 100 * (1 - len(finite) / len(values))
+        inside = percentile >= 0.5
+    else:
+        percentile = 100 * (np.mean(finite < number) + np.mean(finite == number) / 2) if len(finite) else math.nan
+        inside = bool(low <= number <= high)
+    return {
+        "id": run_id,
+        "parameter": parameter,
+        "published": number,
+        "median": float(median),
+        "low": float(low),
+        "high": float(high),
+        "percentile": float(percentile),
+        "inside": bool(inside),
+    }
+
+
+@contextlib.contextmanager
+def figure(settings: Settings, name: str) -> Iterator[Axes]:
+    """Axes of one figure, written as SVG and PNG at the end. One panel each, so that a phone can show it."""
+    # Fixed ids and no date: the same numbers give the same file.
+    with plt.rc_context({"font.size": 12, "svg.hashsalt": name}):
+        drawing, ax = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
+        yield ax
+        drawing.savefig(settings.out / f"{name}.svg", dpi=150, metadata={"Date": None})
+        drawing.savefig(settings.out / f"{name}.png", dpi=150)
+        plt.close(drawing)
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write numbers as strict JSON: a number that is not finite becomes the string "nan", "inf" or "-inf"."""
+    path.write_text(json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Arrays and numbers as what JSON knows."""
+    if isinstance(value, dict):
+        return {str(name): plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, bool | str) or value is None:
+        return value
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return plain(np.asarray(value).tolist())
+    return value if isinstance(value, int) or math.isfinite(value) else str(value)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns of text, numbers to the right."""
+    cells = [list(map(str, header)), *([text(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    first, *others = widths
+    return "\n".join(
+        "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
+        for row in cells
+    )
+
+
+def text(value: Any) -> str:
+    """A cell of a table: five digits of a number."""
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    if isinstance(value, str | int):
+        return str(value)
+    return f"{float(value):.5g}"
+
+
+def writable_folder(path: Path) -> Path:
+    """Make the output folder, or raise ValueError before any work is done."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ValueError(f"out must be a folder that can be written, got {path}: {error.strerror}") from None
+    return path
+
+
+def parse(description: str | None, arguments: Sequence[str] | None = None) -> Settings:
+    """Read the arguments that all scripts have."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder for numbers and figures (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
+    parser.add_argument("--replicates", type=int, default=1000, help="seeds to a distribution (%(default)s)")
+    given = parser.parse_args(arguments)
+    try:
+        if given.replicates < 1:
+            raise ValueError(f"replicates must be at least 1, got {given.replicates}")
+        return Settings(given.seed, given.replicates, writable_folder(given.out))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def main(exercise: Exercise, name: str) -> None:
+    """Run one exercise from the command line: save its numbers and figures, print the answer."""
+    settings = parse(exercise.__doc__)
+    answer = exercise(settings)
+    save_json(settings.out / f"{name}.json", {"published": answer.published, **answer.measured})
+    print(f"{answer.title}\n{answer.question}\n\n{answer.text}\n\n{table(answer.header, answer.rows)}")
+    if answer.published:
+        columns = ("id", "parameter", "published", "median", "low", "high", "percentile", "inside")
+        print("\n" + table(columns, [[row[column] for column in columns] for row in answer.published]))
+    print(f"\nwritten to {settings.out}: {name}.json, {', '.join(f'{figure}.svg/.png' for figure in answer.figures)}")

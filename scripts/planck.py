@@ -1,0 +1,189 @@
+"""How hot is it? A temperature from a spectrum: as published, properly with its gain, and from the real sky."""
+
+from functools import partial
+
+import _common as common
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from _firas import TABLE
+
+import jaxreg
+from jaxreg import data, losses, models, plots
+
+RUN = common.published_run("planck")
+TRUTH = RUN["true_temperature"]
+FIRST, LAST, STEP = RUN["wavelength_nm"]
+PUBLISHED_MODEL = models.planck(temperature=RUN["initial_temperature"])
+MODEL = models.planck(gain=True)
+NOISE = 0.01
+STARTS = (300.0, 50000.0)
+
+
+def run(settings: common.Settings) -> common.Answer:
+    """How hot is it? A temperature from a spectrum: as published, properly with its gain, and from the real sky."""
+    trained = jax.jit(jax.vmap(_published_member))(settings.keys())
+    failed = np.asarray(trained.status) != jaxreg.Status.OK
+    temperature = np.where(failed, np.nan, np.asarray(trained.params["temperature"]))
+    published = [common.judge("planck", "temperature", RUN["temperature"], temperature)]
+
+    with jax.enable_x64(True):
+        starts = jnp.geomspace(*STARTS, 50)
+        rows = _spectrum(settings.keys(1)[0])
+        firsts, fits = jax.jit(jax.vmap(_proper, (None, 0)))(rows, starts)
+        jaxreg.raise_if_failed(firsts)
+        jaxreg.raise_if_failed(fits)
+        fit = jax.tree.map(lambda leaf: leaf[0], fits)
+        alone = jax.jit(jax.vmap(lambda key: _temperature_alone(_spectrum(key))))(settings.keys())
+        jaxreg.raise_if_failed(alone)
+        bias = float(np.median(alone.params["temperature"])) - TRUTH
+        many = jax.jit(jax.vmap(lambda key: _proper(_spectrum(key), RUN["initial_temperature"])[1]))(settings.keys())
+        jaxreg.raise_if_failed(many)
+        sky = _sky()
+        figures = _figures(settings, rows, fit, firsts.num_steps, starts, temperature, sky)
+
+    value, error = float(fit.params["temperature"]), float(fit.stderr["temperature"])
+    gain, gain_error = float(fit.params["gain"]), float(fit.stderr["gain"])
+    spread = np.ptp(np.asarray(fits.params["temperature"])) / error
+    deviation = (np.asarray(many.params["temperature"]) - TRUTH) / np.asarray(many.stderr["temperature"])
+    sky_value, sky_error = float(sky.params["temperature"]), float(sky.stderr["temperature"])
+    within_four = float(np.mean(np.abs(deviation) < 4))
+    return common.Answer(
+        title="Planck's law",
+        question="How hot is a body of 5020 K, seen by an instrument with an unknown gain? And the sky?",
+        text=(
+            f"As published, the gain is forced into the temperature: {np.nanmedian(temperature):.0f} K in the "
+            f"median, {np.nanmedian(temperature) - TRUTH:+.0f} K from the truth; a longer run would not mend it, for "
+            f"least squares with the temperature alone is off by {bias:+.0f} K too. With temperature and gain fitted "
+            f"together, 1 % of noise leaves {value:.2f} ± {error:.2f} K, the same from each of {len(starts)} starts "
+            f"between 300 K and 50,000 K (they differ by {spread:.1g} standard errors); over {settings.replicates} "
+            f"spectra the truth lies within 4 standard errors in {100 * within_four:.1f} %. The sky, as COBE/FIRAS "
+            f"saw it, is at {sky_value:.6f} ± {sky_error:.7f} K, χ² = {float(sky.chi2):.2f} for {int(sky.dof)} "
+            "degrees of freedom."
+        ),
+        header=("spectrum and procedure", "temperature / K", "standard error / K", "gain", "standard error"),
+        rows=[
+            ["published: T alone, SGD", np.nanmedian(temperature), "–", "–", "–"],
+            ["T and gain, least squares", f"{value:.2f}", f"{error:.2f}", f"{gain:.5f}", f"{gain_error:.5f}"],
+            ["COBE/FIRAS, weighted", f"{sky_value:.6f}", f"{sky_error:.7f}", "–", "–"],
+        ],
+        figures=figures,
+        measured={
+            "published_procedure": {
+                "median": np.nanmedian(temperature),
+                "diverged": np.count_nonzero(failed),
+                "bias_of_least_squares_with_temperature_alone": bias,
+            },
+            "temperature": value,
+            "temperature_stderr": error,
+            "gain": gain,
+            "gain_stderr": gain_error,
+            "starts": [float(start) for start in starts],
+            "steps_from_each_start": firsts.num_steps,
+            "spread_over_starts_in_standard_errors": spread,
+            "replicates_within_4_standard_errors": within_four,
+            "root_mean_square_deviation_in_standard_errors": np.sqrt(np.mean(deviation**2)),
+            "firas": {
+                "temperature": sky_value,
+                "stderr": sky_error,
+                "chi2": sky.chi2,
+                "dof": sky.dof,
+            },
+        },
+        published=published,
+    )
+
+
+def _wavelength() -> jax.Array:
+    return 1e-9 * jnp.arange(FIRST, LAST + STEP, STEP, dtype=float)
+
+
+def _published_member(key: jax.Array) -> jaxreg.Training:
+    key_data, key_train = jax.random.split(key)
+    train, validation = data.split(data.planck(key_data, _wavelength(), TRUTH, gain_spread=0.05), 1000)
+    return jaxreg.train(
+        PUBLISHED_MODEL,
+        losses.squared,
+        train,
+        optimizer=optax.sgd(RUN["learning_rate"]),
+        epochs=RUN["epochs"],
+        batch_size=common.BATCH_SIZE,
+        key=key_train,
+        validation=validation,
+    )
+
+
+def _spectrum(key: jax.Array) -> data.Dataset:
+    return data.planck(key, _wavelength(), TRUTH, gain_spread=0.05, noise=NOISE)
+
+
+def _proper(rows: data.Dataset, start: jax.typing.ArrayLike) -> tuple[jaxreg.CurveFit, jaxreg.CurveFit]:
+    # The noise is relative, so its sigma needs the curve: a first fit without weights gives it.
+    first = jaxreg.curve_fit(MODEL, rows.x, rows.y, {"temperature": start, "gain": 1.0})
+    sigma = NOISE * MODEL.apply(first.params, rows.x)
+    return first, jaxreg.curve_fit(MODEL, rows.x, rows.y, first.params, sigma=sigma, absolute_sigma=True)
+
+
+def _temperature_alone(rows: data.Dataset) -> jaxreg.CurveFit:
+    train, _ = data.split(rows, 1000)
+    return jaxreg.curve_fit(PUBLISHED_MODEL, train.x, train.y)
+
+
+def _sky_radiance(params: models.Params, wavenumber: jax.Array) -> jax.Array:
+    """Planck's law for a wavenumber in 1/cm, in MJy/sr: B_ν = B_λ λ²/c, and 1 MJy = 1e-20 W/(m² Hz)."""
+    wavelength = 1e-2 / wavenumber
+    return 1e20 * models.planck_radiance(wavelength, params["temperature"]) * wavelength**2 / models.SPEED_OF_LIGHT
+
+
+def _sky() -> jaxreg.CurveFit:
+    wavenumber, intensity, sigma = jnp.array(TABLE).T
+    fit = jaxreg.curve_fit(
+        _sky_radiance, wavenumber, intensity, {"temperature": 10.0}, sigma=1e-3 * sigma, absolute_sigma=True
+    )
+    jaxreg.raise_if_failed(fit)
+    return fit
+
+
+def _figures(
+    settings: common.Settings,
+    rows: data.Dataset,
+    fit: jaxreg.CurveFit,
+    num_steps: jax.Array,
+    starts: jax.Array,
+    temperature: np.ndarray,
+    sky: jaxreg.CurveFit,
+) -> dict[str, str]:
+    nanometres = np.asarray(rows.x) * 1e9
+    spectra = {
+        f"{kelvin:.0f} K": data.planck(settings.keys(1)[0], rows.x, kelvin, gain_spread=0.05, noise=NOISE).y * 1e-12
+        for kelvin in (4000.0, 5000.0)
+    }
+    wavenumber, intensity, sigma = jnp.array(TABLE).T
+    across = "wavelength / nm"
+    with common.figure(settings, "planck_spectra") as ax:
+        plots.points(nanometres, spectra, xlabel=across, ylabel="radiance / (kW/(m² sr nm))", ax=ax)
+    with common.figure(settings, "planck_published") as ax:
+        plots.distribution(temperature, published=RUN["temperature"], truth=TRUTH, xlabel="temperature / K", ax=ax)
+    with common.figure(settings, "planck_residuals") as ax:
+        plots.residuals(nanometres, fit.residuals, NOISE * MODEL.apply(fit.params, rows.x), xlabel=across, ax=ax)
+    with common.figure(settings, "planck_starts") as ax:
+        steps = {"temperature and gain": num_steps}
+        plots.lines(starts, steps, xlabel="start / K", ylabel="steps to the optimum", xscale="log", ax=ax)
+    with common.figure(settings, "planck_sky") as ax:
+        draw = partial(plots.curve, xlabel="wavenumber / (1/cm)", ylabel="intensity / (MJy/sr)", ax=ax)
+        draw(_sky_radiance, sky, wavenumber, intensity)
+    with common.figure(settings, "planck_sky_residuals") as ax:
+        plots.residuals(wavenumber, sky.residuals, 1e-3 * sigma, xlabel="wavenumber / (1/cm)", ax=ax)
+    return {
+        "planck_spectra": "Spectra of 4000 K and 5000 K with 1 % of noise.",
+        "planck_published": "The published procedure over all seeds.",
+        "planck_residuals": "Residuals of temperature and gain fitted together.",
+        "planck_starts": "Steps of that fit from each start.",
+        "planck_sky": "The cosmic microwave background (COBE/FIRAS, 43 points) and Planck's law.",
+        "planck_sky_residuals": "Its residuals.",
+    }
+
+
+if __name__ == "__main__":
+    common.main(run, "planck")

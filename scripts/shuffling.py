@@ -1,0 +1,143 @@
+"""Can the order of the rows break SGD? The same rows shuffled, sorted and in a malicious order."""
+
+import _common as common
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxreg
+from jaxreg import batching, curvature, data, losses, models, plots
+
+NUM_ROWS, NUM_RARE = 1024, 32
+RARE = 40.0**0.5  # the rare feature: with the learning rate, rate·RARE² = 4 > 2 if a whole minibatch has it
+LEARNING_RATE = 0.1
+EPOCHS = 12
+MALICIOUS_EPOCHS = 100  # enough to leave float32's range at a growth of 3
+NOISE = 1.0  # of the line on which sorting is tried, in units of y
+RISK = jaxreg.empirical_risk(common.LINE, losses.squared)
+
+
+def run(settings: common.Settings) -> common.Answer:
+    """Can the order of the rows break SGD? The same rows shuffled, sorted and in a malicious order."""
+    rows = _rare_rows(settings.keys(1)[0])
+    optimum = common.LINE.guess(rows.x, rows.y)  # type: ignore[misc]
+    features = common.LINE.features(rows.x)  # type: ignore[misc]
+    malicious = batching.adversarial_order(features)
+
+    orders = jax.jit(jax.vmap(lambda key: jax.random.permutation(key, NUM_ROWS)))(settings.keys())
+    predicted = float(jax.jit(_radius)(rows, malicious))
+    random_radius = np.asarray(jax.jit(jax.vmap(_radius, (None, 0)))(rows, orders))
+
+    broken = _train(rows, malicious, settings.keys(1)[0], epochs=MALICIOUS_EPOCHS)
+    distance = np.sqrt(np.asarray(broken.validation_loss, float)[:EPOCHS])
+    measured = float((distance[-1] / distance[-6]) ** (1 / 5))
+    fixed = jax.jit(jax.vmap(lambda order: _train(rows, order, settings.keys(1)[0])))(orders)
+    reshuffled = jax.jit(jax.vmap(lambda key: _train(rows, "reshuffled", key)))(settings.keys())
+    errors = {
+        "random, fixed": np.asarray(_error(fixed, optimum)),
+        "reshuffled": np.asarray(_error(reshuffled, optimum)),
+    }
+
+    harm = _sorted_harm(settings, orders)
+    with common.figure(settings, "shuffling_malicious") as ax:
+        curves = {
+            "malicious": np.asarray(broken.validation_loss)[None, :EPOCHS],
+            "random, fixed": fixed.validation_loss,
+            "reshuffled": reshuffled.validation_loss,
+        }
+        plots.loss_curves(np.arange(1, EPOCHS + 1), curves, ylabel="loss over all rows", ax=ax)
+    with common.figure(settings, "shuffling_sorted") as ax:
+        plots.comparison(harm, ylabel="largest relative distance\nfrom least squares", ax=ax)
+
+    broken_status = jaxreg.Status(int(broken.status)).name
+    medians = {name.replace("\n", " "): float(np.median(values)) for name, values in harm.items()}
+    beyond = np.mean(harm["random,\nfixed"] < medians["sorted by target"])
+    worst = {name: float(values.max()) for name, values in errors.items()}
+    return common.Answer(
+        title="Shuffling",
+        question="Can the order of the rows alone break SGD?",
+        text=(
+            f"Yes. Reshuffled, all {settings.replicates} runs on {NUM_ROWS} rows end within "
+            f"{100 * worst['reshuffled']:.2g} % of least squares. With the {NUM_RARE} rows of a rare feature packed "
+            f"into one minibatch, learning rate times curvature is {LEARNING_RATE * RARE**2:.0f} there; the map of "
+            f"one epoch has the spectral radius {predicted:.4f}, predicted before the run, and the run grows by "
+            f"{measured:.4f} an epoch until it ends as {broken_status} after {int(broken.num_steps)} steps. Over "
+            f"{settings.replicates} random orders the radius stays below {random_radius.max():.3f}. The milder harm: "
+            f"rows sorted by target end {100 * medians['sorted by target']:.2g} % away from least squares on a line "
+            f"with noise {NOISE:g}, beyond {100 * beyond:.1f} % of the random orders, whose median is "
+            f"{100 * medians['random, fixed']:.2g} %."
+        ),
+        header=("order of the rows", "spectral radius", "relative error after the run"),
+        rows=[
+            ["malicious", predicted, broken_status],
+            ["random, fixed: median", np.median(random_radius), np.median(errors["random, fixed"])],
+            ["random, fixed: worst", random_radius.max(), worst["random, fixed"]],
+            ["reshuffled: worst", "–", worst["reshuffled"]],
+            *([f"noisy line, {name}", "–", value] for name, value in medians.items()),
+        ],
+        figures={
+            "shuffling_malicious": "Rows with a rare, large feature, in three orders.",
+            "shuffling_sorted": f"The final distance from least squares on a line with noise {NOISE:g}, by order.",
+        },
+        measured={
+            "predicted_spectral_radius": predicted,
+            "measured_growth_per_epoch": measured,
+            "largest_radius_of_random_orders": random_radius.max(),
+            "largest_error": worst,
+            "malicious_status": broken_status,
+            "malicious_steps_to_divergence": broken.num_steps,
+            "reshuffled_within_1_percent": bool(worst["reshuffled"] <= 0.01),
+            "sorted_harm_median_error": medians,
+            "share_of_random_orders_better_than_sorted": beyond,
+        },
+    )
+
+
+def _rare_rows(key: jax.Array) -> data.Dataset:
+    """A line whose second feature is zero but in a few rows, where it is large."""
+    key_x, key_rare, key_noise = jax.random.split(key, 3)
+    common_feature = jax.random.normal(key_x, (NUM_ROWS,))
+    rare = jnp.where(jax.random.permutation(key_rare, NUM_ROWS) < NUM_RARE, RARE, 0.0)
+    x = jnp.stack([common_feature, rare], axis=1)
+    y = x @ common.TRUE_W + common.TRUE_B + common.NOISE * jax.random.normal(key_noise, (NUM_ROWS,))
+    return data.Dataset(x, y)
+
+
+def _radius(rows: data.Dataset, order: jax.Array) -> jax.Array:
+    batches = batching.gather(rows, batching.minibatches(order, common.BATCH_SIZE))
+    start = common.LINE.init(jax.random.key(0))
+    return curvature.spectral_radius(curvature.epoch_map(RISK, start, batches, learning_rate=LEARNING_RATE))
+
+
+def _train(rows: data.Dataset, order: jax.Array | str, key: jax.Array, epochs: int = EPOCHS) -> jaxreg.Training:
+    return common.fit_line(key, LEARNING_RATE, rows, order=order, epochs=epochs, validation=rows)
+
+
+def _error(result: jaxreg.Training, optimum: models.Params) -> jax.Array:
+    """The largest relative distance of the parameters from least squares."""
+    parts = jax.tree.map(lambda got, best: jnp.abs(got / best - 1).reshape(got.shape[0], -1), result.params, optimum)
+    return jnp.concatenate(jax.tree.leaves(parts), axis=1).max(axis=1)
+
+
+def _sorted_harm(settings: common.Settings, orders: jax.Array) -> dict[str, np.ndarray]:
+    """Distance from least squares on one noisy line, for random orders and keys, and for two orders made from the "
+    "rows."""
+    rows = data.linear(settings.keys(1)[0], NUM_ROWS, common.TRUE_W, common.TRUE_B, noise=NOISE)
+    optimum = common.LINE.guess(rows.x, rows.y)  # type: ignore[misc]
+    made = {
+        "sorted by\ntarget": batching.sorted_order(rows.y),
+        "sorted by\nleverage": batching.adversarial_order(common.LINE.features(rows.x)),  # type: ignore[misc]
+    }
+    given = jnp.concatenate([orders, *(order[None] for order in made.values())])
+    fixed = jax.jit(jax.vmap(lambda order: _train(rows, order, settings.keys(1)[0])))(given)
+    reshuffled = jax.jit(jax.vmap(lambda key: _train(rows, "reshuffled", key)))(settings.keys())
+    error = np.asarray(_error(fixed, optimum))
+    return {
+        "reshuffled": np.asarray(_error(reshuffled, optimum)),
+        "random,\nfixed": error[: len(orders)],
+        **{name: error[len(orders) + index, None] for index, name in enumerate(made)},
+    }
+
+
+if __name__ == "__main__":
+    common.main(run, "shuffling")
