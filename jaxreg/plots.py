@@ -102,37 +102,33 @@ def rate_sweep(
     loss: ArrayLike,
     status: ArrayLike,
     *,
-    start_loss: float | None = None,
+    start_loss: float,
     predicted_edge: float | None = None,
     measured_edge: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Final loss against learning rate, both on log axes: median over members, range of 90 %, diverged rates hatched.
+    """Final loss against learning rate, both on log axes: median over members, range of 90 %, diverging rates hatched.
 
     Args:
         learning_rate: (k,), rising.
         loss: (members, k), final losses.
         status: (members, k), status codes.
-        start_loss: the loss before training, a horizontal line.
+        start_loss: the loss before training, a horizontal line; rates that end above it are hatched.
         predicted_edge: the critical learning rate, a vertical line.
         measured_edge: the rate at which the final loss first exceeds its start, a vertical line.
     """
     ax = _axes(ax)
-    rate, values = np.asarray(learning_rate), np.asarray(loss, float)
-    failed = (np.asarray(status) != Status.OK) | ~np.isfinite(values)
-    ceiling = 1e6 * np.nanmax(np.where(failed | (values > 1e12), np.nan, values), initial=1.0)
-    shown = np.where(failed, ceiling, np.minimum(values, ceiling))
-    low, median, high = np.percentile(shown, [5, 50, 95], axis=0)
+    rate = np.asarray(learning_rate)
+    failed = (np.asarray(status) != Status.OK) | ~np.isfinite(loss)
+    low, median, high = np.percentile(np.where(failed, np.inf, loss), [5, 50, 95], axis=0, method="nearest")
     ax.plot(rate, median, **style(0), label="final loss, median")
     ax.fill_between(rate, low, high, color=style(0)["color"], alpha=0.2, linewidth=0, label="90 % of the members")
-    if start_loss is not None:
-        ax.axhline(start_loss, color="gray", linewidth=1, label="loss before training")
-        worse = (median > start_loss) & (rate >= rate[np.argmin(median)])
-        if worse.any():
-            span = ax.axvspan(
-                rate[np.argmax(worse)], rate[-1], facecolor="none", edgecolor="gray", hatch="//", alpha=0.5
-            )
-            span.set_label("diverges")
+    ax.axhline(start_loss, color="gray", linewidth=1, label="loss before training")
+    diverges = median > start_loss
+    if diverges.any():
+        hatch: dict[str, Any] = {"facecolor": "none", "edgecolor": "gray", "hatch": "//", "alpha": 0.5}
+        ax.fill_between(rate, 0, 1, where=diverges, transform=ax.get_xaxis_transform(), label="diverges", **hatch)
+    ax.set_ylim(top=1e4 * start_loss)  # beyond, the curve only says that it explodes
     for edge, index, name in ((predicted_edge, 1, "predicted edge 2/λmax"), (measured_edge, 2, "measured edge")):
         if edge is not None:
             ax.axvline(edge, **style(index), label=f"{name} = {edge:.4g}")
@@ -172,20 +168,20 @@ def curve(
     slope = jax.jacfwd(predict)(flat)
     half_width = 1.96 * jnp.sqrt(jnp.einsum("ni,ij,nj->n", slope, fit.covariance, slope))
     middle = predict(flat)
-    if sigma is None:
-        ax.plot(x, y, ".", color="gray", markersize=3, alpha=0.6, label="data", rasterized=_many(x))
-    else:
-        ax.errorbar(x, y, sigma, fmt=".", color="gray", markersize=4, label="data ± σ")
     ax.plot(grid, middle, **style(0), label="fit")
-    ax.fill_between(
-        grid,
-        middle - half_width,
-        middle + half_width,
-        color=style(1)["color"],
-        alpha=0.4,
-        linewidth=0,
-        label="95 % band",
-    )
+    band = {"color": style(1)["color"], "alpha": 0.4, "linewidth": 0}
+    ax.fill_between(grid, middle - half_width, middle + half_width, label="95 % band", **band)
+    # Few points are drawn large, over the curve; many small, below it.
+    many = _many(x)
+    marker: dict[str, Any] = {
+        "color": "gray" if many else "black",
+        "markersize": 3 if many else 5,
+        "zorder": 1 if many else 3,
+    }
+    if sigma is None:
+        ax.plot(x, y, ".", label="data", rasterized=many, **marker)
+    else:
+        ax.errorbar(x, y, sigma, fmt=".", label="data ± σ", rasterized=many, **marker)
     return _finish(ax, xlabel, ylabel)
 
 
@@ -209,16 +205,14 @@ def residuals(
 
 
 def distribution(
-    samples: ArrayLike,
-    *,
-    published: float | None = None,
-    truth: float | None = None,
-    xlabel: str,
-    ax: Axes | None = None,
+    samples: ArrayLike, *, marks: Mapping[str, float] | None = None, xlabel: str, ax: Axes | None = None
 ) -> Axes:
-    """Histogram of replicates with the 0.5 and 99.5 percentiles, and the published value and the truth on it.
+    """Histogram of replicates, the range of 99 % shaded; the legend counts those that are not finite.
 
-    Replicates that are not finite are counted in the legend.
+    Args:
+        samples: (replicates,).
+        marks: name -> value, drawn as vertical lines, such as a published number or the truth.
+        xlabel: with its unit.
     """
     ax = _axes(ax)
     values = np.asarray(samples, float).ravel()
@@ -228,10 +222,8 @@ def distribution(
         low, high = np.percentile(finite, [0.5, 99.5])
         ax.hist(finite, bins=40, color=style(0)["color"], alpha=0.5, label=f"{len(values)} replicates{lost}")
         ax.axvspan(low, high, color="gray", alpha=0.15, linewidth=0, label="99 % of them")
-    if published is not None:
-        ax.axvline(published, **style(1), label=f"published {published:.5g}")
-    if truth is not None:
-        ax.axvline(truth, **style(2), label=f"truth {truth:.5g}")
+    for index, (name, value) in enumerate((marks or {}).items(), start=1):
+        ax.axvline(value, **style(index), label=f"{name} {value:.5g}")
     return _finish(ax, xlabel, "replicates")
 
 

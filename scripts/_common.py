@@ -67,6 +67,26 @@ def line_data(key: jax.Array) -> tuple[data.Dataset, data.Dataset]:
     return data.split(rows, NUM_TRAIN)
 
 
+class Replicates(NamedTuple):
+    """The exercises' line drawn anew for each seed; all fields have a leading axis of seeds."""
+
+    key: jax.Array  # for the training
+    train: data.Dataset
+    validation: data.Dataset
+
+
+def line_replicates(settings: Settings, count: int | None = None) -> Replicates:
+    """As many lines as the settings say, or ``count``."""
+    return _line_replicates(settings.keys(count))
+
+
+@jax.jit
+@jax.vmap
+def _line_replicates(key: jax.Array) -> Replicates:
+    key_data, key_train = jax.random.split(key)
+    return Replicates(key_train, *line_data(key_data))
+
+
 def fit_line(
     key: jax.Array,
     learning_rate: jax.typing.ArrayLike,

@@ -18,7 +18,7 @@ def run(settings: common.Settings) -> common.Answer:
     """Does it matter where gradient descent starts? Four inits, the epochs they need predicted and measured."""
     scales = jnp.array(list(STARTS.values()))
     result, prediction, curve, measured = jax.jit(jax.vmap(jax.vmap(_member, (None, 0)), (0, None)))(
-        scales, settings.keys()
+        scales, common.line_replicates(settings)
     )
     predicted, measured = np.asarray(prediction.epochs), np.asarray(measured)
 
@@ -73,10 +73,10 @@ def run(settings: common.Settings) -> common.Answer:
 
 
 def _member(
-    scale: jax.Array, key: jax.Array
+    scale: jax.Array, lines: common.Replicates
 ) -> tuple[jaxreg.Training, curvature.TrainingPrediction, jax.Array, jax.Array]:
-    key_data, key_init, key_train = jax.random.split(key, 3)
-    train, _ = common.line_data(key_data)
+    key_init, key_train = jax.random.split(lines.key)
+    train = lines.train
     params = models.linear(2, scale=scale).init(key_init)
     risk = jaxreg.empirical_risk(common.LINE, losses.squared)
     prediction = curvature.predict_training(

@@ -1,5 +1,7 @@
 """What becomes of the last, smaller minibatch? Its size, and the effect of keeping or dropping it."""
 
+from functools import partial
+
 import _common as common
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,6 @@ import jaxreg
 from jaxreg import batching, plots
 
 RUN = common.published_run("last_batch")
-REMAINDERS = ("keep", "drop")
 
 
 def run(settings: common.Settings) -> common.Answer:
@@ -21,8 +22,8 @@ def run(settings: common.Settings) -> common.Answer:
         common.judge("last_batch", f"sizes_of_partial_batches[{epoch}]", size, [sizes[epoch]])
         for epoch, size in enumerate(RUN["sizes_of_partial_batches"])
     ]
-    kept, dropped = (jax.jit(jax.vmap(lambda key, r=r: _loss(key, r)))(settings.keys()) for r in REMAINDERS)
-    kept, dropped = np.asarray(kept), np.asarray(dropped)
+    lines = common.line_replicates(settings)
+    kept, dropped = (np.asarray(jax.jit(jax.vmap(partial(_loss, remainder)))(lines)) for remainder in ("keep", "drop"))
     ratio = dropped / kept
     fewer = 1 - common.NUM_TRAIN // common.BATCH_SIZE / common.STEPS_PER_EPOCH
     better = np.mean(kept < dropped)
@@ -31,7 +32,7 @@ def run(settings: common.Settings) -> common.Answer:
         groups = {"kept (32 steps)": kept, "dropped (31 steps)": dropped}
         plots.comparison(groups, ylabel="validation loss after 3 epochs", ax=ax)
     with common.figure(settings, "last_batch_ratio") as ax:
-        plots.distribution(ratio, truth=1.0, xlabel="loss, dropped / kept, same seed", ax=ax)
+        plots.distribution(ratio, marks={"no difference": 1.0}, xlabel="loss, dropped / kept, same seed", ax=ax)
     return common.Answer(
         title="The last batch",
         question="1000 rows do not divide by 32: what becomes of the rest, and does it matter?",
@@ -61,11 +62,15 @@ def run(settings: common.Settings) -> common.Answer:
     )
 
 
-def _loss(key: jax.Array, remainder: str) -> jax.Array:
-    key_data, key_train = jax.random.split(key)
-    train, validation = common.line_data(key_data)
-    rate = RUN["learning_rate"]
-    result = common.fit_line(key_train, rate, train, validation=validation, epochs=RUN["epochs"], remainder=remainder)
+def _loss(remainder: str, lines: common.Replicates) -> jax.Array:
+    result = common.fit_line(
+        lines.key,
+        RUN["learning_rate"],
+        lines.train,
+        validation=lines.validation,
+        epochs=RUN["epochs"],
+        remainder=remainder,
+    )
     assert result.validation_loss is not None
     return jnp.where(result.status == jaxreg.Status.OK, result.validation_loss[-1], jnp.nan)
 

@@ -1,6 +1,7 @@
 """Which loss survives a corrupted row? The published runs, the influence of one target, and clipping."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -35,10 +36,12 @@ def run(settings: common.Settings) -> common.Answer:
     published, clean = _published(settings)
     squared, absolute = (np.median(np.asarray(clean[name]), axis=0) for name in ("squared", "absolute"))
 
-    keys = settings.keys(min(settings.replicates, INFLUENCE_SEEDS))
+    lines = common.line_replicates(settings, min(settings.replicates, INFLUENCE_SEEDS))
     curves, failures = {}, {}
-    for name, loss in LOSSES.items():
-        error, failed = jax.jit(partial(_influence, loss))(keys)
+    # One program a loss, and most of its time is compilation: two threads keep both cores busy.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        found = pool.map(lambda loss: jax.jit(partial(_influence, loss))(lines), LOSSES.values())
+    for name, (error, failed) in zip(LOSSES, found, strict=True):
         curves[name], failures[name] = np.median(np.asarray(error), axis=0), np.asarray(failed).mean(axis=0)
     clipping = _clipping(settings)
 
@@ -93,30 +96,29 @@ def run(settings: common.Settings) -> common.Answer:
 
 def _published(settings: common.Settings) -> tuple[list[dict[str, Any]], dict[str, jax.Array]]:
     """The four published runs judged, and the validation losses on clean data of squared and absolute."""
-    clean, validation = jax.jit(jax.vmap(lambda key: common.line_data(jax.random.split(key)[0])))(settings.keys())
-    corrupted = jax.jit(jax.vmap(partial(data.corrupt_leverage, row=ROW, value=VALUE)))(clean)
+    lines = common.line_replicates(settings)
+    corrupted = lines._replace(train=jax.vmap(partial(data.corrupt_leverage, row=ROW, value=VALUE))(lines.train))
 
-    def fit(name: str, loss: Any) -> Callable[[data.Dataset], jaxreg.Training]:
+    def fit(name: str, loss: Any) -> Callable[[common.Replicates], jaxreg.Training]:
         settled = common.published_run(name)
 
-        def member(key: jax.Array, train: data.Dataset, validation: data.Dataset) -> jaxreg.Training:
+        def member(lines: common.Replicates) -> jaxreg.Training:
             return common.fit_line(
-                jax.random.split(key)[1],
+                lines.key,
                 settled["learning_rate"],
-                train,
+                lines.train,
                 loss=loss,
                 epochs=settled["epochs"],
                 reduction=settled["loss"].split(", ")[1],
-                validation=validation,
+                validation=lines.validation,
             )
 
-        run_all = jax.jit(jax.vmap(member))
-        return lambda train: run_all(settings.keys(), train, validation)
+        return jax.jit(jax.vmap(member))
 
     absolute = fit("absolute", losses.absolute)
     squared = fit("squared_leverage", losses.squared)
     huber = fit("huber_leverage", partial(losses.huber, delta=1.0))
-    side_by_side = {"squared": squared(clean), "absolute": absolute(clean)}
+    side_by_side = {"squared": squared(lines), "absolute": absolute(lines)}
     rows = [
         *common.judge_line("absolute", side_by_side["absolute"]),
         *common.judge_line("absolute_leverage", absolute(corrupted)),
@@ -127,33 +129,32 @@ def _published(settings: common.Settings) -> tuple[list[dict[str, Any]], dict[st
     return rows, {name: jnp.asarray(result.validation_loss)[:, :epochs] for name, result in side_by_side.items()}
 
 
-def _influence(loss: Any, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _influence(loss: Any, lines: common.Replicates) -> tuple[jax.Array, jax.Array]:
     """Final error and divergence (seeds, values) with the target of row 5 corrupted."""
 
-    def member(value: jax.Array, key: jax.Array) -> jaxreg.Training:
-        key_data, key_train = jax.random.split(key)
-        train = data.corrupt_target(common.line_data(key_data)[0], ROW, value)
-        return _settle(key_train, train, optax.sgd(_decay(0.3)), loss)
+    def member(value: jax.Array, lines: common.Replicates) -> jaxreg.Training:
+        train = data.corrupt_target(lines.train, ROW, value)
+        return _settle(lines.key, train, optax.sgd(_decay(0.3)), loss)
 
-    result = jax.vmap(jax.vmap(member, (0, None)), (None, 0))(jnp.asarray(INFLUENCE), keys)
+    result = jax.vmap(jax.vmap(member, (0, None)), (None, 0))(jnp.asarray(INFLUENCE), lines)
     return common.relative_error(result.params), result.status != jaxreg.Status.OK
 
 
 def _clipping(settings: common.Settings) -> dict[tuple[str, str], np.ndarray]:
     """Final errors of squared loss, the gradient of each minibatch clipped to length 1 or not; NaN if diverged."""
-    keys = settings.keys(min(settings.replicates, 200))
-    clean = jax.jit(jax.vmap(lambda key: common.line_data(jax.random.split(key)[0])[0]))(keys)
+    lines = common.line_replicates(settings, min(settings.replicates, 200))
     sgd = optax.sgd(_decay(0.1))
     errors = {}
     for method, optimizer in {"plain": sgd, "clipped": optax.chain(optax.clip_by_global_norm(1.0), sgd)}.items():
         fit = jax.jit(jax.vmap(partial(_settled_error, optimizer)))
         for kind, corrupt in CORRUPTIONS.items():
-            errors[kind, method] = np.asarray(fit(keys, jax.vmap(partial(corrupt, row=ROW, value=VALUE))(clean)))
+            train = jax.vmap(partial(corrupt, row=ROW, value=VALUE))(lines.train)
+            errors[kind, method] = np.asarray(fit(lines.key, train))
     return errors
 
 
 def _settled_error(optimizer: optax.GradientTransformation, key: jax.Array, train: data.Dataset) -> jax.Array:
-    result = _settle(jax.random.split(key)[1], train, optimizer, losses.squared)
+    result = _settle(key, train, optimizer, losses.squared)
     return jnp.where(result.status == jaxreg.Status.OK, common.relative_error(result.params), jnp.nan)
 
 

@@ -30,7 +30,10 @@ def run(settings: common.Settings) -> common.Answer:
         plots.curve(OHM, one, rows.x, rows.y, xlabel="current / A", ylabel="voltage / V", ax=ax)
     with common.figure(settings, "ohm_published") as ax:
         plots.distribution(
-            slope, published=RUN["w"][0], truth=RESISTANCE, xlabel="resistance by gradient descent / Ω", ax=ax
+            slope,
+            marks={"published": RUN["w"][0], "truth": RESISTANCE},
+            xlabel="resistance by gradient descent / Ω",
+            ax=ax,
         )
 
     table = [

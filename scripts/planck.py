@@ -164,7 +164,8 @@ def _figures(
     with common.figure(settings, "planck_spectra") as ax:
         plots.points(nanometres, spectra, xlabel=across, ylabel="radiance / (kW/(m² sr nm))", ax=ax)
     with common.figure(settings, "planck_published") as ax:
-        plots.distribution(temperature, published=RUN["temperature"], truth=TRUTH, xlabel="temperature / K", ax=ax)
+        marks = {"published": RUN["temperature"], "truth": TRUTH}
+        plots.distribution(temperature, marks=marks, xlabel="temperature / K", ax=ax)
     with common.figure(settings, "planck_residuals") as ax:
         plots.residuals(nanometres, fit.residuals, NOISE * MODEL.apply(fit.params, rows.x), xlabel=across, ax=ax)
     with common.figure(settings, "planck_starts") as ax:

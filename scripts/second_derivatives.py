@@ -99,7 +99,8 @@ def _second_derivatives_of_losses() -> tuple[jax.Array, dict[str, jax.Array]]:
     def second(loss: Any) -> jax.Array:
         return jax.vmap(lambda r: curvature.hessian(loss, r, jnp.zeros(()))[0, 0])(residual)
 
-    return residual, jax.jit(lambda: {name: second(loss) for name, loss in chosen.items()})()
+    found = jax.jit(lambda: [second(loss) for loss in chosen.values()])()
+    return residual, dict(zip(chosen, found, strict=True))
 
 
 def _newton(train: data.Dataset) -> dict[str, float]:
