@@ -16,6 +16,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from jaxreg.least_squares import CurveFit
 from jaxreg.models import Apply, Model, apply_of
@@ -94,6 +95,7 @@ def loss_curves(
             ax.plot(np.asarray(epochs)[finite[-1]], median[finite[-1]], "X", color=style(index)["color"], markersize=10)
     for index, values in enumerate((predicted or {}).values()):
         ax.plot(epochs, values, "o", color="black", markersize=3, label="" if index else "predicted")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _finish(ax, "epoch", ylabel, yscale="log")
 
 
@@ -128,7 +130,8 @@ def rate_sweep(
     if diverges.any():
         hatch: dict[str, Any] = {"facecolor": "none", "edgecolor": "gray", "hatch": "//", "alpha": 0.5}
         ax.fill_between(rate, 0, 1, where=diverges, transform=ax.get_xaxis_transform(), label="diverges", **hatch)
-    ax.set_ylim(top=1e4 * start_loss)  # beyond, the curve only says that it explodes
+    # Beyond the top the curve only says that it explodes.
+    ax.set_ylim(0.3 * np.min(np.where(failed, start_loss, loss)), 1e4 * start_loss)
     for edge, index, name in ((predicted_edge, 1, "predicted edge 2/λmax"), (measured_edge, 2, "measured edge")):
         if edge is not None:
             ax.axvline(edge, **style(index), label=f"{name} = {edge:.4g}")
