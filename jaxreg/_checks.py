@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxreg import _trace
@@ -45,23 +46,28 @@ def one_of(name: str, value: Any, options: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
-def rows(x: Any, y: Any, weight: Any = None) -> int:
-    """The number of rows of a data set: x (n,) or (n, d), y (n,), weight (n,), all floating, n ≥ 1."""
+def rows(x: Any, y: Any, weight: Any = None, *, of: str = "") -> int:
+    """The number of rows of a data set: x (n,) or (n, d), y (n,), weight (n,), all floating, n ≥ 1.
+
+    ``of`` names the data set in messages, as in "validation.".
+    """
     if jnp.ndim(x) not in (1, 2):
-        raise ValueError(f"x must have shape (n,) or (n, d), got {jnp.shape(x)}")
+        raise ValueError(f"{of}x must have shape (n,) or (n, d), got {jnp.shape(x)}")
     num_rows = jnp.shape(x)[0]
     if num_rows == 0:
-        raise ValueError(f"x must have at least one row, got {jnp.shape(x)}")
-    shape("y", y, (num_rows,))
+        raise ValueError(f"{of}x must have at least one row, got {jnp.shape(x)}")
+    shape(f"{of}y", y, (num_rows,))
     if weight is not None:
-        shape("weight", weight, (num_rows,))
+        shape(f"{of}weight", weight, (num_rows,))
     for name, value in (("x", x), ("y", y), ("weight", weight)):
-        floating(name, value)
+        floating(f"{of}{name}", value)
     return num_rows
 
 
-def valid(name: str, condition: Array, wanted: str) -> Array:
-    """Raise if a condition on concrete values fails; under a trace, return it for the status."""
+def valid(name: str, value: Any, condition: Array, wanted: str) -> Array:
+    """Whether all values fulfil a condition on each; raises if they are concrete and one does not."""
     if _trace.concrete(condition) and not bool(jnp.all(condition)):
-        raise ValueError(f"{name} must be {wanted}")
+        index = tuple(np.argwhere(~np.asarray(condition))[0])
+        place = f" at index {', '.join(map(str, index))}" if index else ""
+        raise ValueError(f"{name} must be {wanted}, got {np.asarray(value)[index]}{place}")
     return jnp.all(condition)

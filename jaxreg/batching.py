@@ -102,7 +102,7 @@ def epoch_order(order: str | ArrayLike, num_rows: int, key: Array) -> Callable[[
 
 def order_in_range(order: Array, num_rows: int) -> Array:
     """Whether all row numbers exist; raises ValueError if they are concrete and do not."""
-    return _checks.valid("order", (order >= 0) & (order < num_rows), f"between 0 and {num_rows - 1}")
+    return _checks.valid("order", order, (order >= 0) & (order < num_rows), f"between 0 and {num_rows - 1}")
 
 
 def sorted_order(values: ArrayLike) -> Array:

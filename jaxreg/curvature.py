@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from jaxreg import _checks
+from jaxreg._lanczos import lanczos
 from jaxreg.models import Params
 
 Objective = Callable[..., Array]
@@ -42,7 +43,7 @@ def hessian(objective: Objective, params: Params, *args: Any) -> Array:
      [3. 0.]]
     """
     flat, unravel = _flat(params)
-    return jax.hessian(lambda vector: objective(unravel(vector), *args))(flat)
+    return jax.jacfwd(jax.grad(lambda vector: objective(unravel(vector), *args)))(flat)
 
 
 def hvp(objective: Objective, params: Params, vector: Params, *args: Any) -> Params:
@@ -99,7 +100,7 @@ def extreme_eigenvalues(
         return values[0], values[-1]
     slope = jax.grad(lambda vector: objective(unravel(vector), *args))
     steps = min(_checks.count("lanczos_steps", lanczos_steps, least=2), flat.size)
-    return _lanczos(lambda vector: jax.jvp(slope, (flat,), (vector,))[1], flat, steps)
+    return lanczos(lambda vector: jax.jvp(slope, (flat,), (vector,))[1], flat, steps)
 
 
 def condition_number(objective: Objective, params: Params, *args: Any) -> Array:
@@ -313,33 +314,3 @@ def _first_below(excess: Callable[[Array], Array], tolerance: Array) -> Array:
     _, high = jax.lax.fori_loop(0, 25, halve, (jnp.asarray(0.0), jnp.asarray(most)))
     reached = jnp.where(excess(jnp.asarray(most)) <= tolerance, high, jnp.inf)
     return jnp.where(excess(jnp.asarray(0.0)) <= tolerance, 0.0, reached)
-
-
-def _lanczos(product: Callable[[Array], Array], like: Array, steps: int) -> tuple[Array, Array]:
-    """Extreme eigenvalues of a symmetric matrix given by its products, NaN where not converged."""
-    start = jax.random.normal(jax.random.key(0), like.shape, like.dtype)
-    basis = jnp.zeros((steps + 1, like.size), like.dtype).at[0].set(start / jnp.linalg.norm(start))
-
-    def step(basis: Array, index: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-        image = product(basis[index])
-        alpha = jnp.vdot(basis[index], image)
-        scale = jnp.linalg.norm(image)
-        for _ in range(2):  # once is not enough in floating point (Golub and Van Loan, section 5.2.9)
-            image = image - basis.T @ (basis @ image)
-        beta = jnp.linalg.norm(image)
-        # An invariant subspace: the rest of the matrix stays decoupled (beta = 0) and repeats nothing.
-        ended = beta <= 10 * jnp.finfo(like.dtype).eps * scale
-        image = jnp.where(ended, 0, image / jnp.where(ended, 1, beta))
-        found = jnp.vdot(basis[index], basis[index]) > 0.5
-        return basis.at[index + 1].set(image), (alpha, jnp.where(ended, 0, beta), found)
-
-    _, (alpha, beta, found) = jax.lax.scan(step, basis, jnp.arange(steps))
-    alpha = jnp.where(found, alpha, alpha[0])  # alpha[0] lies between the extremes, so it cannot be one of them
-    matrix = jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1)
-    values, vectors = jnp.linalg.eigh(matrix)
-    residual = jnp.abs(beta[-1] * vectors[-1])
-    largest = jnp.abs(values).max()
-    return (
-        jnp.where(residual[0] <= 1e-3 * largest, values[0], jnp.nan),
-        jnp.where(residual[-1] <= 1e-3 * largest, values[-1], jnp.nan),
-    )

@@ -76,7 +76,7 @@ def ohm(key: Array, num_rows: int, resistance: ArrayLike, *, noise: ArrayLike = 
     num_rows = _checks.count("num_rows", num_rows, least=1)
     _checks.floating("resistance", resistance)
     key_current, key_noise = jax.random.split(key)
-    dtype = jnp.result_type(float(0))
+    dtype = jnp.result_type(float)
     current = jax.random.normal(key_current, (num_rows,), dtype)
     return Dataset(current, current * resistance + noise * jax.random.normal(key_noise, (num_rows,), dtype))
 

@@ -104,7 +104,7 @@ def curve_fit(
     sigma = jnp.asarray(1.0 if sigma is None else sigma, y.dtype)
     if sigma.ndim:
         _checks.shape("sigma", sigma, (num_rows,))
-    valid = _checks.valid("sigma", (sigma > 0) & jnp.isfinite(sigma), "positive and finite")
+    valid = _checks.valid("sigma", sigma, (sigma > 0) & jnp.isfinite(sigma), "positive and finite")
 
     run = _run_compiled if _trace.at_top_level() else _run
     return run(p0, x, y, sigma, valid, model=model, absolute_sigma=absolute_sigma, max_steps=max_steps)

@@ -180,10 +180,9 @@ def irls_weight(
 
 
 def _residual(prediction: ArrayLike, target: ArrayLike) -> Array:
-    if jnp.shape(prediction) != jnp.shape(target):
-        raise ValueError(
-            f"prediction and target must have the same shape, got {jnp.shape(prediction)} and {jnp.shape(target)}"
-        )
+    prediction, target = jnp.asarray(prediction), jnp.asarray(target)
+    if prediction.shape != target.shape:
+        raise ValueError(f"prediction and target must have the same shape, got {prediction.shape} and {target.shape}")
     _checks.floating("prediction", prediction)
     _checks.floating("target", target)
-    return jnp.subtract(prediction, target)
+    return prediction - target

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _checks, _trace, batching
 from jaxreg.data import Dataset
-from jaxreg.models import Apply, Model, Params
+from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.objective import Loss, batch_risk, empirical_risk, neutral_rows
 from jaxreg.status import Status
 
@@ -84,17 +84,22 @@ def train(
     >>> print(result.params["w"].round(2), Status(int(result.status)).name)
     [ 2.  -3.4] OK
     """
+    apply_of(model)  # raises for what is no model
+    if not callable(loss):
+        raise ValueError(f"loss must be a function of prediction and target, got {type(loss).__name__}")
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise ValueError(f"optimizer must be an optax optimiser, got {type(optimizer).__name__}")
     data = _as_dataset("data", data)
-    num_rows = _checks.rows(*data)
+    num_rows = _checks.rows(*data, of="data.")
     epochs = _checks.count("epochs", epochs, least=0)
     batch_size = _checks.count("batch_size", batch_size, least=1, most=num_rows)
     _checks.one_of("remainder", remainder, batching.REMAINDERS)
     _checks.one_of("reduction", reduction, ("mean", "sum"))
-    valid = _valid_weight(data)
+    valid = _valid_weight("data", data)
     if validation is not None:
         validation = _as_dataset("validation", validation)
-        _checks.rows(*validation)
-        valid &= _valid_weight(validation)
+        _checks.rows(*validation, of="validation.")
+        valid &= _valid_weight("validation", validation)
     if not isinstance(order, str):
         order = jnp.asarray(order)
         if order.ndim == 2:
@@ -237,8 +242,9 @@ def _as_dataset(name: str, data: Any) -> Dataset:
     return Dataset(jnp.asarray(data.x), jnp.asarray(data.y), weight)
 
 
-def _valid_weight(data: Dataset) -> Array:
+def _valid_weight(name: str, data: Dataset) -> Array:
     if data.weight is None:
         return jnp.asarray(True)
-    positive = (data.weight >= 0) & jnp.isfinite(data.weight) & (data.weight.sum() > 0)
-    return _checks.valid("weight", positive, "finite, non-negative and not all zero")
+    weight = data.weight
+    usable = _checks.valid(f"{name}.weight", weight, (weight >= 0) & jnp.isfinite(weight), "finite and not negative")
+    return usable & _checks.valid(f"the sum of {name}.weight", weight.sum(), weight.sum() > 0, "positive")

@@ -1,0 +1,37 @@
+"""Lanczos's method: the ends of a symmetric matrix's spectrum from its products with vectors."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def lanczos(product: Callable[[Array], Array], like: Array, steps: int) -> tuple[Array, Array]:
+    """Extreme eigenvalues of a symmetric matrix given by its products, NaN where not converged."""
+    start = jax.random.normal(jax.random.key(0), like.shape, like.dtype)
+    basis = jnp.zeros((steps + 1, like.size), like.dtype).at[0].set(start / jnp.linalg.norm(start))
+
+    def step(basis: Array, index: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+        image = product(basis[index])
+        alpha = jnp.vdot(basis[index], image)
+        scale = jnp.linalg.norm(image)
+        for _ in range(2):  # once is not enough in floating point (Golub and Van Loan, section 5.2.9)
+            image = image - basis.T @ (basis @ image)
+        beta = jnp.linalg.norm(image)
+        # An invariant subspace: the rest of the matrix stays decoupled (beta = 0) and repeats nothing.
+        ended = beta <= 10 * jnp.finfo(like.dtype).eps * scale
+        image = jnp.where(ended, 0, image / jnp.where(ended, 1, beta))
+        found = jnp.vdot(basis[index], basis[index]) > 0.5
+        return basis.at[index + 1].set(image), (alpha, jnp.where(ended, 0, beta), found)
+
+    _, (alpha, beta, found) = jax.lax.scan(step, basis, jnp.arange(steps))
+    alpha = jnp.where(found, alpha, alpha[0])  # alpha[0] lies between the extremes, so it cannot be one of them
+    matrix = jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1)
+    values, vectors = jnp.linalg.eigh(matrix)
+    residual = jnp.abs(beta[-1] * vectors[-1])
+    largest = jnp.abs(values).max()
+    return (
+        jnp.where(residual[0] <= 1e-3 * largest, values[0], jnp.nan),
+        jnp.where(residual[-1] <= 1e-3 * largest, values[-1], jnp.nan),
+    )
