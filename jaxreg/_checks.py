@@ -25,6 +25,13 @@ def floating(name: str, value: Any) -> None:
             raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be of a floating dtype, got {dtype}")
 
 
+def params(name: str, value: Any) -> None:
+    """Refuse a parameter pytree that is not of floats, or empty."""
+    floating(name, value)
+    if not sum(jnp.size(leaf) for leaf in jax.tree.leaves(value)):
+        raise ValueError(f"{name} must hold at least one number, got none")
+
+
 def count(name: str, value: Any, *, least: int, most: int | None = None) -> int:
     """A static whole number in range, as an int."""
     if not _trace.concrete(value):

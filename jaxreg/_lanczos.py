@@ -8,7 +8,7 @@ from jax import Array
 
 
 def lanczos(product: Callable[[Array], Array], like: Array, steps: int) -> tuple[Array, Array]:
-    """Extreme eigenvalues of a symmetric matrix given by its products, NaN where not converged."""
+    """The smallest and the largest eigenvalue (2,) of a symmetric matrix, and bounds (2,) of their errors."""
     start = jax.random.normal(jax.random.key(0), like.shape, like.dtype)
     basis = jnp.zeros((steps + 1, like.size), like.dtype).at[0].set(start / jnp.linalg.norm(start))
 
@@ -29,9 +29,5 @@ def lanczos(product: Callable[[Array], Array], like: Array, steps: int) -> tuple
     alpha = jnp.where(found, alpha, alpha[0])  # alpha[0] lies between the extremes, so it cannot be one of them
     matrix = jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1)
     values, vectors = jnp.linalg.eigh(matrix)
-    residual = jnp.abs(beta[-1] * vectors[-1])
-    largest = jnp.abs(values).max()
-    return (
-        jnp.where(residual[0] <= 1e-3 * largest, values[0], jnp.nan),
-        jnp.where(residual[-1] <= 1e-3 * largest, values[-1], jnp.nan),
-    )
+    ends = jnp.array([0, -1])
+    return values[ends], jnp.abs(beta[-1] * vectors[-1, ends])

@@ -97,7 +97,11 @@ def epoch_order(order: str | ArrayLike, num_rows: int, key: Array) -> Callable[[
     if not jnp.issubdtype(rows.dtype, jnp.integer):
         raise ValueError(f"order must hold integers, got {rows.dtype}")
     order_in_range(rows, num_rows)
-    return (lambda _: rows) if rows.ndim == 1 else (lambda epoch: rows[epoch])
+    if rows.ndim == 1:
+        return lambda _: rows
+    if not len(rows):  # no epoch will ask, and JAX does not trace an index into nothing
+        return lambda _: jnp.arange(num_rows)
+    return lambda epoch: rows[epoch]
 
 
 def order_in_range(order: Array, num_rows: int) -> Array:

@@ -21,7 +21,7 @@ class CurveFit(NamedTuple):
     """The result of ``curve_fit``.
 
     Attributes:
-        params: the estimate, shaped like p0.
+        params: the estimate, shaped like p0, in the widest dtype of p0, x and y.
         stderr: standard errors, shaped like p0: square roots of the covariance's diagonal.
         covariance: (p, p) in ravel_pytree order (a dict is sorted by its keys); infinite where the data do not
             determine it.
@@ -96,10 +96,11 @@ def curve_fit(
         if not isinstance(model, Model) or model.guess is None:
             raise ValueError("p0 must be given where the model has no guess")
         p0 = model.guess(x, y)
-    _checks.floating("p0", p0)
-    p0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), p0)
+    _checks.params("p0", p0)
+    dtype = jnp.result_type(x, y, *(jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(p0)))
+    p0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), p0)
     num_params = ravel_pytree(p0)[0].size
-    if not 1 <= num_params <= num_rows:
+    if num_params > num_rows:
         raise ValueError(f"y must have at least as many points as there are parameters, {num_params}, got {num_rows}")
     sigma = jnp.asarray(1.0 if sigma is None else sigma, y.dtype)
     if sigma.ndim:
@@ -147,7 +148,8 @@ def _run(
     dof = y.size - flat.size
     covariance, regular = _covariance(jax.jacfwd(residual)(flat))
     if not absolute_sigma:
-        covariance = covariance * (chi2 / dof) if dof else jnp.full_like(covariance, jnp.inf)
+        variance = chi2 / dof if dof else jnp.inf
+        covariance = jnp.where(regular, covariance, 1) * jnp.where(regular, variance, jnp.inf)
     status = jnp.where((status == Status.OK) & ~regular, jnp.int32(Status.SINGULAR), status)
     return CurveFit(
         params=unravel(flat),

@@ -111,7 +111,7 @@ def train(
         if not isinstance(model, Model):
             raise ValueError("params must be given where the model is a plain function, which has no init")
         params = model.init(key_init)
-    _checks.floating("params", params)
+    _checks.params("params", params)
     # A weak type (a Python float) would compile a second program for the same shapes.
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), params)
 

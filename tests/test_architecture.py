@@ -1,0 +1,78 @@
+"""The house: imports point down only, importing does nothing, everything public is documented by a running example."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "jaxreg"
+FLOORS = [
+    ["_version", "status", "_trace", "_lanczos"],
+    ["_checks"],
+    ["models", "losses"],
+    ["data"],
+    ["objective", "batching"],
+    ["training", "curvature", "least_squares"],
+    ["plots"],
+    ["__init__"],
+]
+FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
+MODULES = sorted(file.stem for file in PACKAGE.glob("*.py"))
+PUBLIC = [
+    pytest.param(thing, id=f"{module}.{name}")
+    for module in MODULES
+    if not module.startswith("_")
+    for name, thing in vars(importlib.import_module(f"jaxreg.{module}")).items()
+    if not name.startswith("_") and callable(thing) and getattr(thing, "__module__", "") == f"jaxreg.{module}"
+]
+# Drawing is shown by tests/test_plots.py; the rest are one-line helpers of the verbs whose examples use them.
+WITHOUT_EXAMPLE = {"batch_risk", "neutral_rows", "order_in_range", "apply_of"}
+
+
+def imported(module):
+    """The modules of the package that a module imports."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name.removeprefix("jaxreg.") for name in node.names if name.name.startswith("jaxreg")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jaxreg":
+            inner = node.module.removeprefix("jaxreg").lstrip(".")
+            found |= {inner} if inner else {name.name for name in node.names}
+    return found
+
+
+def test_every_module_has_its_floor():
+    assert set(MODULES) == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    assert all(FLOOR_OF[lower] < FLOOR_OF[module] for lower in imported(module))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_short(module):
+    assert len((PACKAGE / f"{module}.py").read_text().splitlines()) <= 340
+
+
+def test_importing_sets_nothing_and_draws_nothing():
+    code = (
+        "import sys, jax; before = dict(jax.config.values); import jaxreg; "
+        "assert 'matplotlib' not in sys.modules; assert dict(jax.config.values) == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("thing", PUBLIC)
+def test_everything_public_has_a_docstring(thing):
+    assert inspect.getdoc(thing)
+
+
+@pytest.mark.parametrize("thing", [case for case in PUBLIC if inspect.isfunction(case.values[0])])
+def test_every_public_function_has_an_example(thing):
+    drawn = thing.__module__ == "jaxreg.plots"
+    assert drawn or thing.__name__ in WITHOUT_EXAMPLE or ">>>" in inspect.getdoc(thing)
