@@ -44,7 +44,8 @@ def absolute(prediction: ArrayLike, target: ArrayLike) -> Array:
     >>> absolute(jnp.array([1.0, 5.0]), jnp.array([1.0, 2.0]))
     Array([0., 3.], dtype=float32)
     """
-    return jnp.abs(_residual(prediction, target))
+    residual = _residual(prediction, target)
+    return residual * jnp.sign(residual)  # jnp.abs would have the gradient 1 at zero
 
 
 def huber(prediction: ArrayLike, target: ArrayLike, *, delta: ArrayLike = 1.0) -> Array:
@@ -109,11 +110,12 @@ def quantile(prediction: ArrayLike, target: ArrayLike, *, q: ArrayLike = 0.5) ->
 
     Source: R. Koenker and G. Bassett, Econometrica 46 (1978) 33, eq. 2.2.
 
-    >>> quantile(jnp.array([1.0, 1.0]), jnp.array([0.0, 2.0]), q=0.9)
-    Array([0.1, 0.9], dtype=float32)
+    >>> quantile(jnp.array([1.0, 1.0]), jnp.array([0.0, 2.0]), q=0.75)
+    Array([0.25, 0.75], dtype=float32)
     """
     residual = _residual(prediction, target)
-    return jnp.abs(residual) * jnp.where(residual > 0, 1 - q, q)
+    # The slope at zero is 0, as that of the absolute loss is.
+    return residual * jnp.where(residual > 0, 1 - jnp.asarray(q), jnp.where(residual < 0, -jnp.asarray(q), 0))
 
 
 def cauchy(prediction: ArrayLike, target: ArrayLike, *, delta: ArrayLike = 1.0) -> Array:

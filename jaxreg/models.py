@@ -157,9 +157,9 @@ _WIEN = _SECOND_RADIATION / 4.965114231744276  # m K; the root of x = 5(1 - exp(
 def planck_radiance(wavelength: ArrayLike, temperature: ArrayLike) -> Array:
     """Spectral radiance of a black body: B(λ, T) = 2hc²/λ⁵ / (exp(u) - 1) with u = hc/(λkT), in W/(m²·sr·m).
 
-    Safe in float32: 2hc²/λ⁵ is ((2hc²)^⅕/λ)⁵, because λ⁵ and 2hc² alone leave its range, and 1/(exp(u) - 1) is
-    exp(-u)/(-expm1(-u)), which neither overflows on Wien's side (large u) nor cancels on the Rayleigh-Jeans side (small
-    u).
+    Safe in float32. 1/(exp(u) - 1) is written exp(-u)/(-expm1(-u)), which neither overflows on Wien's side (large u)
+    nor cancels on the Rayleigh-Jeans side (small u); and 2hc²/λ⁵·exp(-u) is the fifth power of (2hc²)^⅕/λ·exp(-u/5),
+    because its factors leave the range of float32 where their product does not.
 
     Args:
         wavelength: λ in metre, any shape.
@@ -171,7 +171,7 @@ def planck_radiance(wavelength: ArrayLike, temperature: ArrayLike) -> Array:
     2.638e+13
     """
     exponent = _SECOND_RADIATION / (wavelength * jnp.asarray(temperature))
-    return (_FIRST_RADIATION / jnp.asarray(wavelength)) ** 5 * jnp.exp(-exponent) / -jnp.expm1(-exponent)
+    return (_FIRST_RADIATION / jnp.asarray(wavelength) * jnp.exp(-exponent / 5)) ** 5 / -jnp.expm1(-exponent)
 
 
 def apply_of(model: Model | Apply) -> Apply:

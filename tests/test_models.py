@@ -1,0 +1,128 @@
+"""Models against constants of nature, integrals and least squares from elsewhere."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.constants as si
+from jax.flatten_util import ravel_pytree
+
+from jaxreg import models
+
+KEY = jax.random.key(0)
+X = jax.random.normal(KEY, (50, 3))
+WAVELENGTH = 1e-9 * np.arange(300.0, 2000.0)
+
+
+def planck(wavelength, temperature):
+    """Planck's law in float64, with the textbook's formula and SciPy's constants."""
+    wavelength = np.asarray(wavelength, np.float64)
+    exponent = si.h * si.c / (wavelength * si.k * temperature)
+    return 2 * si.h * si.c**2 / wavelength**5 / np.expm1(exponent)
+
+
+def test_linear_is_a_matrix_product(variant):
+    params = {"w": jnp.array([1.0, -2.0, 0.5]), "b": jnp.array(0.3)}
+    got = variant(models.linear(3).apply)(params, X)
+    np.testing.assert_allclose(got, np.asarray(X) @ [1.0, -2.0, 0.5] + 0.3, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "model", [models.linear(3), models.linear(3, bias=False), models.ohm()], ids=["b", "no b", "ohm"]
+)
+def test_features_say_how_the_model_is_linear(model):
+    x = X[:, 0] if model.init(KEY).keys() == {"resistance"} else X
+    flat, unravel = ravel_pytree(model.init(KEY))
+    params = jax.random.normal(KEY, flat.shape)
+    np.testing.assert_allclose(model.features(x) @ params, model.apply(unravel(params), x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_guess_of_a_line_is_least_squares(bias, variant):
+    y = X @ jnp.array([1.0, 2.0, 3.0]) + 4.0 + jax.random.normal(jax.random.key(1), (50,))
+    columns = np.c_[np.ones(50), X] if bias else np.asarray(X)
+    expected = np.linalg.lstsq(columns, np.asarray(y))[0]
+    got = variant(models.linear(3, bias=bias).guess)(X, y)
+    np.testing.assert_allclose(ravel_pytree(got)[0], expected, rtol=1e-4)
+
+
+def test_the_guess_of_ohm_is_least_squares(variant):
+    current = X[:, 0]
+    voltage = 5.0 * current + X[:, 1]
+    got = variant(models.ohm().guess)(current, voltage)["resistance"]
+    np.testing.assert_allclose(got, np.linalg.lstsq(np.asarray(current)[:, None], np.asarray(voltage))[0][0], rtol=1e-5)
+
+
+def test_the_init_of_a_line_has_the_scale_asked_for():
+    params = models.linear(10_000, scale=0.01).init(KEY)
+    np.testing.assert_allclose(np.std(params["w"]), 0.01, rtol=0.03)  # 1/√(2·10,000) is 0.7 %
+    assert params["b"] == 0
+
+
+def test_the_init_scale_may_be_traced():
+    scales = jnp.array([0.0, 1.0, 1000.0])
+    w = jax.vmap(lambda scale: models.linear(2, scale=scale).init(KEY)["w"])(scales)
+    np.testing.assert_allclose(w, scales[:, None] * w[1], rtol=1e-6)
+
+
+def test_the_initial_temperature_may_be_traced():
+    got = jax.vmap(lambda kelvin: models.planck(temperature=kelvin).init(KEY)["temperature"])(jnp.array([300.0, 5e4]))
+    np.testing.assert_array_equal(got, [300.0, 5e4])
+
+
+@pytest.mark.parametrize("temperature", [2.7, 300.0, 5020.0, 50_000.0])
+def test_planck_holds_in_float32_from_ultraviolet_to_radio(temperature, variant):
+    wavelength = np.geomspace(1e-8, 1.0, 200).astype(np.float32)
+    with np.errstate(over="ignore"):  # the textbook's form overflows, and is then zero as it should be
+        expected = planck(wavelength, temperature)
+    got = np.asarray(variant(models.planck_radiance)(wavelength, jnp.float32(temperature)))
+    seen = expected > 1e-30  # below, float32 ends
+    assert np.isfinite(got).all()
+    # exp(-u) turns the rounding of u, 1e-7, into u·1e-7, and u is at most 100 or so where something is seen.
+    np.testing.assert_allclose(got[seen], expected[seen], rtol=3e-5)
+
+
+def test_planck_ends_in_rayleigh_and_jeans():
+    got = models.planck_radiance(jnp.float32(1.0), 5020.0)
+    np.testing.assert_allclose(got, 2 * si.c * si.k * 5020.0, rtol=3e-6)
+
+
+@pytest.mark.usefixtures("x64")
+def test_planck_integrates_to_stefan_and_boltzmann():
+    wavelength = np.geomspace(1e-8, 1e-1, 100_000)
+    total = np.trapezoid(models.planck_radiance(wavelength, 5020.0), wavelength)
+    np.testing.assert_allclose(np.pi * total, si.sigma * 5020.0**4, rtol=1e-6)
+
+
+def test_the_slope_by_temperature_is_finite_where_the_radiance_vanishes():
+    slope = jax.grad(lambda kelvin: models.planck_radiance(3e-7, kelvin))
+    assert np.isfinite(slope(300.0))
+    assert np.isfinite(slope(1.0))
+
+
+@pytest.mark.parametrize("gain", [True, False])
+def test_the_guess_of_planck_is_near_the_truth(gain):
+    factor = 1.04 if gain else 1.0
+    got = models.planck(gain=gain).guess(jnp.asarray(WAVELENGTH), factor * jnp.asarray(planck(WAVELENGTH, 5020.0)))
+    np.testing.assert_allclose(got["temperature"], 5020.0, rtol=2e-3)  # the grid of 1 nm at 577 nm
+    assert got.keys() == ({"temperature", "gain"} if gain else {"temperature"})
+    if gain:
+        np.testing.assert_allclose(got["gain"], 1.04, rtol=0.01)
+
+
+def test_the_gain_multiplies():
+    params = {"temperature": jnp.array(5020.0), "gain": jnp.array(1.5)}
+    got = models.planck(gain=True).apply(params, jnp.asarray(WAVELENGTH))
+    np.testing.assert_allclose(got, 1.5 * planck(WAVELENGTH, 5020.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("x", [jnp.zeros(5), jnp.zeros((5, 2))])
+def test_features_of_another_width_are_refused(x):
+    with pytest.raises(ValueError, match=r"x must have shape \(n, 3\), got"):
+        models.linear(3).apply({"w": jnp.zeros(3), "b": jnp.zeros(())}, x)
+
+
+def test_a_plain_function_is_a_model_and_a_word_is_not():
+    assert models.apply_of(np.add) is np.add
+    with pytest.raises(ValueError, match="model must be a Model or a function f\\(params, x\\), got str"):
+        models.apply_of("linear")
