@@ -130,6 +130,7 @@ class TrainingPrediction(NamedTuple):
     """What a quadratic's eigenvalues say about gradient descent on it; p modes in order of rising eigenvalue.
 
     Attributes:
+        learning_rate: scalar, of the descent.
         eigenvalues: (p,), λ.
         decay: (p,), 1 - learning_rate·λ, the factor of each mode's amplitude a step; below -1 it grows.
         excess_loss: (p,), λ·amplitude²/2, each mode's share of the loss above its minimum at the start.
@@ -141,6 +142,7 @@ class TrainingPrediction(NamedTuple):
         epochs: scalar, steps / steps_per_epoch.
     """
 
+    learning_rate: Array
     eigenvalues: Array
     decay: Array
     excess_loss: Array
@@ -198,6 +200,7 @@ def predict_training(
     minimum = flat - vectors @ jnp.where(curved, slope / jnp.where(curved, eigenvalues, 1), 0)
     share = jnp.where(curved, 0.5 * slope**2 / jnp.where(curved, eigenvalues, 1), jnp.where(sloped, jnp.inf, 0))
     prediction = TrainingPrediction(
+        learning_rate=jnp.asarray(learning_rate, eigenvalues.dtype),
         eigenvalues=eigenvalues,
         decay=1 - learning_rate * eigenvalues,
         excess_loss=share,
@@ -302,16 +305,22 @@ def _critical(largest: Array) -> Array:
 
 
 def _excess(prediction: TrainingPrediction, steps: Array) -> Array:
-    # Powers through logarithms, for counts too large for repeated multiplication. A mode without excess adds none.
-    log_decay = jnp.log(jnp.abs(prediction.decay))
-    exponent = jnp.where(steps[..., None] > 0, 2 * steps[..., None] * log_decay, 0)
+    # Powers through logarithms, for counts too large to multiply; log1p keeps the digits of a slow rate.
+    product = prediction.learning_rate * prediction.eigenvalues
+    shrinks = product < 1
+    log_decay = jnp.where(shrinks, jnp.log1p(-jnp.where(shrinks, product, 0)), jnp.log(product - 1))
     share = prediction.excess_loss
-    return jnp.where(share != 0, share * jnp.exp(exponent), 0).sum(axis=-1)
+
+    def after(count: Array) -> Array:
+        exponent = jnp.where(count > 0, 2 * count * log_decay, 0)
+        return jnp.where(share != 0, share * jnp.exp(exponent), 0).sum()
+
+    return jnp.vectorize(after)(steps)
 
 
 def _first_below(excess: Callable[[Array], Array], tolerance: Array) -> Array:
     """The first count at which a decreasing function is within the tolerance, by bisection over whole numbers."""
-    most = 2.0**24  # the largest count that float32 tells from its neighbours
+    most = jnp.asarray(2.0**62)
 
     def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends  # above the tolerance at low, within it at high
@@ -319,6 +328,6 @@ def _first_below(excess: Callable[[Array], Array], tolerance: Array) -> Array:
         within = excess(middle) <= tolerance
         return jnp.where(within, low, middle), jnp.where(within, middle, high)
 
-    _, high = jax.lax.fori_loop(0, 25, halve, (jnp.asarray(0.0), jnp.asarray(most)))
-    first = jnp.where(excess(jnp.asarray(0.0)) <= tolerance, 0.0, high)
-    return jnp.where(excess(jnp.asarray(most)) <= tolerance, first, jnp.inf)
+    _, high = jax.lax.fori_loop(0, 63, halve, (jnp.zeros_like(most), most))
+    first = jnp.where(excess(jnp.zeros_like(most)) <= tolerance, 0, high)
+    return jnp.where(excess(most) <= tolerance, first, jnp.inf)

@@ -102,6 +102,8 @@ def curve_fit(
     num_params = ravel_pytree(p0)[0].size
     if num_params > num_rows:
         raise ValueError(f"y must have at least as many points as there are parameters, {num_params}, got {num_rows}")
+    if sigma is not None:
+        _checks.floating("sigma", sigma)
     sigma = jnp.asarray(1.0 if sigma is None else sigma, y.dtype)
     if sigma.ndim:
         _checks.shape("sigma", sigma, (num_rows,))
@@ -124,7 +126,6 @@ def _run(
 ) -> CurveFit:
     apply = apply_of(model)
     start, unravel = ravel_pytree(p0)
-    sigma = jnp.where(valid, sigma, 1)
 
     def residual(flat: Array) -> Array:
         prediction = apply(unravel(flat), x)
@@ -203,7 +204,7 @@ def _levenberg_marquardt(
     def body(state: _State) -> _State:
         params, values, jacobian = state.params, state.residual, state.jacobian
         scale = jnp.where(state.scale > 0, state.scale, 1)
-        solve = _damped_solver(jacobian / scale, state.damping)
+        solve = _damped_solver(jacobian / scale[None], state.damping)
         velocity = solve(-values)
         decrease = jnp.sum((jacobian @ (velocity / scale)) ** 2) + 2 * state.damping * jnp.sum(velocity**2)
 
@@ -281,7 +282,7 @@ def _covariance(jacobian: Array) -> tuple[Array, Array]:
     """(JᵀJ)⁻¹ by a QR of the column-scaled J, and whether J has full rank; infinite if not."""
     norms = jnp.linalg.norm(jacobian, axis=0)
     scale = jnp.where(norms > 0, norms, 1)
-    r = jnp.linalg.qr(jacobian / scale, mode="r")
+    r = jnp.linalg.qr(jacobian / scale[None], mode="r")
     spectrum = jnp.linalg.svd(r, compute_uv=False)
     regular = spectrum[-1] > max(jacobian.shape) * jnp.finfo(r.dtype).eps * spectrum[0]
     identity = jnp.eye(r.shape[0], dtype=r.dtype)

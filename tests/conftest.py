@@ -7,6 +7,9 @@ import pytest
 
 from jaxreg import data
 
+# Shapes that broadcast by accident are the mistake that the fifth exercise is about.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
 
 @pytest.fixture(params=["eager", "jit", "vmap"])
 def variant(request: pytest.FixtureRequest) -> Callable[..., Any]:

@@ -62,7 +62,7 @@ def test_the_init_of_a_line_has_the_scale_asked_for():
 def test_the_init_scale_may_be_traced():
     scales = jnp.array([0.0, 1.0, 1000.0])
     w = jax.vmap(lambda scale: models.linear(2, scale=scale).init(KEY)["w"])(scales)
-    np.testing.assert_allclose(w, scales[:, None] * w[1], rtol=1e-6)
+    np.testing.assert_allclose(w, np.outer(scales, w[1]), rtol=1e-6)
 
 
 def test_the_initial_temperature_may_be_traced():

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import jaxreg
-from jaxreg import data, losses, models
+from jaxreg import losses, models
 from jaxreg.data import Dataset
 from jaxreg.status import Status
 
@@ -160,6 +160,15 @@ def test_lbfgs_gets_the_loss_function_and_reaches_least_squares() -> None:
     np.testing.assert_allclose(np.r_[result.params["b"], result.params["w"]], expected, rtol=1e-7)
 
 
+def test_optimizers_get_value_gradient_and_function_of_the_minibatch() -> None:
+    def update(updates: Any, state: Any, params: Any, *, value: Any, grad: Any, value_fn: Any, **_: Any) -> Any:
+        wrong = jnp.abs(value_fn(params) - value)
+        return jax.tree.map(lambda g, u: jnp.abs(g - u) + wrong, grad, updates), state
+
+    optimizer = optax.GradientTransformationExtraArgs(optax.identity().init, update)  # moves by what does not agree
+    assert_trees_close(train(small(), optimizer=optimizer, params=start()).params, start(), rtol=1e-5)  # rounding
+
+
 def test_a_plain_function_is_a_model_where_params_are_given() -> None:
     result = train(small(), lambda params, x: x @ params["w"] + params["b"], params=start(), order=orders())
     assert_trees_close(result.params, numpy_sgd(small(), orders()).path[-1], rtol=2e-6)
@@ -277,6 +286,7 @@ def test_a_key_draws_the_same_run_eagerly_jitted_and_in_a_lane(variant: Callable
 @pytest.mark.parametrize(
     "transform",
     [
+        pytest.param(lambda fn: fn, id="eager"),
         pytest.param(jax.jit, id="jit"),
         pytest.param(lambda fn: lambda rate: jax.vmap(fn)(jnp.array([rate]))[0], id="vmap"),
         pytest.param(lambda fn: lambda rate: jax.value_and_grad(fn)(rate)[0], id="grad"),
@@ -349,7 +359,7 @@ class Hypergradient(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def hypergradient() -> Any:
+def hypergradient() -> Hypergradient:
     with jax.enable_x64(True):
 
         @jax.jit
@@ -362,7 +372,7 @@ def hypergradient() -> Any:
             ).validation_loss[-1]
 
         point = (0.2, 1.5, small(np.float64, weighted=True).weight)
-        yield Hypergradient(final, point, jax.jit(jax.grad(final, argnums=(0, 1, 2)))(*point))
+        return Hypergradient(final, point, jax.jit(jax.grad(final, argnums=(0, 1, 2)))(*point))
 
 
 @pytest.mark.usefixtures("x64")
@@ -388,7 +398,7 @@ def test_forward_mode_equals_reverse_mode(hypergradient: Hypergradient) -> None:
     np.testing.assert_allclose(forward, hypergradient.gradient[0], rtol=1e-10)  # rounding
 
 
-def test_a_diverging_member_leaves_the_gradients_of_the_others_alone(sweep: Callable[..., Any]) -> None:
+def test_a_diverging_member_leaves_the_gradients_of_the_others_alone() -> None:
     gradients = jax.jit(jax.vmap(jax.grad(lambda rate: run_member(rate).validation_loss[0])))
     with_one = np.asarray(gradients(RATES.at[10].set(1e3)))
     np.testing.assert_array_equal(np.delete(with_one, 10), np.delete(gradients(RATES), 10))
@@ -493,20 +503,17 @@ def test_a_start_that_is_not_finite_comes_back_as_it_was(bad: float) -> None:
 # ---- values that are wrong under a trace ----
 
 
+ONES = np.ones(20, np.float32)
+
+
 @pytest.fixture(scope="module")
 def jitted() -> Callable[..., Any]:
     @jax.jit
-    def run(order: Any, weight: Any, validation_weight: Any) -> Any:
-        rows, held_out = small()._replace(weight=weight), small()._replace(weight=validation_weight)
-        return train(rows, params=start(), order=order, validation=held_out)
+    def run(order: Any, weight: Any, held_out: Any) -> Any:
+        validation = small()._replace(weight=held_out)
+        return train(small()._replace(weight=weight), params=start(), order=order, validation=validation)
 
-    def call(order: Any = orders(), weight: Any = np.ones(20, np.float32), held_out: Any = np.ones(20, np.float32)):  # noqa: B008
-        return run(order, weight, held_out)
-
-    return call
-
-
-ONES = np.ones(20, np.float32)
+    return lambda **changes: run(**({"order": orders(), "weight": ONES, "held_out": ONES} | changes))
 
 
 def test_traced_weights_and_order_are_used(jitted: Callable[..., Any]) -> None:
@@ -614,42 +621,47 @@ def few(**changes: Any) -> Dataset:
     return small()._replace(**changes)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param({"rows": few(y=np.ones((20, 1), "f4"))}, r"y must have shape \(20,\), got \(20, 1\)", id="column"),
-        pytest.param({"rows": few(y=np.ones(5, "f4"))}, r"y must have shape \(20,\), got \(5,\)", id="lengths"),
-        pytest.param({"rows": Dataset(np.ones((0, 2)), np.ones(0))}, r"x must have .* row, got \(0, 2\)", id="empty"),
-        pytest.param({"rows": few(x=np.ones((20, 2), int))}, "x must be .* floating dtype, got int", id="integer x"),
-        pytest.param({"rows": few(y=np.ones(20, int))}, "y must be .* floating dtype, got int", id="integer y"),
-        pytest.param({"rows": few(weight=np.ones(20, int))}, "weight must be .* floating .*got int", id="int weight"),
-        pytest.param({"rows": few(weight=np.ones(5, "f4"))}, r"weight .* \(20,\), got \(5,\)", id="weight shape"),
-        pytest.param({"rows": few(weight=-ONES)}, r"weight must be .*non-negative.*, got -1", id="negative weight"),
-        pytest.param({"rows": (1.0, 2.0)}, "data must be a jaxreg.data.Dataset.*, got tuple", id="not a Dataset"),
-        pytest.param(
-            {"validation": 3.0}, "validation must be a jaxreg.data.Dataset.*, got float", id="validation type"
-        ),
-        pytest.param({"validation": few(y=np.ones(5, "f4"))}, r"\(20,\), got \(5,\)", id="validation lengths"),
-        pytest.param({"params": {"w": np.ones(2, int), "b": 0.0}}, r"params\['w'\] .* got int", id="integer params"),
-        pytest.param({"params": {}}, "params must .*, got", id="no params"),
-        pytest.param({"batch_size": 0}, "batch_size must be at least 1, got 0", id="batch of none"),
-        pytest.param({"batch_size": 21}, "batch_size must be at most 20, got 21", id="batch too large"),
-        pytest.param({"batch_size": 2.5}, "batch_size must be a whole number, got 2.5", id="half a row"),
-        pytest.param({"epochs": -1}, "epochs must be at least 0, got -1", id="negative epochs"),
-        pytest.param({"order": "random"}, "order must be one of 'reshuffled', .*, got 'random'", id="order"),
-        pytest.param(
-            {"order": np.arange(19)}, r"order must .*\(20,\) or \(epochs, 20\), got \(19,\)", id="order (19,)"
-        ),
-        pytest.param({"order": orders(3)}, r"order must have shape \(2, 20\), got \(3, 20\)", id="order of 3 epochs"),
-        pytest.param({"order": np.arange(20.0)}, "order must hold integers, got float", id="order of floats"),
-        pytest.param({"order": np.arange(20) + 1}, "order must be between 0 and 19, got 20", id="order out of range"),
-        pytest.param({"remainder": "pad"}, "remainder must be one of 'keep', 'drop', got 'pad'", id="remainder"),
-        pytest.param({"reduction": "max"}, "reduction must be one of 'mean', 'sum', got 'max'", id="reduction"),
-        pytest.param({"model": LINE.apply}, "params must be given .* plain function", id="function without params"),
-        pytest.param({"model": 3.0, "params": start()}, "model must be a Model or a function.*, got float", id="model"),
-        pytest.param({"model": column, "params": start()}, r"got \(8, 1\) and \(8,\)", id="predictions (n, 1)"),
-    ],
-)
+BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
+    "targets (n, 1)": ({"rows": few(y=ONES[:, None])}, r"data.y must have shape \(20,\), got \(20, 1\)"),
+    "lengths": ({"rows": few(y=ONES[:5])}, r"data.y must have shape \(20,\), got \(5,\)"),
+    "no rows": ({"rows": Dataset(np.ones((0, 2)), np.ones(0))}, r"data.x must have at least one row, got \(0, 2\)"),
+    "integer x": ({"rows": few(x=np.ones((20, 2), int))}, "data.x must be of a floating dtype, got int"),
+    "integer y": ({"rows": few(y=np.ones(20, int))}, "data.y must be of a floating dtype, got int"),
+    "integer weight": ({"rows": few(weight=np.ones(20, int))}, "data.weight must be of a floating dtype, got int"),
+    "weight lengths": ({"rows": few(weight=ONES[:5])}, r"data.weight must have shape \(20,\), got \(5,\)"),
+    "negative weight": (
+        {"rows": few(weight=-ONES)},
+        "data.weight must be finite and not negative, got -1.0 at index 0",
+    ),
+    "weights all zero": ({"rows": few(weight=0 * ONES)}, "the sum of data.weight must be positive, got 0.0"),
+    "not a Dataset": ({"rows": (1.0, 2.0)}, "data must be a jaxreg.data.Dataset.*, got tuple"),
+    "validation no Dataset": ({"validation": 3.0}, "validation must be a jaxreg.data.Dataset.*, got float"),
+    "validation lengths": ({"validation": few(y=ONES[:5])}, r"validation.y must have shape \(20,\), got \(5,\)"),
+    "integer params": ({"params": {"w": np.ones(2, int)}}, r"params\['w'\] must be of a floating dtype, got int"),
+    "no params": ({"params": {}}, "params must .*, got"),
+    "batch of none": ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    "batch of more than all": ({"batch_size": 21}, "batch_size must be at most 20, got 21"),
+    "half a row": ({"batch_size": 2.5}, "batch_size must be a whole number, got 2.5"),
+    "negative epochs": ({"epochs": -1}, "epochs must be at least 0, got -1"),
+    "order": ({"order": "random"}, "order must be one of 'reshuffled', 'shuffled', 'sequential', got 'random'"),
+    "order (19,)": ({"order": np.arange(19)}, r"order must have shape \(20,\) or \(epochs, 20\), got \(19,\)"),
+    "order of 3 epochs": ({"order": orders(3)}, r"order must have shape \(2, 20\), got \(3, 20\)"),
+    "order of floats": ({"order": np.arange(20.0)}, "order must hold integers, got float"),
+    "row 20 of 20": ({"order": np.arange(20) + 1}, "order must be between 0 and 19, got .*20"),
+    "remainder": ({"remainder": "pad"}, "remainder must be one of 'keep', 'drop', got 'pad'"),
+    "reduction": ({"reduction": "max"}, "reduction must be one of 'mean', 'sum', got 'max'"),
+    "function without params": ({"model": LINE.apply}, "params must be given where the model is a plain function"),
+    "model": ({"model": 3.0, "params": start()}, "model must be a Model or a function.*, got float"),
+    "loss": ({"loss": "squared"}, "loss must be a function of prediction and target, got str"),
+    "optimizer": ({"optimizer": 0.1}, "optimizer must be an optax optimiser, got float"),
+    "predictions (n, 1)": (
+        {"model": column, "params": start()},
+        r"prediction and target must have the same shape, got \(8, 1\) and \(8,\)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS.keys())
 def test_a_bad_argument_is_named_with_what_was_wanted_and_got(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train(**({"rows": small()} | arguments))
