@@ -1,7 +1,6 @@
 """Which loss survives a corrupted row? The published runs, the influence of one target, and clipping."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,7 @@ from jaxreg import data, losses, plots
 
 ROW, VALUE = 5, 10000.0
 CLEAN_RATE = 0.01
-LOSSES = {
+LOSSES: dict[str, Any] = {
     "squared": losses.squared,
     "absolute": losses.absolute,
     "Huber, δ = 1": losses.huber,
@@ -38,10 +37,9 @@ def run(settings: common.Settings) -> common.Answer:
 
     lines = common.line_replicates(settings, min(settings.replicates, INFLUENCE_SEEDS))
     curves, failures = {}, {}
-    # One program a loss, and most of its time is compilation: two threads keep both cores busy.
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        found = pool.map(lambda loss: jax.jit(partial(_influence, loss))(lines), LOSSES.values())
-    for name, (error, failed) in zip(LOSSES, found, strict=True):
+    influence = jax.jit(_influence)
+    for index, name in enumerate(LOSSES):
+        error, failed = influence(index, lines)
         curves[name], failures[name] = np.median(np.asarray(error), axis=0), np.asarray(failed).mean(axis=0)
     clipping = _clipping(settings)
 
@@ -129,8 +127,12 @@ def _published(settings: common.Settings) -> tuple[list[dict[str, Any]], dict[st
     return rows, {name: jnp.asarray(result.validation_loss)[:, :epochs] for name, result in side_by_side.items()}
 
 
-def _influence(loss: Any, lines: common.Replicates) -> tuple[jax.Array, jax.Array]:
-    """Final error and divergence (seeds, values) with the target of row 5 corrupted."""
+def _influence(index: jax.Array, lines: common.Replicates) -> tuple[jax.Array, jax.Array]:
+    """Final error and divergence (seeds, values) with the target of row 5 corrupted, for one of the losses."""
+
+    def loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
+        # Chosen inside the program, so that one compilation serves all losses.
+        return jax.lax.switch(index, list(LOSSES.values()), prediction, target)
 
     def member(value: jax.Array, lines: common.Replicates) -> jaxreg.Training:
         train = data.corrupt_target(lines.train, ROW, value)
