@@ -1,5 +1,6 @@
 """Minibatch training with any optax optimiser: one scan over all epochs, pure and differentiable."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,9 +10,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _trace, batching
+from jaxreg._minibatch_risk import MinibatchRisk, minibatch_risk
 from jaxreg.data import Dataset
 from jaxreg.models import Apply, Model, Params, apply_of
-from jaxreg.objective import Loss, batch_risk, empirical_risk, neutral_rows
+from jaxreg.objective import Loss, neutral_rows
 from jaxreg.status import Status
 
 
@@ -176,21 +178,23 @@ def _run(
     remainder: str,
     reduction: str,
 ) -> Training:
-    risk = batch_risk(model, loss, reduction=reduction)
-    validation_risk = empirical_risk(model, loss)
-    update = optax.with_extra_args_support(optimizer).update
     data = neutral_rows(data)
+    risk = minibatch_risk(model, loss, params, data, batch_size, reduction=reduction)
+    update = optax.with_extra_args_support(optimizer).update
     order_of = batching.epoch_order(order if order_rows is None else order_rows, data.y.shape[0], key)
+    if validation is not None:
+        validation_risk = minibatch_risk(model, loss, params, data, validation.y.shape[0], reduction="mean")
+        held_out = _all_rows(validation_risk, neutral_rows(validation))
 
-    def step(state: _State, batch: Dataset) -> tuple[_State, Array]:
-        value, gradient = jax.value_and_grad(risk)(state.params, batch)
+    def step(state: _State, batch: Any) -> tuple[_State, Array]:
+        value, gradient = risk.value_and_grad(state.params, batch)
         updates, memory = update(
             gradient,
             state.memory,
             state.params,
             value=value,
             grad=gradient,
-            value_fn=lambda params: risk(params, batch),
+            value_fn=lambda params: risk.value_and_grad(params, batch)[0],
         )
         params = optax.apply_updates(state.params, updates)
         active = state.active & _all_finite(params)
@@ -198,16 +202,27 @@ def _run(
         after = _State(kept, kept_memory, active, state.num_steps + active)
         return after, jnp.where(state.active, value, jnp.nan)
 
-    def epoch(state: _State, number: Array) -> tuple[_State, tuple[Array, Array | None]]:
-        plan = batching.minibatches(order_of(number), batch_size, remainder=remainder)
-        state, train_loss = jax.lax.scan(step, state, batching.gather(data, plan))
+    def batches_of(epoch: Array) -> Any:
+        return risk.batches(data, batching.minibatches(order_of(epoch), batch_size, remainder=remainder))
+
+    def epoch(state: Any, number: Array) -> tuple[Any, Any]:
+        state, train_loss = risk.scan(step, state, batches_of(number))
         if validation is None:
             return state, (train_loss, None)
-        return state, (train_loss, jnp.where(state.active, validation_risk(state.params, validation), jnp.nan))
+        value = validation_risk.value_and_grad(state.params, held_out)[0]
+        return state, (train_loss, jnp.where(state.active, value, jnp.nan))
 
     finite = _all_finite(params)
     start = _State(params, optimizer.init(params), valid & finite, jnp.zeros((), jnp.int32))
-    end, (train_loss, validation_loss) = jax.lax.scan(epoch, start, jnp.arange(epochs))
+    numbers = jnp.arange(epochs)
+    if validation is None and _fit_at_once(batches_of, epochs):
+        batches = jax.tree.map(
+            lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), jax.lax.map(batches_of, numbers)
+        )
+        end, train_loss = risk.scan(step, start, batches)
+        validation_loss = None
+    else:
+        end, (train_loss, validation_loss) = jax.lax.scan(epoch, start, numbers)
     status = jnp.where(end.active, Status.OK, Status.DIVERGED)
     status = jnp.where(finite, status, Status.NONFINITE)
     status = jnp.where(valid, status, Status.INVALID_INPUT).astype(jnp.int32)
@@ -218,6 +233,25 @@ _run_compiled = jax.jit(
     _run,
     static_argnames=("model", "loss", "optimizer", "epochs", "batch_size", "order", "remainder", "reduction"),
 )
+
+
+def _all_rows(risk: MinibatchRisk, data: Dataset) -> Any:
+    """A data set as one minibatch."""
+    num_rows = data.y.shape[0]
+    plan = batching.minibatches(jnp.arange(num_rows), num_rows)
+    return jax.tree.map(lambda leaf: leaf[0], risk.batches(data, plan))
+
+
+def _fit_at_once(batches_of: Callable[[Array], Any], epochs: int) -> bool:
+    """Whether the minibatches of all epochs are small enough for one scan over all steps.
+
+    It is faster under ``vmap``, where a scan over epochs transposes each epoch's losses.
+    """
+    one = jax.eval_shape(batches_of, jax.ShapeDtypeStruct((), jnp.int32))
+    return 0 < epochs * sum(leaf.size for leaf in jax.tree.leaves(one)) <= _AT_ONCE
+
+
+_AT_ONCE = 2**17  # numbers
 
 
 class _State(NamedTuple):

@@ -11,11 +11,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "jaxreg"
 FLOORS = [
-    ["_version", "status", "_trace", "_lanczos"],
-    ["_checks"],
+    ["_version", "status", "_trace", "_lanczos", "_members", "_jaxprs"],
+    ["_checks", "_scalars"],
     ["models", "losses"],
     ["data"],
     ["objective", "batching"],
+    ["_minibatch_risk"],
     ["training", "curvature", "least_squares"],
     ["plots"],
     ["__init__"],

@@ -1,0 +1,34 @@
+"""Reading a jaxpr equation by equation, with what JAX 0.10 and its successors have in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import Literal
+
+_CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
+
+
+def called(equation: Any) -> Any | None:
+    """The program that an equation only calls, to be read in its place; None for any other equation."""
+    return equation.params["jaxpr"] if equation.primitive.name in _CALLS else None
+
+
+def evaluate(jaxpr: Any, equation: Any, operands: Sequence[Any]) -> list[Any]:
+    """The results of one equation of a jaxpr, whatever its primitive."""
+    pairs = [
+        (atom, value) for atom, value in zip(equation.invars, operands, strict=True) if not isinstance(atom, Literal)
+    ]
+    alone = jaxpr.replace(constvars=[], invars=[atom for atom, _ in pairs], outvars=equation.outvars, eqns=[equation])
+    return jax.core.eval_jaxpr(alone, [], *(value for _, value in pairs))
+
+
+def inner_jaxprs(equation: Any) -> list[Any]:
+    """The jaxprs inside an equation: the body of a loop, the branches of a condition."""
+    found = []
+    for param in equation.params.values():
+        for part in param if isinstance(param, list | tuple) else [param]:
+            inner = getattr(part, "jaxpr", part)
+            if hasattr(inner, "eqns"):
+                found.append(inner)
+    return found

@@ -1,0 +1,151 @@
+"""Three ways to the same loss and gradient of a minibatch: plainly, from its statistics, or row by row on scalars.
+
+Which is fastest depends on the problem and on how many members of a sweep are computed together. All give the same
+iterates up to rounding and can be differentiated.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+
+from jaxreg import _checks, _members, _scalars, losses
+from jaxreg.batching import Plan, gather
+from jaxreg.data import Dataset
+from jaxreg.models import Apply, Model, Params, apply_of
+from jaxreg.objective import Loss, batch_risk
+
+# A few parameters are cheap as scalars, and their statistics cost no more than one pass over the rows.
+_FEW_PARAMS = 4
+_MOST_SCALARS = 8  # parameters, or numbers in a row of x, on the path of scalars
+_MANY_MEMBERS = 128  # from here on a vector register is full with members
+_TILE = 4  # rows to an iteration of the loop over rows
+
+
+class MinibatchRisk(NamedTuple):
+    """Loss and gradient of minibatches.
+
+    Attributes:
+        batches: ``batches(data, plan)``, a pytree with a leading axis of steps.
+        value_and_grad: ``value_and_grad(params, batch)``.
+        scan: the ``lax.scan`` that suits them.
+    """
+
+    batches: Callable[[Dataset, Plan], Any]
+    value_and_grad: Callable[[Params, Any], tuple[Array, Params]]
+    scan: Callable[..., Any]
+
+
+def minibatch_risk(
+    model: Model | Apply, loss: Loss, params: Params, data: Dataset, batch_size: int, *, reduction: str
+) -> MinibatchRisk:
+    """The fastest way for this problem, from what is known when it is traced."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    if _is_quadratic(model, loss, params, data) and _statistics_pay(size, batch_size):
+        assert isinstance(model, Model)
+        return _from_statistics(model, params, data, reduction)
+    in_a_row = data.x.size // data.x.shape[0]
+    if max(size, in_a_row) <= _MOST_SCALARS and _members.count() >= _MANY_MEMBERS:
+        return _row_by_row(model, loss, reduction)
+    return MinibatchRisk(gather, jax.value_and_grad(batch_risk(model, loss, reduction=reduction)), lax.scan)
+
+
+def _is_quadratic(model: Model | Apply, loss: Loss, params: Params, data: Dataset) -> bool:
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves((params, data))}
+    linear = isinstance(model, Model) and model.features is not None and loss is losses.squared
+    return linear and len(dtypes) == 1 and jnp.finfo(dtypes.pop()).bits >= 32
+
+
+def _statistics_pay(size: int, batch_size: int) -> bool:
+    """Whether a step on statistics is cheaper: (p + 1)² products, and as many per row once for all that share them."""
+    return size <= _FEW_PARAMS or (size + 1) ** 2 * (1 + batch_size / _members.sharing()) < 2 * batch_size * size
+
+
+def _from_statistics(model: Model, params: Params, data: Dataset, reduction: str) -> MinibatchRisk:
+    """The squared loss of a model linear in its parameters is a quadratic, known by the Gram matrix of its minibatch.
+
+    With features Z, residuals r = y - Z ref at a reference and G = [Z, r], the loss is ½ uᵀ M u for M = GᵀWG / ΣW and
+    u = [params - ref, -1]. The reference is near least squares, so that nothing large cancels at the optimum.
+    """
+    assert model.features is not None
+    features = model.features
+    reference = lax.stop_gradient(_near_least_squares(features(data.x), data))
+    unravel = ravel_pytree(params)[1]
+
+    def batches(data: Dataset, plan: Plan) -> Array:
+        columns = features(data.x)
+        _checks.shape("features(x)", columns, (data.y.shape[0], len(reference)))
+        residual = data.y - jnp.matmul(columns, reference, precision=lax.Precision.HIGHEST)
+        rows = gather(data._replace(x=jnp.column_stack([columns, residual])), plan)
+        assert rows.weight is not None
+        weighted = rows.weight[..., None] * rows.x
+        gram = jnp.einsum("sbi,sbj->sij", weighted, rows.x, precision=lax.Precision.HIGHEST)
+        return gram / _total(rows.weight, reduction)[:, None, None]
+
+    def value_and_grad(params: Params, gram: Array) -> tuple[Array, Params]:
+        offset = jnp.append(ravel_pytree(params)[0] - reference, -1)
+        slope = jnp.matmul(gram, offset, precision=lax.Precision.HIGHEST)
+        value = jnp.vdot(offset, slope, precision=lax.Precision.HIGHEST) / 2
+        # Infinities of both signs meet in the sum before the loss itself is one; rounding may take a zero below zero.
+        value = jnp.where(jnp.isnan(value), gram[-1, -1] + jnp.inf, jnp.where(value < 0, 0, value))
+        return value, unravel(slope[:-1])
+
+    few = len(reference) <= _MOST_SCALARS
+    return MinibatchRisk(batches, value_and_grad, _scalars.scan if few else lax.scan)
+
+
+def _near_least_squares(columns: Array, data: Dataset) -> Array:
+    """Parameters near the least squares of all rows, wherever there are finite ones; zero otherwise."""
+    weighted = columns if data.weight is None else columns * data.weight[:, None]
+    normal = jnp.matmul(weighted.T, columns, precision=lax.Precision.HIGHEST)
+    target = jnp.matmul(weighted.T, data.y, precision=lax.Precision.HIGHEST)
+    scale = jnp.sqrt(jnp.diagonal(normal))
+    scale = jnp.where(scale > 0, scale, 1)
+    # The small ridge is for columns that depend on each other.
+    ridge = len(scale) * jnp.finfo(normal.dtype).eps * jnp.eye(len(scale), dtype=normal.dtype)
+    solution = jnp.linalg.solve(normal / jnp.outer(scale, scale) + ridge, target / scale) / scale
+    return jnp.where(jnp.isfinite(solution).all(), solution, 0)
+
+
+def _row_by_row(model: Model | Apply, loss: Loss, reduction: str) -> MinibatchRisk:
+    """A loop over the rows, members side by side: the gradient of a row is a few scalars and needs no memory."""
+    apply = apply_of(model)
+
+    def batches(data: Dataset, plan: Plan) -> Dataset:
+        steps, batch_size = plan.indices.shape
+        filling = ((0, 0), (0, -batch_size % _TILE))
+        filled = Plan(jnp.pad(plan.indices, filling, mode="edge"), jnp.pad(plan.weights, filling))
+        return jax.tree.map(
+            lambda leaf: leaf.reshape(steps, -1, _TILE, *leaf.shape[2:]),
+            gather(data, filled),
+        )
+
+    def of_row(params: Params, x: Array, y: Array, weight: Array) -> Array:
+        each = loss(apply(params, x[None]), y[None])
+        _checks.shape("the loss of the rows", each, (1,))
+        return jnp.where(weight > 0, weight * each[0], 0)
+
+    def value_and_grad(params: Params, batch: Dataset) -> tuple[Array, Params]:
+        assert batch.weight is not None
+        rows = (batch.x, batch.y, batch.weight)
+
+        def tile(sums: Any, rows: tuple[Array, ...]) -> tuple[Any, None]:
+            for row in zip(*rows, strict=True):
+                sums = jax.tree.map(jnp.add, sums, jax.value_and_grad(of_row)(params, *row))
+            return sums, None
+
+        one = jax.eval_shape(jax.value_and_grad(of_row), params, *(leaf[0, 0] for leaf in rows))
+        start = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), one)
+        total = _total(batch.weight.reshape(-1), reduction)
+        return jax.tree.map(lambda leaf: leaf / total.astype(leaf.dtype), _scalars.scan(tile, start, rows)[0])
+
+    return MinibatchRisk(batches, value_and_grad, _scalars.scan)
+
+
+def _total(weight: Array, reduction: str) -> Array:
+    """What the sum over the last axis is divided by. Without any row the mean is 0, not 0/0."""
+    total = weight.sum(axis=-1)
+    return jnp.where(total > 0, total, 1) if reduction == "mean" else jnp.ones_like(total)
