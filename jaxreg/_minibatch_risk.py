@@ -46,6 +46,8 @@ def minibatch_risk(
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     if _is_quadratic(model, loss, params, data) and _statistics_pay(size, batch_size):
         assert isinstance(model, Model)
+        # The statistics never call the model, so what does not fit it would pass in silence.
+        _checks.shape("the model's prediction", jax.eval_shape(model.apply, params, data.x), data.y.shape)
         return _from_statistics(model, params, data, reduction)
     in_a_row = data.x.size // data.x.shape[0]
     if max(size, in_a_row) <= _MOST_SCALARS and _members.count() >= _MANY_MEMBERS:

@@ -44,7 +44,8 @@ def linear(num_features: int, *, bias: bool = True, scale: ArrayLike = 0.01) -> 
         scale: standard deviation of the initial w; may be traced. The initial b is zero.
 
     Returns:
-        Model with params ``{"w": (d,), "b": ()}`` (or ``{"w": (d,)}``) and x (n, d); guess is least squares.
+        Model with params ``{"w": (d,), "b": ()}`` (or ``{"w": (d,)}``) and x (n, d); guess is least squares. Its apply
+            raises ValueError for params or x of other shapes.
 
     >>> model = linear(2)
     >>> params = {"w": jnp.array([2.0, -3.5]), "b": jnp.array(4.0)}
@@ -52,6 +53,7 @@ def linear(num_features: int, *, bias: bool = True, scale: ArrayLike = 0.01) -> 
     Array([4. , 2.5], dtype=float32)
     """
     num_features = _checks.count("num_features", num_features, least=1)
+    shapes = {"b": (), "w": (num_features,)} if bias else {"w": (num_features,)}
 
     def init(key: Array) -> Params:
         params = {"w": scale * jax.random.normal(key, (num_features,))}
@@ -59,6 +61,8 @@ def linear(num_features: int, *, bias: bool = True, scale: ArrayLike = 0.01) -> 
 
     def apply(params: Params, x: Array) -> Array:
         check_x(x)
+        if jax.tree.map(jnp.shape, params) != shapes:
+            raise ValueError(f"params must have the shapes {shapes}, got {jax.tree.map(jnp.shape, params)}")
         prediction = x @ params["w"]
         return prediction + params["b"] if bias else prediction
 

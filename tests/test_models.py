@@ -122,6 +122,12 @@ def test_features_of_another_width_are_refused(x):
         models.linear(3).apply({"w": jnp.zeros(3), "b": jnp.zeros(())}, x)
 
 
+@pytest.mark.parametrize("params", [{"w": jnp.zeros(3)}, {"w": jnp.zeros(2), "b": jnp.zeros(())}, jnp.zeros(4)])
+def test_params_of_another_shape_are_refused(params):
+    with pytest.raises(ValueError, match=r"params must have the shapes \{'b': \(\), 'w': \(3,\)\}, got"):
+        models.linear(3).apply(params, jnp.zeros((5, 3)))
+
+
 def test_a_plain_function_is_a_model_and_a_word_is_not():
     assert models.apply_of(np.add) is np.add
     with pytest.raises(ValueError, match="model must be a Model or a function f\\(params, x\\), got str"):

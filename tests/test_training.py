@@ -639,6 +639,14 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "validation lengths": ({"validation": few(y=ONES[:5])}, r"validation.y must have shape \(20,\), got \(5,\)"),
     "integer params": ({"params": {"w": np.ones(2, int)}}, r"params\['w'\] must be of a floating dtype, got int"),
     "no params": ({"params": {}}, "params must .*, got"),
+    "params of another shape": (
+        {"params": {"w": np.ones((2, 1)), "b": np.zeros(())}},
+        r"params must have the shapes \{'b': \(\), 'w': \(2,\)\}, got \{'b': \(\), 'w': \(2, 1\)\}",
+    ),
+    "linear model of predictions (n, 1)": (
+        {"model": LINE._replace(apply=column)},
+        r"the model's prediction must have shape \(20,\), got \(20, 1\)",
+    ),
     "batch of none": ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     "batch of more than all": ({"batch_size": 21}, "batch_size must be at most 20, got 21"),
     "half a row": ({"batch_size": 2.5}, "batch_size must be a whole number, got 2.5"),
