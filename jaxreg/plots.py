@@ -5,7 +5,7 @@ Failed members are always shown. Nothing global is set.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -75,7 +75,7 @@ def loss_curves(
 ) -> Axes:
     """Losses against epochs on a log axis, many replicates to a curve: the median, with the range of 90 % shaded.
 
-    A curve whose median becomes non-finite ends in a cross.
+    A curve whose median becomes non-finite ends in a cross, at the top edge where it would flatten the others.
 
     Args:
         epochs: (k,).
@@ -83,19 +83,24 @@ def loss_curves(
         predicted: name -> (k,), drawn as black dots over the curve of the same name.
     """
     ax = _axes(ax)
-    for index, (name, values) in enumerate(curves.items()):
-        # A loss that is not finite counts as larger than any other.
-        losses = np.where(np.isfinite(values), values, np.inf)
-        low, median, high = np.percentile(losses, [5, 50, 95], axis=0, method="nearest")
-        lost = np.isinf(losses[:, -1]).mean()
+    # A loss that is not finite counts as larger than any other.
+    losses = [np.where(np.isfinite(values), values, np.inf) for values in curves.values()]
+    ranges = [np.percentile(values, [5, 50, 95], axis=0, method="nearest") for values in losses]
+    settled = [median.max() for _, median, _ in ranges if np.isfinite(median).all()]
+    top = 1e3 * max(settled) if 0 < len(settled) < len(curves) else None
+    for index, (name, members, (low, median, high)) in enumerate(zip(curves, losses, ranges, strict=True)):
+        lost = np.isinf(members[:, -1]).mean()
         ax.plot(epochs, median, label=f"{name} ({100 * lost:.0f} % not finite)" if lost else name, **style(index))
         ax.fill_between(epochs, low, high, color=style(index)["color"], alpha=0.2, linewidth=0)
         finite = np.flatnonzero(np.isfinite(median))
         if len(finite) and finite[-1] + 1 < len(median):
-            ax.plot(np.asarray(epochs)[finite[-1]], median[finite[-1]], "X", color=style(index)["color"], markersize=10)
+            place = np.asarray(epochs)[finite[-1]], min(median[finite[-1]], top or np.inf)
+            ax.plot(*place, "X", color=style(index)["color"], markersize=10, clip_on=False)
     for index, values in enumerate((predicted or {}).values()):
         ax.plot(epochs, values, "o", color="black", markersize=3, label="" if index else "predicted")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if top is not None:
+        ax.set_ylim(top=top)
     return _finish(ax, "epoch", ylabel, yscale="log")
 
 
@@ -169,11 +174,13 @@ def curve(
         return apply_of(model)(unravel(parameters), grid)
 
     slope = jax.jacfwd(predict)(flat)
-    half_width = 1.96 * jnp.sqrt(jnp.einsum("ni,ij,nj->n", slope, fit.covariance, slope))
-    middle = predict(flat)
-    ax.plot(grid, middle, **style(0), label="fit")
+    half_width = np.asarray(1.96 * jnp.sqrt(jnp.einsum("ni,ij,nj->n", slope, fit.covariance, slope)))
+    middle = np.asarray(predict(flat))
+    # Matplotlib looks into what it is given element by element, for which JAX compiles a program.
+    across, x, y = np.asarray(grid), np.asarray(x), np.asarray(y)
+    ax.plot(across, middle, **style(0), label="fit")
     band = {"color": style(1)["color"], "alpha": 0.4, "linewidth": 0}
-    ax.fill_between(grid, middle - half_width, middle + half_width, label="95 % band", **band)
+    ax.fill_between(across, middle - half_width, middle + half_width, label="95 % band", **band)
     # Few points are drawn large, over the curve; many small, below it.
     many = _many(x)
     marker: dict[str, Any] = {
@@ -203,7 +210,7 @@ def residuals(
     ax.axhspan(-2, 2, color="gray", alpha=0.15, linewidth=0)
     ax.axhline(0, color="gray", linewidth=1)
     values = np.asarray(residual) / np.asarray(sigma)
-    ax.plot(x, values, ".", color=style(0)["color"], markersize=4, rasterized=_many(x))
+    ax.plot(np.asarray(x), values, ".", color=style(0)["color"], markersize=4, rasterized=_many(x))
     return _finish(ax, xlabel, "residual / σ", legend=False)
 
 
@@ -225,6 +232,7 @@ def distribution(
         low, high = np.percentile(finite, [0.5, 99.5])
         ax.hist(finite, bins=40, color=style(0)["color"], alpha=0.5, label=f"{len(values)} replicates{lost}")
         ax.axvspan(low, high, color="gray", alpha=0.15, linewidth=0, label="99 % of them")
+        ax.set_ylim(top=1.5 * ax.dataLim.y1)  # room for the legend
     for index, (name, value) in enumerate((marks or {}).items(), start=1):
         ax.axvline(value, **style(index), label=f"{name} {value:.5g}")
     return _finish(ax, xlabel, "replicates")
@@ -241,8 +249,8 @@ def points(x: ArrayLike, series: Mapping[str, ArrayLike], *, xlabel: str, ylabel
     """
     ax = _axes(ax)
     for index, ((name, values), marker) in enumerate(zip(series.items(), itertools.cycle("os^Dv"), strict=False)):
-        color = style(index)["color"]
-        ax.plot(x, values, marker, color=color, markersize=2.5, alpha=0.6, label=name, rasterized=_many(x))
+        look: dict[str, Any] = {"color": style(index)["color"], "markersize": 2.5, "alpha": 0.6, "label": name}
+        ax.plot(np.asarray(x), np.asarray(values), marker, rasterized=_many(x), **look)
     return _finish(ax, xlabel, ylabel)
 
 
@@ -265,13 +273,14 @@ def lines(
         failed: name -> (k,) booleans, such as ``status != Status.OK``; drawn at the top edge of the axes.
     """
     ax = _axes(ax)
+    x = np.asarray(x)
     for index, (name, values) in enumerate(series.items()):
         ax.plot(x, np.asarray(values, float), label=name, **style(index))
         lost = np.asarray((failed or {}).get(name, np.zeros(np.shape(x), bool)))
         if lost.any():
             top = np.full(int(lost.sum()), 0.97 - 0.03 * index)
             ax.plot(
-                np.asarray(x)[lost],
+                x[lost],
                 top,
                 "x",
                 color=style(index)["color"],
@@ -283,25 +292,32 @@ def lines(
 
 
 def comparison(groups: Mapping[str, ArrayLike], *, ylabel: str, yscale: str = "log", ax: Axes | None = None) -> Axes:
-    """One box for each group of replicates (quartiles, whiskers at 5 % and 95 %); groups that fail are said so below.
+    """One box for each group of replicates (quartiles, whiskers at 5 % and 95 %).
+
+    A cross and a share mark a group with diverged members; where most are, the axis is cut for the others' sake.
 
     Args:
         groups: name -> (replicates,); values that are not finite count as diverged.
         ylabel: with its unit.
     """
     ax = _axes(ax)
-    names: Sequence[str] = list(groups)
     finite = [np.asarray(values, float)[np.isfinite(values)] for values in groups.values()]
     boxes = ax.boxplot(finite, whis=(5, 95), widths=0.6, showfliers=False, patch_artist=True)
     for index, box in enumerate(boxes["boxes"]):
         box.set(facecolor=style(index)["color"], alpha=0.5)
     for line in boxes["medians"]:
         line.set_color("black")
-    labels = []
-    for name, values, kept in zip(names, groups.values(), finite, strict=True):
-        lost = np.size(values) - len(kept)
-        labels.append(f"{name}\n{100 * lost / np.size(values):.0f} % diverged" if lost else name)
-    ax.set_xticks(range(1, len(names) + 1), labels)
+    labels, settled = [], []
+    for place, (name, values, kept) in enumerate(zip(groups, groups.values(), finite, strict=True), start=1):
+        lost = 1 - len(kept) / np.size(values)
+        labels.append(f"{name}\n{100 * lost:.0f} % diverged" if lost else name)
+        if lost:
+            ax.plot(place, 0.95, "X", color="black", markersize=10, transform=ax.get_xaxis_transform())
+        if lost < 0.5:
+            settled.append(np.percentile(kept, 95))
+    if 0 < len(settled) < len(groups):
+        ax.set_ylim(top=10 * max(settled))
+    ax.set_xticks(range(1, len(groups) + 1), labels)
     return _finish(ax, "", ylabel, yscale=yscale, legend=False)
 
 
