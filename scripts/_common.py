@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import json
 import math
 import tempfile
@@ -76,13 +77,20 @@ class Replicates(NamedTuple):
 
 
 def line_replicates(settings: Settings, count: int | None = None) -> Replicates:
-    """As many lines as the settings say, or ``count``."""
-    return _line_replicates(settings.keys(count))
+    """As many lines as the settings say, or the first ``count`` of them (more are drawn where there are fewer)."""
+    if count is None or count > settings.replicates:
+        return _line_replicates(settings.seed, settings.replicates if count is None else count)
+    return jax.tree.map(lambda leaf: leaf[:count], line_replicates(settings))
+
+
+@functools.cache  # several exercises start from the same lines
+def _line_replicates(seed: int, count: int) -> Replicates:
+    return _draw_lines(jax.random.split(jax.random.key(seed), count))
 
 
 @jax.jit
 @jax.vmap
-def _line_replicates(key: jax.Array) -> Replicates:
+def _draw_lines(key: jax.Array) -> Replicates:
     key_data, key_train = jax.random.split(key)
     return Replicates(key_train, *line_data(key_data))
 
@@ -233,6 +241,8 @@ def parse(description: str | None, arguments: Sequence[str] | None = None) -> Se
     parser.add_argument("--replicates", type=int, default=1000, help="seeds to a distribution (%(default)s)")
     given = parser.parse_args(arguments)
     try:
+        if not 0 <= given.seed < 2**32:
+            raise ValueError(f"seed must be between 0 and 2³² - 1, got {given.seed}")
         if given.replicates < 1:
             raise ValueError(f"replicates must be at least 1, got {given.replicates}")
         return Settings(given.seed, given.replicates, writable_folder(given.out))

@@ -68,6 +68,27 @@ def test_the_command_line_refuses_before_any_work(tmp_path):
     assert "initialisation" not in found.stdout
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--replicates", "0", "replicates must be at least 1, got 0"),
+        ("--seed", str(2**32), "seed must be between 0 and 2³² - 1, got 4294967296"),
+        ("--seed", "-1", "seed must be between 0 and 2³² - 1, got -1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_and_leave_nothing(option, value, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        common.parse("", ["--out", str(tmp_path / "report"), option, value])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+def test_fewer_lines_are_the_first_of_many():
+    many, few = (common.line_replicates(common.Settings(0, count, Path()), 3) for count in (5, 3))
+    np.testing.assert_array_equal(many.train.y, few.train.y)
+
+
 @pytest.mark.parametrize("name", EXERCISES)
 def test_every_script_has_help(name, capsys):
     module = __import__(name)
