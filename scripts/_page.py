@@ -25,6 +25,12 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .25rem .75rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e4e4; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { border-bottom: 2px solid #999; }
+/* A phone gets narrow columns with wrapped headings; what is still wider scrolls. */
+@media (max-width: 40rem) {
+  table { font-size: .8rem; }
+  th, td { padding: .25rem .4rem; }
+  th, th:first-child, td:first-child { white-space: normal; vertical-align: bottom; }
+}
 .no { color: #b00020; font-weight: bold; }
 nav ol { columns: 14rem; padding-left: 1.25rem; }
 a { color: #0058a3; }

@@ -63,8 +63,11 @@ def run(settings: common.Settings) -> common.Answer:
             f"by at most {100 * np.abs(deviation).max():.2f} %. In three epochs on minibatches of 32 the loss ends "
             f"above its start from {noisy_found:.3g} on."
         ),
-        header=("learning rate", *(f"{count} epochs" for count in EPOCHS)),
-        rows=[[f"{float(rate):g}", *losses_after] for rate, losses_after in zip(rates, after, strict=True)],
+        header=("learning rate", *(f"validation loss, {count} epochs" for count in EPOCHS)),
+        rows=[
+            [f"{float(rate):g}", *(loss if np.isfinite(loss) else "diverged" for loss in losses_after)]
+            for rate, losses_after in zip(rates, after, strict=True)
+        ],
         figures={
             "learning_rates_edge": f"Full batch, {STEPS} steps: {len(RATES)} rates, {SEEDS} seeds, both edges.",
             "learning_rates_minibatch": "The same on minibatches of 32, 3 epochs.",

@@ -79,7 +79,7 @@ def run(settings: common.Settings) -> common.Answer:
             "temperature_stderr": error,
             "gain": gain,
             "gain_stderr": gain_error,
-            "starts": [float(start) for start in starts],
+            "starts": starts,
             "steps_from_each_start": firsts.num_steps,
             "spread_over_starts_in_standard_errors": spread,
             "replicates_within_4_standard_errors": within_four,
@@ -137,7 +137,7 @@ def _sky_radiance(params: models.Params, wavenumber: jax.Array) -> jax.Array:
 
 
 def _sky() -> jaxreg.CurveFit:
-    wavenumber, intensity, sigma = jnp.array(TABLE).T
+    wavenumber, intensity, sigma = np.array(TABLE).T
     fit = jaxreg.curve_fit(
         _sky_radiance, wavenumber, intensity, {"temperature": 10.0}, sigma=1e-3 * sigma, absolute_sigma=True
     )
@@ -159,7 +159,7 @@ def _figures(
         f"{kelvin:.0f} K": data.planck(settings.keys(1)[0], rows.x, kelvin, gain_spread=0.05, noise=NOISE).y * 1e-12
         for kelvin in (4000.0, 5000.0)
     }
-    wavenumber, intensity, sigma = jnp.array(TABLE).T
+    wavenumber, intensity, sigma = np.array(TABLE).T
     across = "wavelength / nm"
     with common.figure(settings, "planck_spectra") as ax:
         plots.points(nanometres, spectra, xlabel=across, ylabel="radiance / (kW/(m² sr nm))", ax=ax)
@@ -181,7 +181,8 @@ def _figures(
         "planck_published": "The published procedure over all seeds.",
         "planck_residuals": "Residuals of temperature and gain fitted together.",
         "planck_starts": "Steps of that fit from each start.",
-        "planck_sky": "The cosmic microwave background (COBE/FIRAS, 43 points) and Planck's law.",
+        "planck_sky": "The cosmic microwave background (COBE/FIRAS, 43 points) and Planck's law; the band is thinner "
+        "than its line.",
         "planck_sky_residuals": "Its residuals.",
     }
 

@@ -27,6 +27,7 @@ def run(settings: common.Settings) -> common.Answer:
     names = ("sin x", "first derivative", "second derivative")
     with common.figure(settings, "second_derivatives_sine") as ax:
         plots.lines(sine["x"], dict(zip(names, sine["derivatives"], strict=True)), xlabel="x", ylabel="value", ax=ax)
+        ax.set_ylim(-1.1, 1.8)  # room for the legend
     residual, second = _second_derivatives_of_losses()
     with common.figure(settings, "second_derivatives_losses") as ax:
         plots.lines(residual, second, xlabel="residual / δ", ylabel="second derivative of the loss", ax=ax)
@@ -44,7 +45,11 @@ def run(settings: common.Settings) -> common.Answer:
             "Huber: second derivative inside and outside δ",
             f"{newton['huber_inside']:g} and {newton['huber_outside']:g}",
         ],
-        ["Huber at the start: rows with curvature", newton["huber_share"]],
+        ["Huber at the start: share of rows with curvature", newton["huber_share"]],
+        ["Huber: loss at the start", newton["huber_before"]],
+        ["Huber: loss after Newton's step", newton["huber_newton"]],
+        ["Huber: loss after the damped step", newton["huber_damped"]],
+        ["Huber: loss after one step of reweighted least squares", newton["huber_reweighted"]],
         ["Cauchy at the start: λmin", newton["cauchy_smallest"]],
         ["Cauchy: loss at the start", newton["cauchy_before"]],
         ["Cauchy: loss after Newton's step", newton["cauchy_newton"]],
@@ -57,13 +62,16 @@ def run(settings: common.Settings) -> common.Answer:
         question="What do second derivatives say, what do they cost, and where does Newton's step fail?",
         text=(
             f"On the squared loss one Newton step goes from an error of {newton['squared_before']:.2g} to "
-            f"{newton['squared_after']:.1g}. A Hessian of {NUM_LARGE} parameters takes "
+            f"{newton['squared_after']:.1g}, but a Hessian of {NUM_LARGE} parameters takes "
             f"{cost['hessian_megabytes']:.0f} MB and {cost['time_ratio']:.0f} times as long as a Hessian-vector "
-            f"product, which takes {cost['product_megabytes']:.2f} MB and is enough for λmax. The absolute loss has "
-            "no curvature at all, so Newton's step does not exist; reweighted least squares takes its loss from "
-            f"{reweighted[0]:.3g} to {reweighted[-1]:.3g}. Cauchy's Hessian is indefinite far from the optimum (λmin "
-            f"= {newton['cauchy_smallest']:.2g}): Newton's step raises the loss from {newton['cauchy_before']:.3g} "
-            f"to {newton['cauchy_newton']:.3g}, the damped one lowers it to {newton['cauchy_damped']:.3g}."
+            f"product, which takes {1e3 * cost['product_megabytes']:.0f} kB and is enough for λmax. The absolute loss "
+            "has no curvature at all, so Newton's step does not exist, and Huber's only on "
+            f"{100 * newton['huber_share']:.0f} % of the rows, so the step takes its loss from "
+            f"{newton['huber_before']:.3g} to {newton['huber_newton']:.3g}; steps of reweighted least squares take "
+            f"the one to {reweighted[-1]:.2g} in {len(reweighted) - 1}, the other to {newton['huber_reweighted']:.2g} "
+            f"in one. Cauchy's Hessian is indefinite far from the optimum (λmin = {newton['cauchy_smallest']:.2g}): "
+            f"Newton's step raises the loss from {newton['cauchy_before']:.3g} to {newton['cauchy_newton']:.3g}, the "
+            f"damped one lowers it to {newton['cauchy_damped']:.3g}."
         ),
         header=("quantity", "value"),
         rows=rows,
@@ -112,6 +120,7 @@ def _newton_numbers(train: data.Dataset) -> dict[str, jax.Array]:
     optimum = common.LINE.guess(train.x, train.y)  # type: ignore[misc]
     squared = jaxreg.empirical_risk(common.LINE, losses.squared)
     absolute = jaxreg.empirical_risk(common.LINE, losses.absolute)
+    huber = jaxreg.empirical_risk(common.LINE, losses.huber)
     cauchy = jaxreg.empirical_risk(common.LINE, losses.cauchy)
 
     def error(params: models.Params) -> jax.Array:
@@ -129,6 +138,10 @@ def _newton_numbers(train: data.Dataset) -> dict[str, jax.Array]:
         "huber_inside": second[0],
         "huber_outside": second[1],
         "huber_share": jnp.mean(jnp.abs(residual) < 1),
+        "huber_before": huber(start, train),
+        "huber_newton": huber(curvature.newton_step(huber, start, train), train),
+        "huber_damped": huber(curvature.newton_step(huber, start, train, damping=1.0), train),
+        "huber_reweighted": huber(_reweighted_step(losses.huber, start, train), train),
         "cauchy_smallest": smallest,
         "cauchy_before": cauchy(start, train),
         "cauchy_newton": cauchy(stepped, train),
@@ -138,15 +151,19 @@ def _newton_numbers(train: data.Dataset) -> dict[str, jax.Array]:
 
 def _reweighted(train: data.Dataset, steps: int = 20) -> list[float]:
     """The absolute loss from the start on, by Newton steps on the squared loss reweighted at each."""
-    squared = jaxreg.empirical_risk(common.LINE, losses.squared)
     absolute = jaxreg.empirical_risk(common.LINE, losses.absolute)
 
     def step(params: models.Params, _: None) -> tuple[models.Params, jax.Array]:
-        weight = losses.irls_weight(losses.absolute, common.LINE.apply(params, train.x), train.y)
-        return curvature.newton_step(squared, params, train._replace(weight=weight)), absolute(params, train)
+        return _reweighted_step(losses.absolute, params, train), absolute(params, train)
 
     end, values = jax.jit(lambda: jax.lax.scan(step, common.LINE.init(jax.random.key(0)), None, length=steps))()
     return [*map(float, values), float(absolute(end, train))]
+
+
+def _reweighted_step(loss: Any, params: models.Params, train: data.Dataset) -> models.Params:
+    weight = losses.irls_weight(loss, common.LINE.apply(params, train.x), train.y)
+    squared = jaxreg.empirical_risk(common.LINE, losses.squared)
+    return curvature.newton_step(squared, params, train._replace(weight=weight))
 
 
 def _cost(settings: common.Settings) -> dict[str, float]:
