@@ -86,21 +86,21 @@ def loss_curves(
     # A loss that is not finite counts as larger than any other.
     losses = [np.where(np.isfinite(values), values, np.inf) for values in curves.values()]
     ranges = [np.percentile(values, [5, 50, 95], axis=0, method="nearest") for values in losses]
-    settled = [median.max() for _, median, _ in ranges if np.isfinite(median).all()]
-    top = 1e3 * max(settled) if 0 < len(settled) < len(curves) else None
+    settled = np.array([median for _, median, _ in ranges if np.isfinite(median).all()])
+    top = 1e3 * settled.max() if 0 < len(settled) < len(curves) else np.inf
     for index, (name, members, (low, median, high)) in enumerate(zip(curves, losses, ranges, strict=True)):
         lost = np.isinf(members[:, -1]).mean()
         ax.plot(epochs, median, label=f"{name} ({100 * lost:.0f} % not finite)" if lost else name, **style(index))
         ax.fill_between(epochs, low, high, color=style(index)["color"], alpha=0.2, linewidth=0)
         finite = np.flatnonzero(np.isfinite(median))
         if len(finite) and finite[-1] + 1 < len(median):
-            place = np.asarray(epochs)[finite[-1]], min(median[finite[-1]], top or np.inf)
+            place = np.asarray(epochs)[finite[-1]], min(median[finite[-1]], top)
             ax.plot(*place, "X", color=style(index)["color"], markersize=10, clip_on=False)
     for index, values in enumerate((predicted or {}).values()):
         ax.plot(epochs, values, "o", color="black", markersize=3, label="" if index else "predicted")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if top is not None:
-        ax.set_ylim(top=top)
+    if np.isfinite(top):
+        ax.set_ylim(settled.min(where=settled > 0, initial=top) / 3, top)
     return _finish(ax, "epoch", ylabel, yscale="log")
 
 
@@ -314,9 +314,9 @@ def comparison(groups: Mapping[str, ArrayLike], *, ylabel: str, yscale: str = "l
         if lost:
             ax.plot(place, 0.95, "X", color="black", markersize=10, transform=ax.get_xaxis_transform())
         if lost < 0.5:
-            settled.append(np.percentile(kept, 95))
+            settled.append(np.percentile(kept, [5, 95]))
     if 0 < len(settled) < len(groups):
-        ax.set_ylim(top=10 * max(settled))
+        ax.set_ylim(np.min(settled) / 3, 10 * np.max(settled))
     ax.set_xticks(range(1, len(groups) + 1), labels)
     return _finish(ax, "", ylabel, yscale=yscale, legend=False)
 

@@ -28,7 +28,7 @@ th { border-bottom: 2px solid #999; }
 /* A phone gets narrow columns with wrapped headings; what is still wider scrolls. */
 @media (max-width: 40rem) {
   table { font-size: .8rem; }
-  th, td { padding: .25rem .4rem; }
+  th, td { padding: .25rem .3rem; }
   th, th:first-child, td:first-child { white-space: normal; vertical-align: bottom; }
 }
 .no { color: #b00020; font-weight: bold; }

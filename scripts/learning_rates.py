@@ -63,7 +63,7 @@ def run(settings: common.Settings) -> common.Answer:
             f"by at most {100 * np.abs(deviation).max():.2f} %. In three epochs on minibatches of 32 the loss ends "
             f"above its start from {noisy_found:.3g} on."
         ),
-        header=("learning rate", *(f"validation loss, {count} epochs" for count in EPOCHS)),
+        header=("learning rate", *(f"loss, {count} epochs" for count in EPOCHS)),
         rows=[
             [f"{float(rate):g}", *(loss if np.isfinite(loss) else "diverged" for loss in losses_after)]
             for rate, losses_after in zip(rates, after, strict=True)
