@@ -1,0 +1,130 @@
+"""Blocks of work on threads and devices: how many at once, the memory there is, and a bar that says how far.
+
+A block is a rectangle of a grid of members, computed by one call of one compiled program. On a CPU a program keeps
+about one core busy, so as many threads as there are cores each compute a block; JAX releases Python's lock meanwhile.
+"""
+
+import functools
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+import jax
+
+from jaxreg import _trace
+
+Job = TypeVar("Job")
+
+
+def workers_on(devices: Sequence[jax.Device]) -> int:
+    """How many threads compute blocks on these devices.
+
+    >>> workers_on(jax.devices("cpu")[:1]) >= 1
+    True
+    """
+    if len(devices) == 1 and devices[0].platform == "cpu":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 2  # while one block's results travel to the host, the next is computed
+
+
+def memory_of(device: jax.Device) -> int:
+    """Bytes of memory that a device has.
+
+    >>> memory_of(jax.devices("cpu")[0]) > 10**8
+    True
+    """
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def run(
+    jobs: Iterable[Job], compute: Callable[[Job], Any], *, workers: int, finished: Callable[[Job, Any], None]
+) -> None:
+    """Compute all jobs on a few threads, and tell of each that is done.
+
+    An error, or Ctrl-C, lets the jobs that are running end, starts no other, and is raised.
+
+    Args:
+        jobs: the jobs, drawn from one after the other.
+        compute: ``compute(job)``, called on any thread.
+        workers: threads; with 1 everything is done on the caller's.
+        finished: ``finished(job, result)``, called on the caller's thread.
+
+    >>> found = []
+    >>> run(range(5), lambda number: number**2, workers=2, finished=lambda number, square: found.append(square))
+    >>> sorted(found)
+    [0, 1, 4, 9, 16]
+    """
+    if workers == 1:
+        for job in jobs:
+            finished(job, compute(job))
+        return
+    waiting = iter(jobs)
+    x64 = _trace.x64()  # JAX keeps its settings per thread
+
+    def in_thread(job: Job) -> Any:
+        with jax.enable_x64(x64):
+            return compute(job)
+
+    pool = _threads(workers)
+    running = {pool.submit(in_thread, job): job for job in itertools.islice(waiting, workers)}
+    try:
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                result = future.result()
+                running |= {pool.submit(in_thread, following): following for following in itertools.islice(waiting, 1)}
+                finished(job, result)
+    finally:
+        wait(running)
+
+
+@functools.cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    """Threads that are kept: to start them takes longer than a small sweep."""
+    return ThreadPoolExecutor(count, thread_name_prefix="jaxreg")
+
+
+class Progress:
+    """A bar on stderr: members done, members per second, time left, and how many of them diverged.
+
+    Silent without tqdm, when stderr is no terminal, or when told to be; ``wanted=True`` draws it in any case.
+    """
+
+    def __init__(self, total: int, wanted: bool | None) -> None:
+        self.done = 0
+        self._diverged = 0
+        self._bar: Any = None
+        if wanted is False or (wanted is None and not sys.stderr.isatty()):
+            return
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            if wanted:
+                raise ImportError("a progress bar needs tqdm: pip install 'jaxreg[progress]'") from None
+            return
+        self._bar = tqdm(total=total, unit=" members", unit_scale=True, dynamic_ncols=True)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, members: int, diverged: int, *, restored: bool = False) -> None:
+        """More members are done, some of them diverged; restored ones took no time and do not count for the speed."""
+        self.done += members
+        self._diverged += diverged
+        if self._bar is None:
+            return
+        if self._diverged:
+            self._bar.set_postfix_str(f"{self._diverged} diverged", refresh=False)
+        if restored:
+            self._bar.initial += members
+        self._bar.update(members)
