@@ -135,8 +135,10 @@ def _opened(path: Any, study: Study, division: Division, axes: Mapping[str, Any]
             fingerprint=fingerprint,
         )
 
-    store = opened() if jax.process_index() == 0 else None
-    _wait_for_all("jaxreg: store opened")
+    try:
+        store = opened() if jax.process_index() == 0 else None
+    finally:  # what the first refuses, the others refuse too
+        _wait_for_all("jaxreg: store opened")
     return store or opened()
 
 
@@ -243,10 +245,19 @@ class _Values:
 
     def _exchange(self) -> None:
         """Give every process the blocks of the others."""
+        shares = [self.places[first :: jax.process_count()] for first in range(jax.process_count())]
         for array in self.arrays:
-            of_all = np.asarray(multihost_utils.process_allgather(array))
-            for number, place in enumerate(self.places):
-                self._part(array, place)[...] = self._part(of_all[number % jax.process_count()], place)
+            parts = [[self._part(array, place) for place in share] for share in shares]
+            most = max(sum(part.size for part in share) for share in parts)
+            sent = np.zeros(most, array.dtype)
+            mine = parts[jax.process_index()]
+            np.concatenate([part.ravel() for part in mine] or [sent[:0]], out=sent[: sum(part.size for part in mine)])
+            # As bytes, which no setting of JAX converts.
+            for share, received in zip(parts, multihost_utils.process_allgather(sent.view(np.uint8)), strict=True):
+                numbers, start = np.asarray(received).view(array.dtype), 0
+                for part in share:
+                    part[...] = numbers[start : start + part.size].reshape(part.shape)
+                    start += part.size
 
     def _spans(self, place: Place) -> list[tuple[int, int]]:
         """First row, and the one after the last, along each axis."""
