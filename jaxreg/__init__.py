@@ -9,6 +9,7 @@ from jaxreg import (
     blocks,
     curvature,
     data,
+    fits,
     least_squares,
     losses,
     models,
@@ -21,6 +22,7 @@ from jaxreg import (
 )
 from jaxreg._version import __version__
 from jaxreg.data import Dataset
+from jaxreg.fits import fit_many
 from jaxreg.least_squares import CurveFit, curve_fit
 from jaxreg.models import Model
 from jaxreg.objective import empirical_risk
@@ -43,6 +45,8 @@ __all__ = [
     "curve_fit",
     "data",
     "empirical_risk",
+    "fit_many",
+    "fits",
     "least_squares",
     "losses",
     "models",

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxreg import blocks
 from jaxreg._study import Choice, Points, member_of
 from jaxreg._tiles import NARROW, block_of, fits_cache, mapped, padded, tile_shape
 
@@ -79,35 +80,12 @@ def _compiled(
         leaves = parts_of_block.run(shared, *([leaf[0] for leaf in part] for part in points))
         return [leaf[None] for leaf in leaves]
 
-    mesh = Mesh(np.asarray(devices), ("block",))
-    everywhere, apart = PartitionSpec(), PartitionSpec("block")
-    options = _compiler_options(devices[0].platform)
-    shared = jax.jit(parts_of_block.shared, out_shardings=NamedSharding(mesh, everywhere), compiler_options=options)()
-    program = jax.jit(
-        jax.shard_map(
-            on_device,
-            mesh=mesh,
-            in_specs=(everywhere, *(apart for _ in forms)),
-            out_specs=apart,
-            check_vma=False,
-        ),
-        compiler_options=options,
-    )
+    everywhere = NamedSharding(Mesh(np.asarray(devices), ("block",)), PartitionSpec())
+    options = blocks.compiler_options(devices[0].platform)
+    shared = jax.jit(parts_of_block.shared, out_shardings=everywhere, compiler_options=options)()
+    program = blocks.on_devices(on_device, devices, apart=(False, *(True for _ in forms)))
     shapes = [form.leaves(len(devices), part, length) for form, part, length in zip(forms, parts, lengths, strict=True)]
     compiled = program.lower(shared, *shapes).compile()
     memory = compiled.memory_analysis()
     num_bytes = 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
     return Program(functools.partial(compiled, shared), lengths, num_bytes)
-
-
-@functools.cache
-def _compiler_options(platform: str) -> dict[str, Any]:
-    """XLA fills half of an AVX-512 register unless told otherwise; a later XLA may not know the option any more."""
-    if platform != "cpu":
-        return {}
-    options = {"xla_cpu_prefer_vector_width": 512}
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return options

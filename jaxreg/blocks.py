@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxreg import _trace
 
@@ -42,6 +43,41 @@ def memory_of(device: jax.Device) -> int:
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def on_devices(fn: Callable[..., Any], devices: Sequence[jax.Device], *, apart: Sequence[bool]) -> Any:
+    """A function jitted for several devices: of each argument, all have the whole or each has its part.
+
+    Args:
+        fn: computes on one device; the parts that it takes and gives have a leading axis of length 1.
+        devices: as many as a leading axis that is divided has elements.
+        apart: for each argument, whether it is divided.
+
+    >>> double = on_devices(lambda factor, x: factor * x, jax.devices()[:1], apart=(False, True))
+    >>> print(double(2.0, np.ones((1, 3), np.float32)))
+    [[2. 2. 2.]]
+    """
+    mesh = Mesh(np.asarray(devices), ("block",))
+    parts = [PartitionSpec("block") if divided else PartitionSpec() for divided in apart]
+    mapped = jax.shard_map(fn, mesh=mesh, in_specs=tuple(parts), out_specs=PartitionSpec("block"), check_vma=False)
+    return jax.jit(mapped, compiler_options=compiler_options(devices[0].platform))
+
+
+@functools.cache
+def compiler_options(platform: str) -> dict[str, Any]:
+    """XLA fills half of an AVX-512 register unless told otherwise; a later XLA may not know the option any more.
+
+    >>> compiler_options("cuda")
+    {}
+    """
+    if platform != "cpu":
+        return {}
+    options = {"xla_cpu_prefer_vector_width": 512}
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return options
 
 
 def run(
@@ -129,15 +165,28 @@ def wait_for_all(what: str) -> None:
         multihost_utils.sync_global_devices(f"jaxreg: {what}")
 
 
+def first_then_all(call: Callable[[], Job]) -> Job:
+    """Call something in the first process, then in all others, so that they find what it has made.
+
+    >>> first_then_all(lambda: 3)
+    3
+    """
+    try:
+        found = [call()] if jax.process_index() == 0 else []
+    finally:  # what the first refuses, the others refuse too
+        wait_for_all("the first is done")
+    return found[0] if found else call()
+
+
 class Progress:
-    """A bar on stderr: members done, members per second, time left, and how many of them diverged.
+    """A bar on stderr: members done, members per second, time left, and how many of them failed.
 
     Silent without tqdm, when stderr is no terminal, or when told to be; ``wanted=True`` draws it in any case.
     """
 
-    def __init__(self, total: int, wanted: bool | None) -> None:
-        self.done = 0
-        self._diverged = 0
+    def __init__(self, total: int, wanted: bool | None, *, unit: str = "members", failed: str = "diverged") -> None:
+        self.total, self.done, self.unit = total, 0, unit
+        self._failed, self._failure = 0, failed
         self._bar: Any = None
         if wanted is False or (wanted is None and not sys.stderr.isatty()):
             return
@@ -147,7 +196,7 @@ class Progress:
             if wanted:
                 raise ImportError("a progress bar needs tqdm: pip install 'jaxreg[progress]'") from None
             return
-        self._bar = tqdm(total=total, unit=" members", unit_scale=True, dynamic_ncols=True)
+        self._bar = tqdm(total=total, unit=f" {unit}", unit_scale=True, dynamic_ncols=True)
 
     def __enter__(self) -> "Progress":
         return self
@@ -156,14 +205,19 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def advance(self, members: int, diverged: int, *, restored: bool = False) -> None:
-        """More members are done, some of them diverged; restored ones took no time and do not count for the speed."""
+    def advance(self, members: int, failed: int, *, restored: bool = False) -> None:
+        """More members are done, some of them failed; restored ones took no time and do not count for the speed."""
         self.done += members
-        self._diverged += diverged
+        self._failed += failed
         if self._bar is None:
             return
-        if self._diverged:
-            self._bar.set_postfix_str(f"{self._diverged} diverged", refresh=False)
+        if self._failed:
+            self._bar.set_postfix_str(f"{self._failed} {self._failure}", refresh=False)
         if restored:
             self._bar.initial += members
         self._bar.update(members)
+
+    def stopped(self, *, stored: bool) -> str:
+        """What to say after Ctrl-C."""
+        how = "the same call goes on from there" if stored else "give it a store= to be able to go on"
+        return f"stopped with {self.done} of {self.total} {self.unit} done; {how}"

@@ -86,8 +86,7 @@ def sweep(
         try:
             values.fill(devices, workers, bar)
         except KeyboardInterrupt:
-            how = "give it a store= to be able to go on" if kept is None else "the same call goes on from there"
-            raise KeyboardInterrupt(f"stopped with {bar.done} of {values.num_members} members done; {how}") from None
+            raise KeyboardInterrupt(bar.stopped(stored=kept is not None)) from None
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -134,11 +133,7 @@ def _opened(path: Any, study: Study, division: Division, axes: Mapping[str, Any]
             fingerprint=fingerprint,
         )
 
-    try:
-        store = opened() if jax.process_index() == 0 else None
-    finally:  # what the first refuses, the others refuse too
-        blocks.wait_for_all("store opened")
-    return store or opened()
+    return blocks.first_then_all(opened)
 
 
 def _too_large(division: Division, needs: str = "") -> str:

@@ -102,10 +102,10 @@ def _guess(model: Model | Apply, x: Any, y: Any, mask: Any, bounds: Any, fixed: 
         raise ValueError("p0 must be given where the model has no guess, got None")
     if fixed is not None:
         raise ValueError("p0 must be given where parameters are fixed, got None")
-    return (_guess_compiled if _trace.at_top_level() else _guess_in)(x, y, mask, bounds, guess=model.guess)
+    return (_guess_compiled if _trace.at_top_level() else guessed)(x, y, mask, bounds, guess=model.guess)
 
 
-def _guess_in(x: Array, y: Array, mask: Array | None, bounds: Any, *, guess: Any) -> Params:
+def guessed(x: Array, y: Array, mask: Array | None, bounds: Any, *, guess: Any) -> Params:
     """The model's guess from the rows that are there, moved into the box."""
     data = neutral_rows(Dataset(jnp.asarray(x), jnp.asarray(y), mask))
     start = guess(data.x, data.y)
@@ -115,7 +115,7 @@ def _guess_in(x: Array, y: Array, mask: Array | None, bounds: Any, *, guess: Any
     return jax.tree.map(jnp.clip, start, lower, upper)
 
 
-_guess_compiled = jax.jit(_guess_in, static_argnames="guess")
+_guess_compiled = jax.jit(guessed, static_argnames="guess")
 
 
 def _shaped(name: str, value: Any, p0: Params) -> Params:
@@ -196,17 +196,23 @@ def _positive_definite(matrix: np.ndarray) -> bool:
 
 
 def _bounds(bounds: tuple[Any, Any], p0: Params) -> tuple[Params, Params]:
+    lower, upper = box(bounds, p0)
+    if _trace.concrete(lower, upper, p0):
+        for (path, value), low, high in zip(
+            jax.tree_util.tree_leaves_with_path(p0), jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True
+        ):
+            name = f"p0{jax.tree_util.keystr(path)}"
+            inside = np.asarray((low <= value) & (value <= high))
+            _checks.refuse(name, value, inside, f"between its bounds {low} and {high}")
+    return lower, upper
+
+
+def box(bounds: tuple[Any, Any], p0: Params) -> tuple[Params, Params]:
+    """Lower and upper bounds, each shaped like p0."""
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         raise ValueError(f"bounds must be a pair (lower, upper), got {bounds!r}")
     lower, upper = (_shaped("bounds", bound, p0) for bound in bounds)
     if _trace.concrete(lower, upper):
         for low, high in zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True):
             _checks.refuse("bounds", low, low <= high, f"in order, lower ≤ upper = {high}")
-        if _trace.concrete(p0):
-            for (path, value), low, high in zip(
-                jax.tree_util.tree_leaves_with_path(p0), jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True
-            ):
-                name = f"p0{jax.tree_util.keystr(path)}"
-                inside = (low <= value) & (value <= high)
-                _checks.refuse(name, value, np.asarray(inside), f"between its bounds {low} and {high}")
     return lower, upper

@@ -81,7 +81,7 @@ def curve_fit(
     >>> print(f"{fit.params['k']:.2f} ± {fit.stderr['k']:.2f}", Status(int(fit.status)).name)
     3.01 ± 0.01 OK
     """
-    _warn_if_narrowed(x, y, p0, sigma)
+    warn_if_narrowed(x, y, p0, sigma)
     task, options = prepare(
         model,
         x,
@@ -125,7 +125,7 @@ def solve(task: Task, options: Options) -> CurveFit:
 _solve_compiled = jax.jit(solve, static_argnames="options")
 
 
-def _warn_if_narrowed(*values: Any) -> None:
+def warn_if_narrowed(*values: Any) -> None:
     doubles = (leaf for leaf in jax.tree.leaves(values) if isinstance(leaf, np.ndarray) and leaf.dtype == np.float64)
     if any(True for _ in doubles) and jnp.result_type(float) == jnp.float32:
         warnings.warn(

@@ -19,10 +19,10 @@ from jax.scipy.linalg import solve_triangular
 from jaxreg.least_squares._problem import Problem
 
 FIRST_DAMPING = 1e-3  # relative to the scaled system
-_RELATIVE_OFFSET = 1e-10  # of the residuals' length
-_LEAST_GAIN = 1e-4
+RELATIVE_OFFSET = 1e-10  # of the residuals' length
+LEAST_GAIN = 1e-4
 _MOST_ACCELERATION = 0.3
-_MOST_STALLED = 3
+MOST_STALLED = 3
 
 
 class State(NamedTuple):
@@ -87,7 +87,7 @@ def judge(problem: Problem, state: State) -> State:
     noise = problem.noise(state.residual)
     gain = (problem.cost(state.residual, noise) - problem.cost(residual, noise)) / state.decrease
     gain = jnp.where(state.trusted, 1, gain)
-    accept = finite & (first | ((state.straight | state.trusted) & (gain > _LEAST_GAIN)))
+    accept = finite & (first | ((state.straight | state.trusted) & (gain > LEAST_GAIN)))
 
     shrink = jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
     damping = jnp.where(accept, state.damping * shrink, state.damping * state.growth)
@@ -122,7 +122,7 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     decrease = jnp.sum((velocity @ slopes) ** 2) + 2 * damping * jnp.sum(velocity**2)
 
     size = jnp.linalg.norm(slope)
-    small = (decrease <= (_RELATIVE_OFFSET * size) ** 2) & (damping <= FIRST_DAMPING)
+    small = (decrease <= (RELATIVE_OFFSET * size) ** 2) & (damping <= FIRST_DAMPING)
     reach = size * problem.size + jnp.linalg.norm(values) * jnp.vdot(jnp.abs(params), columns)
     floor = 4 * jnp.finfo(size.dtype).eps * (problem.cost(state.residual, noise) + reach)
     below = decrease <= floor
@@ -155,7 +155,7 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
         trusted=jnp.abs(predicted) <= floor,
         last_decrease=jnp.where(below, decrease, state.last_decrease),
         stalled=stalled,
-        converged=small | ((stalled >= _MOST_STALLED) & (damping <= FIRST_DAMPING)),
+        converged=small | ((stalled >= MOST_STALLED) & (damping <= FIRST_DAMPING)),
     )
 
 
