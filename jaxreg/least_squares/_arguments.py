@@ -120,10 +120,10 @@ _guess_compiled = jax.jit(guessed, static_argnames="guess")
 
 def _shaped(name: str, value: Any, p0: Params) -> Params:
     """One number for all parameters, or a tree like p0 whose leaves are numbers or shaped like those of p0."""
-    leaves, structure = jax.tree.flatten(p0)
-    values, own = jax.tree.flatten(value)
-    if own == structure:
-        values = list(map(_array, values))
+    leaves = jax.tree.leaves(p0)
+    structure: Any = jax.tree.structure(p0)
+    if structure == jax.tree.structure(value):
+        values = list(map(_array, jax.tree.leaves(value)))
     else:
         values = [_alone(value)] * len(leaves)
         if values[0] is None or (len(leaves) > 1 and values[0].ndim):
