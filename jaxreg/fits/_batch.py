@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -35,11 +35,8 @@ class Batch:
 
     def __init__(self, form: Form, task: Task, num_params: int, devices: tuple[jax.Device, ...]) -> None:
         self.form, self.devices = form, devices
-        nothing: dict[str, Any] = dict.fromkeys(Task._fields)
-        self.shared = jax.tree.map(
-            lambda leaf: _canonical(np.asarray(leaf)), task._replace(**dict.fromkeys(form.own, None))
-        )
-        self.own = Task(**nothing | {name: getattr(task, name) for name in form.own})
+        self.shared = jax.tree.map(_canonical, _only(task, [name for name in Task._fields if name not in form.own]))
+        self.own = _only(task, form.own)
         self.num_sets, num_rows = task.y.shape
         self.workers = blocks.workers_on(devices)
         self.programs = programs(form, num_params, devices, _trace.x64())
@@ -119,6 +116,11 @@ class Batch:
 
         blocks.run(blocks_of_sets, compute, workers=min(self.workers, len(blocks_of_sets)), finished=keep)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(sets)], *(parts[key] for key in sorted(parts)))
+
+
+def _only(task: Task, names: Sequence[str]) -> Task:
+    fields: dict[str, Any] = {name: getattr(task, name) if name in names else None for name in Task._fields}
+    return Task(**fields)
 
 
 def _width(platform: str, num_rows: int) -> int:
