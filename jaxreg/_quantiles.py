@@ -7,6 +7,7 @@ from jax.scipy.special import betainc, ndtri
 from jax.typing import ArrayLike
 
 
+@jax.jit
 def t_quantile(probability: ArrayLike, dof: ArrayLike) -> Array:
     """The t below which a probability lies, with dof degrees of freedom; NaN where dof is not positive.
 
@@ -21,6 +22,7 @@ def t_quantile(probability: ArrayLike, dof: ArrayLike) -> Array:
     return jnp.where(dof > 0, jnp.where(tail < 0.5, jnp.sign(probability - 0.5) * size, 0), jnp.nan)
 
 
+@jax.jit
 def f_quantile(probability: ArrayLike, numerator: ArrayLike, denominator: ArrayLike) -> Array:
     """The F below which a probability lies, for numerator and denominator degrees of freedom; NaN if not positive.
 
