@@ -4,7 +4,7 @@ Colours are those of Okabe and Ito, which colour-blind readers can tell apart; l
 Failed members are always shown. Nothing global is set.
 """
 
-from jaxreg.plots._fits import curve, residuals
+from jaxreg.plots._fits import contour, curve, fit, profile, residuals
 from jaxreg.plots._series import comparison, distribution, lines, points
 from jaxreg.plots._style import COLORS, STYLES, style
 from jaxreg.plots._sweeps import rate_sweep
@@ -14,11 +14,14 @@ __all__ = [
     "COLORS",
     "STYLES",
     "comparison",
+    "contour",
     "curve",
     "distribution",
+    "fit",
     "lines",
     "loss_curves",
     "points",
+    "profile",
     "rate_sweep",
     "residuals",
     "style",

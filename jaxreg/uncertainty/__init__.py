@@ -6,7 +6,7 @@ model is from that, and profiles and the bootstrap do without it.
 
 from jaxreg.uncertainty._bootstrap import Bootstrap, bootstrap
 from jaxreg.uncertainty._curvature import Curvature, curvature
-from jaxreg.uncertainty._linear import Band, Intervals, band, intervals
+from jaxreg.uncertainty._linear import Band, Intervals, band, intervals, quantile
 from jaxreg.uncertainty._profile import Contour, Profile, ProfileIntervals, profile, profile_contour, profile_intervals
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "profile",
     "profile_contour",
     "profile_intervals",
+    "quantile",
 ]

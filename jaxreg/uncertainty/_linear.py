@@ -50,7 +50,7 @@ def intervals(fit: CurveFit, *, level: ArrayLike = 0.95, distribution: str = "t"
     >>> print(f"{low['resistance']:.3f} to {high['resistance']:.3f}")
     0.949 to 1.044
     """
-    factor = quantile(fit.dof, level, distribution, fit.chi2.dtype)
+    factor = quantile(fit.dof, level, distribution)
 
     def half_width(error: Array) -> Array:
         return factor.reshape(factor.shape + (1,) * (error.ndim - factor.ndim)) * error
@@ -125,14 +125,26 @@ def band(
         scale = 1 if absolute_sigma else fit.chi2 / fit.dof
         variance = variance + jnp.asarray(sigma, variance.dtype) ** 2 * scale
     stderr = jnp.sqrt(variance)
-    half_width = quantile(fit.dof, level, distribution, variance.dtype) * stderr
+    half_width = quantile(fit.dof, level, distribution) * stderr
     return Band(prediction, stderr, prediction - half_width, prediction + half_width)
 
 
-def quantile(dof: ArrayLike, level: ArrayLike, distribution: str, dtype: jnp.dtype) -> Array:
-    """Half the width of an interval in standard errors."""
+def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:
+    """Half the width of an interval in standard errors.
+
+    Args:
+        dof: degrees of freedom, any shape.
+        level: between 0 and 1.
+        distribution: "t" or "normal", which ignores dof.
+
+    Returns:
+        Shaped like dof; NaN for t without a degree of freedom.
+
+    >>> print(f"{quantile(4):.4f}, {quantile(4, distribution='normal'):.4f}")
+    2.7764, 1.9600
+    """
     _checks.one_of("distribution", distribution, DISTRIBUTIONS)
-    probability = 0.5 + jnp.asarray(level, dtype) / 2
+    probability = 0.5 + jnp.asarray(level) / 2
     if distribution == "normal":
         return jnp.broadcast_to(ndtri(probability), jnp.shape(dof))
-    return t_quantile(probability, jnp.asarray(dof, dtype))
+    return t_quantile(probability, jnp.asarray(dof, probability.dtype))

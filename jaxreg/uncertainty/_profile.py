@@ -167,7 +167,7 @@ def profile_intervals(
     task = task_of(fit, x, y, sigma, mask, bounds)
     run = _intervals_compiled if _trace.at_top_level() else _intervals
     options: dict[str, Any] = {"fixed": fixed_of(fit, fixed), "max_steps": max_steps, "absolute_sigma": absolute_sigma}
-    return run(task, quantile(fit.dof, level, distribution, fit.chi2.dtype), model=model, **options)
+    return run(task, quantile(fit.dof, level, distribution).astype(fit.chi2.dtype), model=model, **options)
 
 
 def _intervals(task: Task, target: Array, *, model: Model | Apply, **options: Any) -> ProfileIntervals:
