@@ -13,6 +13,8 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxreg import _trace
 
@@ -88,6 +90,43 @@ def run(
 def _threads(count: int) -> ThreadPoolExecutor:
     """Threads that are kept: to start them takes longer than a small sweep."""
     return ThreadPoolExecutor(count, thread_name_prefix="jaxreg")
+
+
+def shares(jobs: Sequence[Job]) -> list[Sequence[Job]]:
+    """The jobs of each process, where there are several.
+
+    >>> shares([1, 2, 3])
+    [[1, 2, 3]]
+    """
+    return [jobs[first :: jax.process_count()] for first in range(jax.process_count())]
+
+
+def exchange(parts: Sequence[Sequence[np.ndarray]]) -> None:
+    """Fill in what the other processes have computed: ``parts[i]`` are the parts of an array that process i has filled.
+
+    >>> exchange([[np.zeros(3)]])
+    """
+    sizes = [sum(part.size for part in share) for share in parts]
+    mine = parts[jax.process_index()]
+    dtype = next(part.dtype for share in parts for part in share)
+    sent = np.zeros(max(sizes), dtype)
+    np.concatenate([part.ravel() for part in mine] or [sent[:0]], out=sent[: sizes[jax.process_index()]])
+    # As bytes, which no setting of JAX converts.
+    received = multihost_utils.process_allgather(sent.view(np.uint8)).reshape(len(parts), -1)
+    for share, taken in zip(parts, np.asarray(received), strict=True):
+        numbers, start = taken.view(dtype), 0
+        for part in share:
+            part[...] = numbers[start : start + part.size].reshape(part.shape)
+            start += part.size
+
+
+def wait_for_all(what: str) -> None:
+    """Wait until every process has come to the same place, where there are several.
+
+    >>> wait_for_all("all blocks stored")
+    """
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"jaxreg: {what}")
 
 
 class Progress:

@@ -4,6 +4,7 @@ One's own model is two functions, ``Model(init, apply)``; where the parameters a
 ``f(params, x) -> (n,)`` alone is enough.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -258,3 +259,22 @@ def apply_of(model: Model | Apply) -> Apply:
     if not callable(model):
         raise ValueError(f"model must be a Model or a function f(params, x), got {type(model).__name__}")
     return model
+
+
+@dataclasses.dataclass(frozen=True)
+class _Positional:
+    fn: Callable[..., Array]
+
+    def __call__(self, params: Params, x: Array) -> Array:
+        return self.fn(x, *params)
+
+
+def positional(fn: Callable[..., Array]) -> Apply:
+    """A model written as SciPy's are, ``fn(x, *params) -> (n,)``, as ``f(params, x)`` with a tuple of parameters.
+
+    Two of one function are equal, so they make one compiled program.
+
+    >>> positional(lambda x, slope, offset: slope * x + offset)((2.0, 1.0), jnp.array([0.0, 3.0]))
+    Array([1., 7.], dtype=float32)
+    """
+    return _Positional(fn)

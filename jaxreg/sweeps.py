@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from jaxreg import _checks, _trace, blocks
@@ -135,19 +134,16 @@ def _opened(path: Any, study: Study, division: Division, axes: Mapping[str, Any]
             fingerprint=fingerprint,
         )
 
-    store = opened() if jax.process_index() == 0 else None
-    _wait_for_all("jaxreg: store opened")
+    try:
+        store = opened() if jax.process_index() == 0 else None
+    finally:  # what the first refuses, the others refuse too
+        blocks.wait_for_all("store opened")
     return store or opened()
 
 
 def _too_large(division: Division, needs: str = "") -> str:
     members = math.prod(division.block)
     return f"a block of {members} members does not fit in memory{needs}: give a smaller chunk_size"
-
-
-def _wait_for_all(what: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
 
 
 class _Values:
@@ -173,8 +169,8 @@ class _Values:
 
     def gathered(self) -> Any:
         """All values as a pytree, the members' axes first and in the order given."""
-        if jax.process_count() > 1:
-            self._exchange()
+        for array in self.arrays if jax.process_count() > 1 else ():
+            blocks.exchange([[self._part(array, place) for place in share] for share in blocks.shares(self.places)])
         static = len(self.division.static)
         return jax.tree.unflatten(
             jax.tree.structure(self.study.shapes), [self._members_first(array, static) for array in self.arrays]
@@ -183,12 +179,11 @@ class _Values:
     def fill(self, devices: tuple[jax.Device, ...], workers: int, bar: blocks.Progress) -> None:
         """Compute this process's share of what is not in the store yet."""
         missing = []
-        for number, place in enumerate(self.places):
-            if number % jax.process_count() == jax.process_index():
-                if self._restored(place):
-                    bar.advance(self._size(place), self._diverged(place), restored=True)
-                else:
-                    missing.append(place)
+        for place in blocks.shares(self.places)[jax.process_index()]:
+            if self._restored(place):
+                bar.advance(self._size(place), self._diverged(place), restored=True)
+            else:
+                missing.append(place)
         for choice, places in itertools.groupby(missing, key=lambda place: place[: len(self.division.static)]):
             program = self._program(choice, devices)
             memory = blocks.memory_of(devices[0])
@@ -201,7 +196,7 @@ class _Values:
                 finished=lambda group, diverged: bar.advance(sum(map(self._size, group)), diverged),
             )
         if self.store is not None:
-            _wait_for_all("jaxreg: blocks stored")
+            blocks.wait_for_all("blocks stored")
             if jax.process_index() == 0:
                 self.store.finish()
 
@@ -240,13 +235,6 @@ class _Values:
         for array, leaf in zip(self.arrays, leaves, strict=True):
             self._members_first(self._part(array, place))[...] = leaf
         return True
-
-    def _exchange(self) -> None:
-        """Give every process the blocks of the others."""
-        for array in self.arrays:
-            of_all = np.asarray(multihost_utils.process_allgather(array))
-            for number, place in enumerate(self.places):
-                self._part(array, place)[...] = self._part(of_all[number % jax.process_count()], place)
 
     def _spans(self, place: Place) -> list[tuple[int, int]]:
         """First row, and the one after the last, along each axis."""
