@@ -4,13 +4,31 @@ The verbs stand here; data, models, losses and the rest in their modules. ``jaxr
 only when asked for.
 """
 
-from jaxreg import batching, curvature, data, least_squares, losses, models, objective, status, training
+from jaxreg import (
+    batching,
+    blocks,
+    curvature,
+    data,
+    fits,
+    least_squares,
+    losses,
+    models,
+    objective,
+    results,
+    status,
+    store,
+    sweeps,
+    training,
+)
 from jaxreg._version import __version__
 from jaxreg.data import Dataset
+from jaxreg.fits import fit_many
 from jaxreg.least_squares import CurveFit, curve_fit
 from jaxreg.models import Model
 from jaxreg.objective import empirical_risk
+from jaxreg.results import Sweep
 from jaxreg.status import Status, raise_if_failed
+from jaxreg.sweeps import sweep
 from jaxreg.training import Training, train
 
 __all__ = [
@@ -18,19 +36,27 @@ __all__ = [
     "Dataset",
     "Model",
     "Status",
+    "Sweep",
     "Training",
     "__version__",
     "batching",
+    "blocks",
     "curvature",
     "curve_fit",
     "data",
     "empirical_risk",
+    "fit_many",
+    "fits",
     "least_squares",
     "losses",
     "models",
     "objective",
     "raise_if_failed",
+    "results",
     "status",
+    "store",
+    "sweep",
+    "sweeps",
     "train",
     "training",
 ]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxreg import _trace
 
@@ -20,7 +21,7 @@ def shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:
 def floating(name: str, value: Any) -> None:
     """Refuse leaves that are not of a real floating dtype. Python floats count as floating."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(value):
-        dtype = jnp.result_type(leaf)
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be of a floating dtype, got {dtype}")
 
@@ -73,8 +74,14 @@ def rows(x: Any, y: Any, weight: Any = None, *, of: str = "") -> int:
 
 def valid(name: str, value: Any, condition: Array, wanted: str) -> Array:
     """Whether all values fulfil a condition on each; raises if they are concrete and one does not."""
-    if _trace.concrete(condition) and not bool(jnp.all(condition)):
+    if _trace.concrete(condition):
+        refuse(name, value, condition, wanted)
+    return jnp.all(condition)
+
+
+def refuse(name: str, value: Any, condition: ArrayLike, wanted: str) -> None:
+    """Raise, with the first of the values that does not fulfil a concrete condition on each."""
+    if not np.all(condition):
         index = tuple(np.argwhere(~np.asarray(condition))[0])
         place = f" at index {', '.join(map(str, index))}" if index else ""
         raise ValueError(f"{name} must be {wanted}, got {np.asarray(value)[index]}{place}")
-    return jnp.all(condition)

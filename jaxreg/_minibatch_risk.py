@@ -21,7 +21,7 @@ from jaxreg.objective import Loss, batch_risk
 # A few parameters are cheap as scalars, and their statistics cost no more than one pass over the rows.
 _FEW_PARAMS = 4
 _MOST_SCALARS = 8  # parameters, or numbers in a row of x, on the path of scalars
-_MANY_MEMBERS = 128  # from here on a vector register is full with members
+_MANY_MEMBERS = 64  # from here on members fill the vector registers
 _TILE = 4  # rows to an iteration of the loop over rows
 
 

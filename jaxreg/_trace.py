@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import get_opaque_trace_state
 
 
@@ -20,6 +21,11 @@ def at_top_level() -> bool:
     them. They are opaque functions, so ask JAX which trace is the current one.
     """
     return bool(get_opaque_trace_state() == _top_level_state())
+
+
+def x64() -> bool:
+    """Whether double precision is on, here and now: the setting is one of the thread and can change."""
+    return jnp.result_type(float) == jnp.float64
 
 
 @functools.cache

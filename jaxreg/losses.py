@@ -87,6 +87,9 @@ def pseudo_huber(prediction: ArrayLike, target: ArrayLike, *, delta: ArrayLike =
     return jnp.where(large, delta * (size - delta), delta * near * (ratio / (1 + jnp.sqrt(1 + ratio**2))))
 
 
+soft_l1 = pseudo_huber  # SciPy's name, with its f_scale for delta
+
+
 def log_cosh(prediction: ArrayLike, target: ArrayLike) -> Array:
     """Logarithm of the hyperbolic cosine: log(cosh(r)), r²/2 near zero and \\|r\\| - log 2 far away.
 

@@ -1,51 +1,41 @@
-"""The spectrum of the cosmic microwave background as COBE/FIRAS measured it: 43 points.
+"""The spectrum of the cosmic microwave background as COBE/FIRAS measured it, and Planck's law in its units."""
 
-Source: D. J. Fixsen et al., Astrophysical Journal 473 (1996) 576, table 4: wavenumber in 1/cm, intensity of the
-monopole in MJy/sr, its uncertainty in kJy/sr.
-"""
+from pathlib import Path
+from typing import NamedTuple
 
-TABLE = (
-    (2.27, 200.723, 14),
-    (2.72, 249.508, 19),
-    (3.18, 293.024, 25),
-    (3.63, 327.770, 23),
-    (4.08, 354.081, 22),
-    (4.54, 372.079, 21),
-    (4.99, 381.493, 18),
-    (5.45, 383.478, 18),
-    (5.90, 378.901, 16),
-    (6.35, 368.833, 14),
-    (6.81, 354.063, 13),
-    (7.26, 336.278, 12),
-    (7.71, 316.076, 11),
-    (8.17, 293.924, 10),
-    (8.62, 271.432, 11),
-    (9.08, 248.239, 12),
-    (9.53, 225.940, 14),
-    (9.98, 204.327, 16),
-    (10.44, 183.262, 18),
-    (10.89, 163.830, 22),
-    (11.34, 145.750, 22),
-    (11.80, 128.835, 23),
-    (12.25, 113.568, 23),
-    (12.71, 99.451, 23),
-    (13.16, 87.036, 22),
-    (13.61, 75.876, 21),
-    (14.07, 65.766, 20),
-    (14.52, 57.008, 19),
-    (14.97, 49.223, 19),
-    (15.43, 42.267, 19),
-    (15.88, 36.352, 21),
-    (16.34, 31.062, 23),
-    (16.79, 26.580, 26),
-    (17.24, 22.644, 28),
-    (17.70, 19.255, 30),
-    (18.15, 16.391, 32),
-    (18.61, 13.811, 33),
-    (19.06, 11.716, 35),
-    (19.51, 9.921, 41),
-    (19.97, 8.364, 55),
-    (20.42, 7.087, 88),
-    (20.87, 5.801, 155),
-    (21.33, 4.523, 282),
-)
+import _columns
+import jax
+import jax.numpy as jnp
+
+import jaxreg
+from jaxreg import models
+
+FILE = Path(__file__).parent / "firas_monopole.csv"
+
+
+class Spectrum(NamedTuple):
+    """43 points of the monopole, with the standard deviation of each."""
+
+    wavenumber: jax.Array  # 1/cm
+    intensity: jax.Array  # MJy/sr
+    sigma: jax.Array  # MJy/sr
+
+
+def spectrum() -> Spectrum:
+    """Read the table."""
+    table = _columns.read(FILE)
+    names = ("wavenumber_per_cm", "intensity_MJy_per_sr", "sigma_kJy_per_sr")
+    wavenumber, intensity, sigma = (jnp.asarray(table.column(name)) for name in names)
+    return Spectrum(wavenumber, intensity, 1e-3 * sigma)
+
+
+def radiance(params: models.Params, wavenumber: jax.Array) -> jax.Array:
+    """Planck's law for a wavenumber in 1/cm, in MJy/sr: B_ν = B_λ λ²/c, and 1 MJy = 1e-20 W/(m² Hz)."""
+    wavelength = 1e-2 / wavenumber
+    return 1e20 * models.planck_radiance(wavelength, params["temperature"]) * wavelength**2 / models.SPEED_OF_LIGHT
+
+
+def fit(rows: Spectrum, start: float = 10.0) -> jaxreg.CurveFit:
+    """The temperature, by weighted least squares from a start in kelvin."""
+    first = {"temperature": jnp.asarray(start, rows.intensity.dtype)}
+    return jaxreg.curve_fit(radiance, rows.wavenumber, rows.intensity, first, sigma=rows.sigma, absolute_sigma=True)

@@ -3,11 +3,11 @@
 from functools import partial
 
 import _common as common
+import _firas
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _firas import TABLE
 
 import jaxreg
 from jaxreg import data, losses, models, plots
@@ -40,7 +40,8 @@ def run(settings: common.Settings) -> common.Answer:
         bias = float(np.median(alone.params["temperature"])) - TRUTH
         many = jax.jit(jax.vmap(lambda key: _proper(_spectrum(key), RUN["initial_temperature"])[1]))(settings.keys())
         jaxreg.raise_if_failed(many)
-        sky = _sky()
+        sky = _firas.fit(_firas.spectrum())
+        jaxreg.raise_if_failed(sky)
         figures = _figures(settings, rows, fit, firsts.num_steps, starts, temperature, sky)
 
     value, error = float(fit.params["temperature"]), float(fit.stderr["temperature"])
@@ -130,21 +131,6 @@ def _temperature_alone(rows: data.Dataset) -> jaxreg.CurveFit:
     return jaxreg.curve_fit(PUBLISHED_MODEL, train.x, train.y)
 
 
-def _sky_radiance(params: models.Params, wavenumber: jax.Array) -> jax.Array:
-    """Planck's law for a wavenumber in 1/cm, in MJy/sr: B_ν = B_λ λ²/c, and 1 MJy = 1e-20 W/(m² Hz)."""
-    wavelength = 1e-2 / wavenumber
-    return 1e20 * models.planck_radiance(wavelength, params["temperature"]) * wavelength**2 / models.SPEED_OF_LIGHT
-
-
-def _sky() -> jaxreg.CurveFit:
-    wavenumber, intensity, sigma = np.array(TABLE).T
-    fit = jaxreg.curve_fit(
-        _sky_radiance, wavenumber, intensity, {"temperature": 10.0}, sigma=1e-3 * sigma, absolute_sigma=True
-    )
-    jaxreg.raise_if_failed(fit)
-    return fit
-
-
 def _figures(
     settings: common.Settings,
     rows: data.Dataset,
@@ -159,7 +145,7 @@ def _figures(
         f"{kelvin:.0f} K": data.planck(settings.keys(1)[0], rows.x, kelvin, gain_spread=0.05, noise=NOISE).y * 1e-12
         for kelvin in (4000.0, 5000.0)
     }
-    wavenumber, intensity, sigma = np.array(TABLE).T
+    seen = _firas.spectrum()
     across = "wavelength / nm"
     with common.figure(settings, "planck_spectra") as ax:
         plots.points(nanometres, spectra, xlabel=across, ylabel="radiance / (kW/(m² sr nm))", ax=ax)
@@ -173,9 +159,9 @@ def _figures(
         plots.lines(starts, steps, xlabel="start / K", ylabel="steps to the optimum", xscale="log", ax=ax)
     with common.figure(settings, "planck_sky") as ax:
         draw = partial(plots.curve, xlabel="wavenumber / (1/cm)", ylabel="intensity / (MJy/sr)", ax=ax)
-        draw(_sky_radiance, sky, wavenumber, intensity)
+        draw(_firas.radiance, sky, seen.wavenumber, seen.intensity)
     with common.figure(settings, "planck_sky_residuals") as ax:
-        plots.residuals(wavenumber, sky.residuals, 1e-3 * sigma, xlabel="wavenumber / (1/cm)", ax=ax)
+        plots.residuals(seen.wavenumber, sky.residuals, seen.sigma, xlabel="wavenumber / (1/cm)", ax=ax)
     return {
         "planck_spectra": "Spectra of 4000 K and 5000 K with 1 % of noise.",
         "planck_published": "The published procedure over all seeds.",

@@ -91,12 +91,12 @@ def test_dof_is_points_minus_parameters() -> None:
 
 
 @DOUBLE
-def test_as_many_points_as_parameters_fit_exactly_with_infinite_relative_errors() -> None:
+def test_as_many_points_as_parameters_fit_exactly_with_no_relative_errors() -> None:
     fit = jaxreg.curve_fit(decay, X[[5, 20]], Y[[5, 20]], P0)
     k = np.log(Y[5] / Y[20]) / (X[20] - X[5])
     np.testing.assert_allclose(flat(fit.params), [Y[5] * np.exp(k * X[5]), k], rtol=1e-9)  # double precision
     assert (int(fit.status), int(fit.dof)) == (Status.OK, 0)
-    assert np.isposinf(fit.covariance).all()
+    assert np.isnan(fit.covariance).all()
 
 
 @DOUBLE
@@ -254,17 +254,17 @@ def with_an_unused(params: Any, x: Any) -> Any:
 @DOUBLE
 @pytest.mark.parametrize("absolute_sigma", [False, True])
 @pytest.mark.parametrize("model", [sum_of_two, with_an_unused])
-def test_undetermined_parameters_are_singular_with_infinite_covariance(model: Any, absolute_sigma: bool) -> None:
+def test_undetermined_parameters_are_singular_without_covariance(model: Any, absolute_sigma: bool) -> None:
     fit = jaxreg.curve_fit(model, X, Y, {"a": 1.0, "b": 2.0}, sigma=1.0, absolute_sigma=absolute_sigma)
     assert int(fit.status) == Status.SINGULAR
-    assert np.isposinf(fit.covariance).all()
+    assert np.isnan(fit.covariance).all()
 
 
 @DOUBLE
-def test_undetermined_parameters_have_infinite_errors_without_noise_too() -> None:
+def test_undetermined_parameters_have_no_errors_without_noise_either() -> None:
     fit = jaxreg.curve_fit(with_an_unused, X, np.zeros(30), {"a": 0.0, "b": 2.0})
     assert int(fit.status) == Status.SINGULAR
-    assert np.isposinf(flat(fit.stderr)).all()
+    assert np.isnan(flat(fit.stderr)).all()
 
 
 @DOUBLE

@@ -1,0 +1,76 @@
+"""Quantiles of Student's t and of the F distribution, which JAX does not bring: inverses of the incomplete beta function."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.special import betainc, ndtri
+from jax.typing import ArrayLike
+
+
+@jax.jit
+def t_quantile(probability: ArrayLike, dof: ArrayLike) -> Array:
+    """The t below which a probability lies, with dof degrees of freedom; NaN where dof is not positive.
+
+    >>> print(f"{t_quantile(0.975, 4.0):.4f}")
+    2.7764
+    """
+    probability, dof = _floats(probability, dof)
+    tail = jnp.minimum(probability, 1 - probability)
+    # 2·tail = I_s(ν/2, 1/2) with s = ν/(ν + t²).
+    size = jnp.sqrt(_beta_tail(2 * tail, dof / 2, jnp.full_like(dof, 0.5)) * dof)
+    size = jnp.where(dof > (50 if dof.dtype == jnp.float32 else 2000), _nearly_normal(-ndtri(tail), dof), size)
+    return jnp.where(dof > 0, jnp.where(tail < 0.5, jnp.sign(probability - 0.5) * size, 0), jnp.nan)
+
+
+@jax.jit
+def f_quantile(probability: ArrayLike, numerator: ArrayLike, denominator: ArrayLike) -> Array:
+    """The F below which a probability lies, for numerator and denominator degrees of freedom; NaN if not positive.
+
+    >>> print(f"{f_quantile(0.95, 2.0, 10.0):.4f}")
+    4.1028
+    """
+    probability, numerator, denominator = _floats(probability, numerator, denominator)
+    # 1 - probability = I_s(ν₂/2, ν₁/2) with s = ν₂/(ν₂ + ν₁F).
+    ratio = _beta_tail(1 - probability, denominator / 2, numerator / 2)
+    return jnp.where((numerator > 0) & (denominator > 0), ratio * denominator / numerator, jnp.nan)
+
+
+def _nearly_normal(z: Array, dof: Array) -> Array:
+    """Student's t from the normal quantile, where betainc loses digits: Abramowitz and Stegun, 26.7.5."""
+    square = z**2
+    terms = (
+        (square + 1) / 4,
+        ((5 * square + 16) * square + 3) / 96,
+        (((3 * square + 19) * square + 17) * square - 15) / 384,
+        ((((79 * square + 776) * square + 1482) * square - 1920) * square - 945) / 92160,
+    )
+    return z * (1 + sum(term / dof**power for power, term in enumerate(terms, start=1)))
+
+
+def _floats(*values: ArrayLike) -> list[Array]:
+    dtype = jnp.result_type(float, *(value for value in values if jnp.issubdtype(jnp.result_type(value), jnp.floating)))
+    return list(jnp.broadcast_arrays(*(jnp.asarray(value, dtype) for value in values)))
+
+
+def _beta_tail(tail: Array, a: Array, b: Array) -> Array:
+    """The ratio r with I_{1/(1+r)}(a, b) = tail, by bisection of log r over all that the dtype holds.
+
+    The logarithm keeps the relative accuracy of small and large ratios alike.
+    """
+    bound = jnp.log(jnp.finfo(tail.dtype).max) * 0.99
+    a, b = jnp.where(a > 0, a, 1), jnp.where(b > 0, b, 1)  # what is not is answered NaN by the callers
+    # Of I_s(a, b) and 1 - I_{1-s}(b, a) take the one that keeps the digits: the second but far out in the tail.
+    near = tail > 1e-3
+    first, second = jnp.where(near, b, a), jnp.where(near, a, b)
+
+    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = (low + high) / 2
+        ratio = jnp.exp(middle)
+        value = betainc(first, second, jnp.where(near, ratio, 1) / (1 + ratio))
+        below = jnp.where(near, value < 1 - tail, value > tail)
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    digits = 32 if tail.dtype == jnp.float32 else 64
+    low, high = jax.lax.fori_loop(0, digits, halve, (jnp.full_like(tail, -bound), jnp.full_like(tail, bound)))
+    return jnp.exp((low + high) / 2)

@@ -1,0 +1,244 @@
+"""What a sweep is asked for: a function, axes of points and static values, checked before anything is compiled."""
+
+import functools
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxreg import _trace
+
+# What JAX raises for a traced value in the place of a Python one; in a shape it is a plain TypeError.
+_NEEDS_A_VALUE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+Choice = tuple[tuple[str, Any], ...]  # a combination of static values, with their names
+
+
+class Points(NamedTuple):
+    """The form of an axis's points: what a program is compiled for. Hashable."""
+
+    name: str
+    structure: Any
+    shapes: tuple[tuple[tuple[int, ...], Any], ...]  # of one point, as it travels
+    keys: tuple[str | None, ...]  # the kind of random key that a leaf is; it travels as its bits
+
+    @property
+    def draws(self) -> bool:
+        """Whether members along the axis have random numbers of their own."""
+        return any(kind is not None for kind in self.keys)
+
+    def leaves(self, *leading: int) -> list[jax.ShapeDtypeStruct]:
+        """What travels for points with these leading axes."""
+        return [jax.ShapeDtypeStruct((*leading, *shape), dtype) for shape, dtype in self.shapes]
+
+    def assemble(self, leaves: Sequence[Array]) -> Any:
+        """The points from what travels."""
+        restored = [
+            leaf if kind is None else jax.random.wrap_key_data(leaf, impl=kind)
+            for leaf, kind in zip(leaves, self.keys, strict=True)
+        ]
+        return jax.tree.unflatten(self.structure, restored)
+
+
+class Axis(NamedTuple):
+    """An axis of a sweep: its points and their form."""
+
+    form: Points
+    leaves: list[np.ndarray]
+
+    @property
+    def length(self) -> int:
+        """The number of points."""
+        return self.leaves[0].shape[0]
+
+
+class Study(NamedTuple):
+    """A checked sweep.
+
+    The axes are ordered from the shortest to the longest: the last lies contiguous in memory and fills the vector unit.
+    """
+
+    fn: Callable[..., Any]
+    axes: tuple[Axis, ...]
+    given: tuple[int, ...]  # the place of each axis in the order in which they were given
+    static: dict[str, tuple[Any, ...]]
+    shapes: Any  # pytree of the ShapeDtypeStructs of one member's value
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
+        return tuple(axis.length for axis in self.axes)
+
+    @property
+    def choices(self) -> list[Choice]:
+        """The combinations of static values, the last varying fastest."""
+        return [tuple(zip(self.static, values, strict=True)) for values in itertools.product(*self.static.values())]
+
+    @property
+    def forms(self) -> tuple[Points, ...]:
+        """The forms of the axes' points."""
+        return tuple(axis.form for axis in self.axes)
+
+    @property
+    def num_members(self) -> int:
+        """Members for one choice of static values."""
+        return math.prod(self.grid)
+
+    def as_given(self, values: Sequence[int]) -> tuple[int, ...]:
+        """A number for each axis, in the order in which the axes were given."""
+        return tuple(values[number] for number in self.given)
+
+    def as_ordered(self, values: Sequence[int]) -> tuple[int, ...]:
+        """The reverse."""
+        return tuple(values[self.given.index(number)] for number in range(len(values)))
+
+
+def member_of(fn: Callable[..., Any], choice: Choice, forms: Sequence[Points]) -> Callable[..., Any]:
+    """``fn`` as a function of what travels: one list of arrays for each axis."""
+
+    def member(*points: list[Array]) -> Any:
+        named = {form.name: form.assemble(leaves) for form, leaves in zip(forms, points, strict=True)}
+        return fn(**dict(choice), **named)
+
+    return member
+
+
+def spoken(choice: Choice) -> str:
+    """A choice of static values for a message."""
+    return ", ".join(f"{name}={getattr(value, '__name__', value)}" for name, value in choice)
+
+
+def study_of(fn: Callable[..., Any], axes: Mapping[str, Any], static: Mapping[str, Sequence[Any]] | None) -> Study:
+    """Check everything that can be checked without compiling."""
+    if not callable(fn):
+        raise ValueError(f"fn must be a function, got {type(fn).__name__}")
+    try:
+        hash(fn)
+    except TypeError:
+        raise ValueError(f"fn must be hashable, as functions are, got {type(fn).__name__}") from None
+    if not isinstance(axes, Mapping) or not axes:
+        raise ValueError(f"axes must map names to points, at least one, got {axes!r}")
+    if not (static is None or isinstance(static, Mapping)):
+        raise ValueError(f"static must map names to lists of values, got {type(static).__name__}")
+    choices = {name: _static_values(name, values) for name, values in (static or {}).items()}
+    twice = sorted(set(axes) & set(choices))
+    if twice:
+        raise ValueError(f"{', '.join(twice)} cannot be both in axes and in static")
+    _check_names(fn, [*choices, *axes])
+    checked = [_axis(name, points) for name, points in axes.items()]
+    order = sorted(range(len(checked)), key=lambda number: checked[number].length)
+    study = Study(
+        fn, tuple(checked[number] for number in order), tuple(map(order.index, range(len(order)))), choices, None
+    )
+    return study._replace(shapes=_shapes(study))
+
+
+def _static_values(name: str, values: Any) -> tuple[Any, ...]:
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise ValueError(f"static[{name!r}] must be a list of at least one value, got {values!r}")
+    for value in values:
+        try:
+            hash(value)
+        except TypeError:
+            raise ValueError(
+                f"static[{name!r}] must hold hashable values, got {type(value).__name__}: arrays belong in axes"
+            ) from None
+    return tuple(values)
+
+
+def _check_names(fn: Callable[..., Any], names: list[str]) -> None:
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):  # a builtin that does not tell
+        return
+    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    known = [one.name for one in named]
+    unknown = [name for name in names if name not in known]
+    if unknown and not any(one.kind is one.VAR_KEYWORD for one in parameters):
+        raise ValueError(f"fn takes {', '.join(known) or 'no names'}: it cannot be swept over {', '.join(unknown)}")
+    missing = [one.name for one in named if one.default is one.empty and one.name not in names]
+    if missing:
+        raise ValueError(f"fn needs {', '.join(missing)}: put it in axes or static, or bind it with functools.partial")
+
+
+def _axis(name: str, points: Any) -> Axis:
+    if isinstance(points, list | tuple) and points and all(isinstance(point, int | float) for point in points):
+        points = np.asarray(points)
+    leaves = jax.tree.leaves(points)
+    if not leaves:
+        raise ValueError(f"axis {name!r} has no points")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(points):
+        where = f"axis {name!r}{jax.tree_util.keystr(path)}"
+        if np.ndim(leaf) < 1:
+            raise ValueError(f"{where} must have its points along a leading axis, got shape () in {leaf!r}")
+        if len(leaf) == 0:
+            raise ValueError(f"{where} has no points")
+        if len(leaf) != len(leaves[0]):
+            raise ValueError(f"{where} must have {len(leaves[0])} points like the first leaf, got {len(leaf)}")
+    kinds = tuple(
+        str(jax.random.key_impl(leaf)) if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key) else None
+        for leaf in leaves
+    )
+    # Through JAX, so that 64-bit numbers become what JAX will compute with.
+    arrays = [
+        np.asarray(jnp.asarray(leaf) if kind is None else jax.random.key_data(leaf))
+        for leaf, kind in zip(leaves, kinds, strict=True)
+    ]
+    shapes = tuple((array.shape[1:], array.dtype) for array in arrays)
+    return Axis(Points(name, jax.tree.structure(points), shapes, kinds), arrays)
+
+
+def _shapes(study: Study) -> Any:
+    """The shapes of a member's value, one and the same for all static values."""
+    first, *others = study.choices
+    wanted = _shapes_for(study, first)
+    for choice in others:
+        found = _shapes_for(study, choice)
+        if str(jax.tree.structure(found)) != str(jax.tree.structure(wanted)):
+            raise ValueError(
+                f"fn returns {jax.tree.structure(wanted)} for {spoken(first)} and {jax.tree.structure(found)} for "
+                f"{spoken(choice)}: return the same from all, or sweep them apart"
+            )
+        for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(wanted), jax.tree.leaves(found), strict=True):
+            if (one.shape, one.dtype) != (other.shape, other.dtype):
+                raise ValueError(
+                    f"the result{jax.tree_util.keystr(path)} is {one.dtype}{list(one.shape)} for {spoken(first)} and "
+                    f"{other.dtype}{list(other.shape)} for {spoken(choice)}: return one shape, or sweep them apart"
+                )
+    return wanted
+
+
+def _shapes_for(study: Study, choice: Choice) -> Any:
+    try:
+        shapes = _cached_shapes(study.fn, choice, study.forms, _trace.x64())
+    except (TypeError, IndexError) as error:
+        if not (isinstance(error, _NEEDS_A_VALUE) or "concrete values" in str(error)):
+            raise
+        names = ", ".join(form.name for form in study.forms)
+        raise ValueError(
+            f"fn needs a Python value where an axis ({names}) gives a traced one, as a shape, a number of steps or an "
+            f"if does: put that name in static= instead of axes. JAX says: {error}"
+        ) from error
+    if not jax.tree.leaves(shapes):
+        raise ValueError("fn must return an array or a pytree of arrays, got nothing")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+            raise ValueError(f"the result{jax.tree_util.keystr(path)} is a random key: return its jax.random.key_data")
+    return shapes
+
+
+@functools.lru_cache(maxsize=256)
+def _cached_shapes(fn: Callable[..., Any], choice: Choice, forms: tuple[Points, ...], x64: bool) -> Any:
+    del x64  # tells results under one setting from those under the other
+    return jax.eval_shape(member_of(fn, choice, forms), *(form.leaves() for form in forms))

@@ -1,0 +1,42 @@
+"""A fit's parameters as a pandas table; below the solvers, so that their results can have it as a method."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxreg import _names
+from jaxreg.status import Status
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def of_fit(fit: Any) -> "pandas.DataFrame":
+    """One fit: a row for each parameter. Many: a row for each fit, on the index of the leading axes."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError("tables need pandas: pip install 'jaxreg[tables]'") from error
+    members = np.shape(fit.chi2)
+    names = _names.of(fit.params, leading=len(members))
+    value, stderr = (_flat(part, len(members)) for part in (fit.params, fit.stderr))
+    named = {int(one): one.name for one in Status}
+    status = [named.get(code, str(code)) for code in np.ravel(fit.status).tolist()]
+    if not members:
+        index = pandas.Index(names, name="parameter")
+        return pandas.DataFrame({"value": value[0], "stderr": stderr[0], "status": status * len(names)}, index)
+    axes = [f"fit_{axis}" if len(members) > 1 else "fit" for axis in range(len(members))]
+    index = pandas.MultiIndex.from_product([range(size) for size in members], names=axes)
+    columns = {name: value[:, place] for place, name in enumerate(names)}
+    columns |= {f"{name}_stderr": stderr[:, place] for place, name in enumerate(names)}
+    columns |= {name: np.asarray(getattr(fit, name)).ravel() for name in ("chi2", "dof", "num_steps")}
+    columns["status"] = status
+    return pandas.DataFrame(columns, index if len(members) > 1 else index.get_level_values(0))
+
+
+def _flat(params: Any, leading: int) -> np.ndarray:
+    """(members, p), in ravel_pytree order."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    members = int(np.prod(leaves[0].shape[:leading], dtype=int))
+    return np.concatenate([leaf.reshape(members, -1) for leaf in leaves], axis=1)

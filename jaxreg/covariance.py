@@ -1,0 +1,148 @@
+"""Covariance of a fit's parameters from its linearisation: classic, sandwich (HC0-HC3) and full-Hessian.
+
+All come from a QR of the column-scaled Jacobian, never from the inverse of JᵀJ, and hold for robust losses too: with
+ψ and ψ' the loss's derivatives at the residuals, the bread is A = Σ ψ'ᵢ Jᵢ Jᵢᵀ and the sandwich's filling Σ ψᵢ² Jᵢ Jᵢᵀ.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.scipy.linalg import cho_solve, solve_triangular
+
+KINDS = ("classic", "HC0", "HC1", "HC2", "HC3", "hessian")
+
+
+class Covariance(NamedTuple):
+    """What the data say about the parameters.
+
+    Attributes:
+        matrix: (p, p), in units of the parameters; NaN where it cannot be estimated, 0 in the rows and columns of
+            parameters that are not free.
+        regular: whether the data determine every free parameter.
+        undetermined: (p,), the combination of parameters that they determine least, of length 1, where they do not;
+            0 where they do.
+    """
+
+    matrix: Array
+    regular: Array
+    undetermined: Array
+
+
+def estimate(
+    kind: str,
+    jacobian: Array,
+    slope: Array,
+    curvature: Array | None = None,
+    *,
+    hessian: Array | None = None,
+    counted: Array | None = None,
+    free: Array | None = None,
+    absolute_sigma: bool = False,
+) -> Covariance:
+    """Covariance of the parameters at an optimum.
+
+    With n rows and p free parameters,
+
+    - "classic": s² A⁻¹, where s² = Σψ²/(n - p), or 1 if sigma is absolute. Under a robust loss
+      s² = (1 + p/n · var ψ'/mean² ψ') · Σψ²/(n - p) / mean ψ', Huber's second form, always from the data;
+    - "HC0": A⁻¹ (Σ ψᵢ² JᵢJᵢᵀ) A⁻¹, right where the rows' variances differ; "HC1": times n/(n - p); "HC2" and "HC3":
+      with ψᵢ²/(1 - hᵢ) and ψᵢ²/(1 - hᵢ)² for ψᵢ², hᵢ = ψ'ᵢ JᵢᵀA⁻¹Jᵢ being the leverage of the row;
+    - "hessian": classic, with the cost's full second derivative for A.
+
+    Args:
+        kind: one of ``KINDS``, static.
+        jacobian: (p, n), derivatives of the weighted residuals, one row a parameter.
+        slope: (n,), ψ; the weighted residuals themselves under the squared loss.
+        curvature: (n,), ψ'; None for the squared loss, where it is 1.
+        hessian: (p, p), of half the cost; for "hessian" only.
+        counted: (n,), rows that are there; the others are zero in ``jacobian`` and ``slope``. None for all.
+        free: (p,), parameters that are estimated; the others are held. None for all.
+        absolute_sigma: whether the weights are absolute, so that the variance of a weighted residual is 1.
+
+    Source: P. J. Huber, Annals of Statistics 1 (1973) 799, eq. 8.13; J. G. MacKinnon and H. White, Journal of
+    Econometrics 29 (1985) 305.
+
+    >>> line = jnp.array([[1.0, 1.0, 1.0, 1.0], [-1.0, 0.0, 0.0, 1.0]])
+    >>> print(estimate("classic", line, jnp.array([1.0, -1.0, -1.0, 1.0])).matrix.round(4))
+    [[0.5 0. ]
+     [0.  1. ]]
+    """
+    num_params, num_rows = jacobian.shape
+    free = jnp.ones(num_params, bool) if free is None else free
+    counted = jnp.ones(num_rows, bool) if counted is None else counted
+    total, used = counted.sum().astype(slope.dtype), free.sum().astype(slope.dtype)
+    jacobian = jnp.where(free[:, None], jacobian, 0)
+    upper = None if curvature is None else jnp.maximum(jnp.where(counted, curvature, 0), 0)
+
+    inverse, regular, undetermined = _inverse_root(
+        jacobian if upper is None else jnp.sqrt(upper)[None] * jacobian, free
+    )
+    rows = inverse.T @ jacobian  # in parameters whose bread is C, the identity unless some curvature is negative
+    bread = jnp.eye(num_params, dtype=slope.dtype)
+    if kind == "hessian":
+        assert hessian is not None
+        held = jnp.diag(1 - free.astype(slope.dtype))
+        bread = inverse.T @ jnp.where(free[:, None] & free[None], hessian, held) @ inverse
+    elif upper is not None and curvature is not None:
+        lower = jnp.where(counted, curvature, 0) - upper
+        bread = bread + (rows * lower[None]) @ rows.T
+    if kind == "hessian" or upper is not None:
+        bread, definite = _inverse(bread)
+        undetermined = jnp.where(regular & ~definite, jnp.nan, undetermined)
+        regular = regular & definite
+
+    square = jnp.where(counted, slope, 0) ** 2
+    if kind in ("classic", "hessian"):
+        middle = bread * _variance(square.sum(), curvature, counted, total, used, absolute_sigma)
+    else:
+        leverage = jnp.einsum("in,ij,jn->n", rows, bread, rows) * (1 if curvature is None else curvature)
+        if kind == "HC1":
+            square = square * _ratio(total, total - used)
+        elif kind in ("HC2", "HC3"):
+            square = square / (1 - leverage) ** (1 if kind == "HC2" else 2)
+        middle = bread @ ((rows * square[None]) @ rows.T) @ bread
+    matrix = jnp.where(free[:, None] & free[None], inverse @ middle @ inverse.T, 0)
+    return Covariance(jnp.where(regular, matrix, jnp.nan), regular, undetermined)
+
+
+def _variance(
+    total_square: Array, curvature: Array | None, counted: Array, total: Array, used: Array, absolute_sigma: bool
+) -> Array:
+    """The factor s² of the classic covariance."""
+    if curvature is None:
+        return jnp.ones_like(total_square) if absolute_sigma else _ratio(total_square, total - used)
+    mean = jnp.where(counted, curvature, 0).sum() / total
+    spread = jnp.where(counted, (curvature - mean) ** 2, 0).sum() / total
+    return (1 + used / total * spread / mean**2) * _ratio(total_square, total - used) / mean
+
+
+def _ratio(numerator: Array, dof: Array) -> Array:
+    """NaN where no degree of freedom is left."""
+    return jnp.where(dof > 0, numerator / jnp.where(dof > 0, dof, 1), jnp.nan)
+
+
+def _inverse_root(jacobian: Array, free: Array) -> tuple[Array, Array, Array]:
+    """R⁻¹ (p, p) of a QR of Jᵀ, whether J has full rank, and the direction that it determines least if not."""
+    num_params, num_rows = jacobian.shape
+    norms = jnp.linalg.norm(jacobian, axis=1)
+    scale = jnp.where(norms > 0, norms, 1)
+    # A parameter that is held stands alone in a row of its own.
+    held = jnp.diag(1 - free.astype(jacobian.dtype))
+    r = jnp.linalg.qr(jnp.concatenate([(jacobian / scale[:, None]).T, held]), mode="r")
+    _, spectrum, directions = jnp.linalg.svd(lax.stop_gradient(r))
+    regular = spectrum[-1] > max(num_params, num_rows) * jnp.finfo(r.dtype).eps * spectrum[0]
+    identity = jnp.eye(num_params, dtype=r.dtype)
+    inverse = solve_triangular(jnp.where(regular, r, identity), identity) / scale[:, None]
+
+    direction = directions[-1] / lax.stop_gradient(scale)
+    direction = direction * jnp.sign(direction[jnp.argmax(jnp.abs(direction))]) / jnp.linalg.norm(direction)
+    return inverse, regular, jnp.where(regular, 0, direction)
+
+
+def _inverse(matrix: Array) -> tuple[Array, Array]:
+    """The inverse of a symmetric matrix, and whether it is positive definite; the identity if not."""
+    identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+    definite = jnp.isfinite(jnp.linalg.cholesky(lax.stop_gradient(matrix))).all()
+    factor = jnp.linalg.cholesky(jnp.where(definite, matrix, identity))
+    return cho_solve((factor, True), identity), definite

@@ -1,0 +1,174 @@
+"""A batch of fits on the host: plain steps for all, then Levenberg-Marquardt's for those that need them, compacted."""
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg import _trace, blocks
+from jaxreg.fits._programs import Form, member_of, programs
+from jaxreg.least_squares import CurveFit
+from jaxreg.least_squares._problem import Task
+
+# On a CPU, numbers in an array of a tile, so that a few arrays stay in the second-level cache, and the lanes of a tile.
+_CACHED = 2**14
+_FEWEST, _MOST = 64, 256
+_ON_ACCELERATOR = 2**14  # lanes of a tile
+_COMPACTED = 64  # lanes where only the fits that need more steps go on
+_FIRST_STEPS, _MOST_STEPS = 8, 512  # between two compactions
+_CHUNK = 2**14  # data sets read, fitted and stored together, of up to
+_CHUNK_NUMBERS = 2**22  # numbers
+
+
+class Batch:
+    """Data sets to be fitted.
+
+    Attributes:
+        num_sets: m.
+        chunk: data sets that are fitted together.
+        member: the shapes of one fit.
+    """
+
+    def __init__(self, form: Form, task: Task, num_params: int, devices: tuple[jax.Device, ...]) -> None:
+        self.form, self.devices = form, devices
+        self.shared = jax.tree.map(_canonical, _only(task, [name for name in Task._fields if name not in form.own]))
+        self.own = _only(task, form.own)
+        self.num_sets, num_rows = task.y.shape
+        self.workers = blocks.workers_on(devices)
+        self.programs = programs(form, num_params, devices, _trace.x64())
+        self.width = _width(devices[0].platform, num_rows)
+        self.chunk = max(self.width, min(_CHUNK, _CHUNK_NUMBERS // num_rows // self.width * self.width))
+        self.chunk = min(self.chunk, self.num_sets)
+        tiles = math.ceil(self.chunk / self.width)
+        self.tiles = math.ceil(tiles / (2 * self.workers * len(devices)))  # of a job: a few jobs for each thread
+        self.member: CurveFit = _shapes_of_member(form, *_form(self._one()))
+
+    def _one(self) -> Task:
+        """What stands for one data set's task."""
+        return self.form.merged(self.shared, jax.tree.map(lambda leaf: leaf[0], self.own))
+
+    def fingerprint(self) -> dict[str, str]:
+        """What must be the same for a store to be gone on with."""
+        text = jax.jit(functools.partial(member_of, self.form)).lower(_shapes(*_form(self._one()))).as_text()
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves((self.shared, self.own)):
+            step = max(self.chunk, 1) if np.ndim(leaf) else 1
+            for first in range(0, len(leaf) if np.ndim(leaf) else 1, step):
+                part = leaf[first : first + step] if np.ndim(leaf) else leaf
+                digest.update(np.ascontiguousarray(part).tobytes())
+        return {
+            "jax": jax.__version__,
+            "platform": jax.default_backend(),
+            "x64": str(_trace.x64()),
+            "data of the digest": digest.hexdigest()[:16],
+            "program": hashlib.sha256(text.encode()).hexdigest(),
+        }
+
+    def fitted(self, first: int, last: int) -> list[np.ndarray]:
+        """The leaves of the fits of some data sets."""
+        sets = np.arange(first, last)
+        if self.programs.plain is None:
+            return jax.tree.leaves(self._stepped(sets))
+        fits, settled = self._mapped(self.programs.plain, sets, (self.tiles, self.width))
+        left = np.flatnonzero(~settled)
+        results = jax.tree.leaves(fits)
+        if len(left):
+            for result, leaf in zip(results, jax.tree.leaves(self._stepped(sets[left])), strict=True):
+                result[left] = leaf
+        return results
+
+    def _stepped(self, sets: np.ndarray) -> CurveFit:
+        """Fits by Levenberg-Marquardt's steps; after every few, those that are not finished are put together."""
+        lanes = (_COMPACTED,)
+        states = self._mapped(self.programs.begin, sets, lanes)
+        active, most = np.arange(len(sets)), _FIRST_STEPS
+        while len(active):
+            after, finished = self._mapped(self.programs.advance, sets[active], lanes, _taken(states, active), most)
+            for state, leaf in zip(jax.tree.leaves(states), jax.tree.leaves(after), strict=True):
+                state[active] = leaf
+            active, most = active[~finished], min(2 * most, _MOST_STEPS)
+        return self._mapped(self.programs.close, sets, lanes, states)
+
+    def _mapped(
+        self, program: Callable[..., Any], sets: np.ndarray, lanes: tuple[int, ...], states: Any = None, most: int = 0
+    ) -> Any:
+        """A program over data sets and their states, as many at once as fill its lanes, the last ones repeated."""
+        shape = (len(self.devices), *lanes)
+        size = math.prod(shape)
+        blocks_of_sets = [slice(start, start + size) for start in range(0, len(sets), size)]
+
+        def inputs(rows: slice) -> Any:
+            own = jax.tree.map(lambda leaf: _in_lanes(_canonical(leaf[sets[rows]]), shape), self.own)
+            return self.shared, own, jax.tree.map(lambda leaf: _in_lanes(leaf[rows], shape), states), np.int32(most)
+
+        compiled = _compiled(program, *_form(inputs(blocks_of_sets[0])))
+        parts: dict[int, list[np.ndarray]] = {}
+
+        def compute(rows: slice) -> Any:
+            return jax.tree.map(lambda leaf: _out_of_lanes(np.asarray(leaf), len(shape)), compiled(*inputs(rows)))
+
+        def keep(rows: slice, found: Any) -> None:
+            parts[rows.start] = found
+
+        blocks.run(blocks_of_sets, compute, workers=min(self.workers, len(blocks_of_sets)), finished=keep)
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(sets)], *(parts[key] for key in sorted(parts)))
+
+
+def _only(task: Task, names: Sequence[str]) -> Task:
+    fields: dict[str, Any] = {name: getattr(task, name) if name in names else None for name in Task._fields}
+    return Task(**fields)
+
+
+def _width(platform: str, num_rows: int) -> int:
+    if platform != "cpu":
+        return _ON_ACCELERATOR
+    return max(_FEWEST, min(_MOST, 2 ** int(math.log2(_CACHED / num_rows)))) if num_rows < _CACHED else _FEWEST
+
+
+def canonical(dtype: Any) -> Any:
+    """The dtype that JAX computes with in place of another."""
+    return jax.dtypes.canonicalize_dtype(dtype)
+
+
+def _canonical(array: Any) -> np.ndarray:
+    return np.asarray(array, canonical(array.dtype))
+
+
+def _taken(tree: Any, rows: np.ndarray) -> Any:
+    return jax.tree.map(lambda leaf: leaf[rows], tree)
+
+
+def _in_lanes(leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    missing = math.prod(shape) - len(leaf)
+    whole = np.concatenate([leaf, np.repeat(leaf[-1:], missing, axis=0)]) if missing else leaf
+    return whole.reshape(*shape, *leaf.shape[1:])
+
+
+def _out_of_lanes(leaf: np.ndarray, axes: int) -> np.ndarray:
+    return leaf.reshape(-1, *leaf.shape[axes:])
+
+
+def _form(arguments: Any) -> tuple[Any, tuple[tuple[tuple[int, ...], Any], ...]]:
+    """The structure and the shapes of arguments: hashable."""
+    leaves, structure = jax.tree.flatten(arguments)
+    return structure, tuple((np.shape(leaf), canonical(leaf.dtype)) for leaf in leaves)
+
+
+def _shapes(structure: Any, shapes: tuple[Any, ...]) -> Any:
+    return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+
+
+@functools.lru_cache(maxsize=128)
+def _shapes_of_member(form: Form, structure: Any, shapes: tuple[Any, ...]) -> Any:
+    return jax.eval_shape(functools.partial(member_of, form), _shapes(structure, shapes))
+
+
+@functools.lru_cache(maxsize=128)
+def _compiled(program: Any, structure: Any, shapes: tuple[Any, ...]) -> Callable[..., Any]:
+    """Compiled on the caller's thread, once."""
+    compiled: Callable[..., Any] = program.lower(*_shapes(structure, shapes)).compile()
+    return compiled

@@ -1,0 +1,130 @@
+"""The compiled programs of many fits: each for a rectangle of lanes, one data set a lane."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxreg import blocks
+from jaxreg.least_squares import CurveFit
+from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
+from jaxreg.least_squares._arguments import guessed
+from jaxreg.least_squares._plain import MOST_PARAMS, plain_covariance, plain_fit
+from jaxreg.least_squares._problem import Options, Task, problem_of
+from jaxreg.least_squares._result import assemble, finish, status_of
+from jaxreg.status import Status
+
+
+class Form(NamedTuple):
+    """What chooses the programs: hashable.
+
+    Attributes:
+        options: those of a single fit.
+        guess: the model's own, where there is no p0; otherwise None.
+        own: the fields of a Task that each data set has for itself; the others are shared.
+        residuals: whether they are returned.
+    """
+
+    options: Options
+    guess: Callable[..., Any] | None
+    own: tuple[str, ...]
+    residuals: bool
+
+    def merged(self, shared: Task, own: Task) -> Task:
+        """One task from the fields that all data sets share and those of one of them."""
+        return shared._replace(**{name: getattr(own, name) for name in self.own})
+
+
+class Programs(NamedTuple):
+    """Functions of (shared fields, own fields of some data sets with leading axes), compiled for some devices.
+
+    Attributes:
+        plain: leading axes (devices, tiles, lanes); gives the fits by plain steps and whether each is one. None where
+            plain steps do not apply.
+        begin: leading axes (devices, lanes), as for those below; gives states.
+        advance: takes states and a number of steps too; gives states, and whether each fit is finished.
+        close: takes states too; gives the fits.
+    """
+
+    plain: Callable[..., Any] | None
+    begin: Callable[..., Any]
+    advance: Callable[..., Any]
+    close: Callable[..., Any]
+
+
+def member_of(form: Form, task: Task) -> CurveFit:
+    """One fit, as ``close`` ends it: for its shapes, and its text."""
+    task = _started(form, task)
+    problem = problem_of(task, form.options)
+    return _returned(form, _closed(form, task, levenberg_marquardt.init(problem, problem.start)))
+
+
+@functools.lru_cache(maxsize=64)
+def programs(form: Form, num_params: int, devices: tuple[jax.Device, ...], x64: bool) -> Programs:
+    """The programs of a form; each is compiled when it is called first."""
+    del x64  # tells programs under one setting from those under the other
+
+    def mapped(one: Callable[..., Any], *, tiles: bool = False) -> Callable[..., Any]:
+        """``one(task, *others)`` on each device, lane and tile; the last of the others may be shared."""
+
+        def on_device(shared: Task, own: Task, states: Any, most: Any) -> Any:
+            def lane(own: Task, state: Any) -> Any:
+                return one(_started(form, form.merged(shared, own)), state, most)
+
+            lanes = jax.vmap(lane)
+            own, states = jax.tree.map(lambda leaf: leaf[0], (own, states))
+            found = lax.map(lambda tile: lanes(tile, states), own) if tiles else lanes(own, states)
+            return jax.tree.map(lambda leaf: leaf[None], found)
+
+        return blocks.on_devices(on_device, devices, apart=(False, True, True, False))
+
+    def plain(task: Task, *_: Any) -> tuple[CurveFit, Array]:
+        problem = problem_of(task, form.options)
+        end = plain_fit(problem)
+        estimate = plain_covariance(problem, end.params, absolute_sigma=form.options.absolute_sigma)
+        free, noise = jnp.ones(end.params.shape, bool), jnp.ones((), end.params.dtype)
+        fit = assemble(problem, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free, noise)
+        return _returned(form, fit), end.settled
+
+    def begin(task: Task, *_: Any) -> levenberg_marquardt.State:
+        problem = problem_of(task, form.options)
+        return levenberg_marquardt.init(problem, problem.start)
+
+    def advance(task: Task, state: levenberg_marquardt.State, most: Array) -> tuple[levenberg_marquardt.State, Array]:
+        problem = problem_of(task, form.options)
+
+        def going(carry: Any) -> Array:
+            state, count = carry
+            return ~levenberg_marquardt.finished(state, form.options.max_steps) & (count < most)
+
+        def step(carry: Any) -> Any:
+            state, count = carry
+            return levenberg_marquardt.step(problem, state), count + 1
+
+        end, _ = lax.while_loop(going, step, (state, jnp.zeros((), jnp.int32)))
+        return end, levenberg_marquardt.finished(end, form.options.max_steps)
+
+    def close(task: Task, state: levenberg_marquardt.State, _: Any) -> CurveFit:
+        return _returned(form, _closed(form, task, state))
+
+    simple = form.options.loss is None and form.options.covariance == "classic" and num_params <= MOST_PARAMS
+    return Programs(mapped(plain, tiles=True) if simple else None, mapped(begin), mapped(advance), mapped(close))
+
+
+def _started(form: Form, task: Task) -> Task:
+    """With the model's guess where there is no p0."""
+    if form.guess is None:
+        return task
+    return task._replace(p0=guessed(task.x, task.y, task.mask, task.bounds, guess=form.guess))
+
+
+def _closed(form: Form, task: Task, state: levenberg_marquardt.State) -> CurveFit:
+    problem = problem_of(task, form.options)
+    return finish(problem, form.options, state.params, status_of(problem, state), state.num_steps)
+
+
+def _returned(form: Form, fit: CurveFit) -> CurveFit:
+    return fit if form.residuals else fit._replace(residuals=None)  # type: ignore[arg-type]

@@ -1,0 +1,218 @@
+"""The arguments of ``curve_fit``: checked, and in the form in which they go into a compiled program."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxreg import _checks, _trace, losses
+from jaxreg import covariance as covariances
+from jaxreg.data import Dataset
+from jaxreg.least_squares._problem import Options, Task, positive
+from jaxreg.models import Apply, Model, Params
+from jaxreg.objective import Loss, neutral_rows
+
+
+def prepare(
+    model: Model | Apply,
+    x: Any,
+    y: Any,
+    p0: Params | None,
+    *,
+    sigma: Any,
+    absolute_sigma: bool,
+    mask: Any,
+    bounds: tuple[Any, Any] | None,
+    fixed: Any,
+    loss: str | Loss,
+    scale: str | None,
+    covariance: str,
+    max_steps: int,
+) -> tuple[Task, Options]:
+    """The arguments of ``curve_fit``, checked and in their final form."""
+    x, y = _array(x), _array(y)
+    num_rows = _checks.rows(x, y)
+    max_steps = _checks.count("max_steps", max_steps, least=0)
+    _checks.one_of("covariance", covariance, covariances.KINDS)
+    function, thresholds = _loss(loss)
+    if scale is not None:
+        _checks.one_of("scale", scale, ("mad",))
+        if function is None or function in SCALE_FREE:
+            raise ValueError("scale must be None for a loss without a threshold, got " + repr(scale))
+    mask = None if mask is None else _mask(mask, num_rows)
+    if p0 is None:
+        p0 = _guess(model, x, y, mask, bounds, fixed)
+    p0 = jax.tree.map(_array, p0)
+    _checks.params("p0", p0)
+    free = None if fixed is None else _free(fixed, p0)
+    num_params = sum(map(jnp.size, jax.tree.leaves(p0))) if free is None else sum(free)
+    _enough(num_rows, num_params, mask)
+    sigma = np.asarray(1, y.dtype) if sigma is None else _sigma(sigma, num_rows, mask)
+    if bounds is not None:
+        bounds = _bounds(bounds, p0)
+    task = Task(p0, x, y, sigma, mask, bounds, thresholds)
+    return task, Options(model, free, function, scale, bool(absolute_sigma), covariance, max_steps)
+
+
+LOSSES: dict[str, Loss] = {
+    "absolute": losses.absolute,
+    "cauchy": losses.cauchy,
+    "huber": losses.huber,
+    "log_cosh": losses.log_cosh,
+    "pseudo_huber": losses.pseudo_huber,
+    "quantile": losses.quantile,
+    "soft_l1": losses.soft_l1,
+    "squared": losses.squared,
+    "tukey": losses.tukey,
+}
+SCALE_FREE = (losses.squared, losses.absolute, losses.quantile)
+
+
+def _loss(loss: str | Loss) -> tuple[Loss | None, dict[str, Any]]:
+    """The function and its bound thresholds apart, so that another threshold is not another program."""
+    if not callable(loss):
+        _checks.one_of("loss", loss, tuple(LOSSES))
+        loss = LOSSES[loss]
+    thresholds: dict[str, Any] = {}
+    function: Any = loss
+    if isinstance(function, functools.partial) and not function.args:
+        thresholds = {name: _array(value) for name, value in function.keywords.items()}
+        function = function.func
+    return None if function is losses.squared else function, thresholds
+
+
+def _array(value: Any) -> Any:
+    """As it is if it is JAX's, else NumPy's, so that a Python float makes the same program as an array."""
+    return value if isinstance(value, jax.Array) else np.asarray(value)
+
+
+def _mask(mask: Any, num_rows: int) -> Any:
+    mask = _array(mask)
+    if mask.dtype != bool:
+        raise ValueError(f"mask must be of booleans, True for the rows that are there, got {mask.dtype}")
+    _checks.shape("mask", mask, (num_rows,))
+    return mask
+
+
+def _guess(model: Model | Apply, x: Any, y: Any, mask: Any, bounds: Any, fixed: Any) -> Params:
+    if not isinstance(model, Model) or model.guess is None:
+        raise ValueError("p0 must be given where the model has no guess, got None")
+    if fixed is not None:
+        raise ValueError("p0 must be given where parameters are fixed, got None")
+    return (_guess_compiled if _trace.at_top_level() else guessed)(x, y, mask, bounds, guess=model.guess)
+
+
+def guessed(x: Array, y: Array, mask: Array | None, bounds: Any, *, guess: Any) -> Params:
+    """The model's guess from the rows that are there, moved into the box."""
+    data = neutral_rows(Dataset(jnp.asarray(x), jnp.asarray(y), mask))
+    start = guess(data.x, data.y)
+    if bounds is None:
+        return start
+    lower, upper = (_shaped("bounds", bound, start) for bound in bounds)
+    return jax.tree.map(jnp.clip, start, lower, upper)
+
+
+_guess_compiled = jax.jit(guessed, static_argnames="guess")
+
+
+def _shaped(name: str, value: Any, p0: Params) -> Params:
+    """One number for all parameters, or a tree like p0 whose leaves are numbers or shaped like those of p0."""
+    leaves = jax.tree.leaves(p0)
+    structure: Any = jax.tree.structure(p0)
+    if structure == jax.tree.structure(value):
+        values = list(map(_array, jax.tree.leaves(value)))
+    else:
+        values = [_alone(value)] * len(leaves)
+        if values[0] is None or (len(leaves) > 1 and values[0].ndim):
+            raise ValueError(f"{name} must be one number or shaped like p0, {structure}, got {value!r}")
+    for leaf, wanted in zip(values, leaves, strict=True):
+        if leaf.shape not in ((), jnp.shape(wanted)):
+            raise ValueError(f"{name} must have the shape {jnp.shape(wanted)} of p0's leaf, got {leaf.shape}")
+    spread = [
+        np.broadcast_to(leaf, jnp.shape(wanted)) if _trace.concrete(leaf) else jnp.broadcast_to(leaf, wanted.shape)
+        for leaf, wanted in zip(values, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, spread)
+
+
+def _alone(value: Any) -> Any:
+    """A number, or a list of numbers; None for anything else."""
+    try:
+        array = _array(value)
+    except ValueError:  # a ragged list
+        return None
+    return None if array.dtype == object else array
+
+
+def _free(fixed: Any, p0: Params) -> tuple[bool, ...]:
+    if not _trace.concrete(fixed):
+        raise ValueError("fixed chooses the program, so it cannot be a traced value")
+    leaves = jax.tree.leaves(_shaped("fixed", fixed, p0))
+    for leaf in leaves:
+        if leaf.dtype != bool:
+            raise ValueError(f"fixed must be of booleans, got {leaf.dtype}")
+    free = tuple(bool(value) for leaf in leaves for value in ~leaf.ravel())
+    if not any(free):
+        raise ValueError("fixed must leave at least one parameter free, got none")
+    return free
+
+
+def _enough(num_rows: int, num_params: int, mask: Any) -> None:
+    if mask is not None and _trace.concrete(mask):
+        num_rows = int(np.count_nonzero(mask))
+    if num_params > num_rows:
+        raise ValueError(f"y must have at least as many points as there are parameters, {num_params}, got {num_rows}")
+
+
+def _sigma(sigma: Any, num_rows: int, mask: Any) -> Any:
+    sigma = _array(sigma)
+    _checks.floating("sigma", sigma)
+    if sigma.ndim == 2:
+        _checks.shape("sigma", sigma, (num_rows, num_rows))
+    elif sigma.ndim:
+        _checks.shape("sigma", sigma, (num_rows,))
+    if not _trace.concrete(sigma, mask):
+        return sigma
+    values, counted = np.asarray(sigma), np.ones(num_rows, bool) if mask is None else np.asarray(mask)
+    if sigma.ndim < 2:
+        usable = positive(values) if sigma.ndim == 0 else positive(values) | ~counted
+        _checks.refuse("sigma", values, usable, "positive and finite")
+    elif not _positive_definite(values[np.ix_(counted, counted)]):
+        raise ValueError("sigma must be symmetric and positive definite where it is a covariance, got one that is not")
+    return sigma
+
+
+def _positive_definite(matrix: np.ndarray) -> bool:
+    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, rtol=1e-5, atol=0):
+        return False
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def _bounds(bounds: tuple[Any, Any], p0: Params) -> tuple[Params, Params]:
+    lower, upper = box(bounds, p0)
+    if _trace.concrete(lower, upper, p0):
+        for (path, value), low, high in zip(
+            jax.tree_util.tree_leaves_with_path(p0), jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True
+        ):
+            name = f"p0{jax.tree_util.keystr(path)}"
+            inside = np.asarray((low <= value) & (value <= high))
+            _checks.refuse(name, value, inside, f"between its bounds {low} and {high}")
+    return lower, upper
+
+
+def box(bounds: tuple[Any, Any], p0: Params) -> tuple[Params, Params]:
+    """Lower and upper bounds, each shaped like p0."""
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        raise ValueError(f"bounds must be a pair (lower, upper), got {bounds!r}")
+    lower, upper = (_shaped("bounds", bound, p0) for bound in bounds)
+    if _trace.concrete(lower, upper):
+        for low, high in zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True):
+            _checks.refuse("bounds", low, low <= high, f"in order, lower ≤ upper = {high}")
+    return lower, upper

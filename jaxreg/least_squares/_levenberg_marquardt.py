@@ -1,0 +1,168 @@
+"""Levenberg-Marquardt as functions of one fit's state: ``init``, and ``step`` while not ``finished``.
+
+Steps are damped Gauss-Newton steps by QR, scaled by the running maximum of the Jacobian's column norms, with geodesic
+acceleration. A robust loss enters as weights on the rows, bounds as an active set and a projection onto the box. It
+ends when the next step is predicted to decrease the cost by less than 1e-20 of it, or than rounding can show.
+
+Source: K. Levenberg, Quarterly of Applied Mathematics 2 (1944) 164; J. J. Moré, Lecture Notes in Mathematics 630 (1978)
+105, for the scaling; H. B. Nielsen, report IMM-REP-1999-05, for the damping; M. K. Transtrum and J. P. Sethna,
+arXiv:1201.5885 (2012), for the acceleration; D. M. Bates and D. G. Watts, Technometrics 23 (1981) 179, for the stop.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.linalg import solve_triangular
+
+from jaxreg.least_squares._problem import Problem
+
+FIRST_DAMPING = 1e-3  # relative to the scaled system
+RELATIVE_OFFSET = 1e-10  # of the residuals' length
+LEAST_GAIN = 1e-4
+_MOST_ACCELERATION = 0.3
+MOST_STALLED = 3
+
+
+class State(NamedTuple):
+    """Where a fit stands, and the trial that it judges next."""
+
+    params: Array  # (p,), of the free parameters
+    residual: Array  # (n,), weighted by sigma
+    jacobian: Array  # (p, n), of it
+    scale: Array  # (p,), running maximum of the Jacobian's column norms
+    damping: Array
+    growth: Array  # the factor of the damping at the next rejection
+    trial: Array  # (p,)
+    decrease: Array  # of the cost, predicted for the trial
+    trusted: Array  # such a decrease drowns in rounding: costs cannot be compared, and the model decides
+    straight: Array  # the acceleration is small enough for the trial to be judged at all
+    last_decrease: Array  # the predicted decrease of the last trusted step
+    stalled: Array  # trusted steps that did not halve it
+    startable: Array
+    converged: Array
+    num_steps: Array  # trials judged; -1 before the start itself is
+
+
+def init(problem: Problem, start: Array) -> State:
+    """The state whose first trial is the start: no model is called yet, so that a program holds it only once."""
+    one = jnp.ones((), start.dtype)
+    yes, no = jnp.asarray(True), jnp.asarray(False)
+    return State(
+        params=start,
+        residual=jnp.zeros(problem.num_rows, start.dtype),
+        jacobian=jnp.zeros((start.size, problem.num_rows), start.dtype),
+        scale=jnp.zeros_like(start),
+        damping=FIRST_DAMPING * one,
+        growth=2 * one,
+        trial=start,
+        decrease=one,
+        trusted=no,
+        straight=yes,
+        last_decrease=jnp.inf * one,
+        stalled=jnp.zeros((), jnp.int32),
+        startable=problem.valid,
+        converged=no,
+        num_steps=jnp.full((), -1, jnp.int32),
+    )
+
+
+def finished(state: State, max_steps: int) -> Array:
+    """Whether nothing is left to do: converged, out of steps, or never to start."""
+    return ~state.startable | state.converged | (state.num_steps >= max_steps)
+
+
+def step(problem: Problem, state: State, *, accelerate: bool = True) -> State:
+    """Judge the state's trial and propose the next one."""
+    return propose(problem, judge(problem, state), accelerate=accelerate)
+
+
+def judge(problem: Problem, state: State) -> State:
+    """Accept the trial, or reject it and damp more."""
+    residual, jacobian = problem.linearise(state.trial)
+    # Written so that a NaN rejects.
+    finite = jnp.isfinite(residual).all() & jnp.isfinite(jacobian).all() & jnp.isfinite(state.trial).all()
+    first = state.num_steps < 0
+    noise = problem.noise(state.residual)
+    gain = (problem.cost(state.residual, noise) - problem.cost(residual, noise)) / state.decrease
+    gain = jnp.where(state.trusted, 1, gain)
+    accept = finite & (first | ((state.straight | state.trusted) & (gain > LEAST_GAIN)))
+
+    shrink = jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
+    damping = jnp.where(accept, state.damping * shrink, state.damping * state.growth)
+    # No floor but the smallest number: NIST's MGH10 has a column that shrinks by 1e48 against its running maximum, and
+    # a floor of eps² would hold that parameter where it is.
+    limits = jnp.finfo(damping.dtype)
+    return state._replace(
+        params=jnp.where(accept, state.trial, state.params),
+        residual=jnp.where(accept, residual, state.residual),
+        jacobian=jnp.where(accept, jacobian, state.jacobian),
+        damping=jnp.where(first, state.damping, jnp.clip(damping, limits.tiny, 1 / limits.eps**2)),
+        growth=jnp.where(accept, 2, 2 * state.growth),
+        startable=state.startable & (finite | ~first),
+        num_steps=state.num_steps + 1,
+    )
+
+
+def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
+    """Solve for the next trial, unless the state is at the optimum."""
+    params, damping = state.params, state.damping
+    noise = problem.noise(state.residual)
+    slope, root = problem.weights(state.residual, noise)
+    values, jacobian = slope / jnp.where(root > 0, root, 1), root[None] * state.jacobian
+
+    columns = jnp.linalg.norm(jacobian, axis=1)
+    scale = jnp.maximum(state.scale, columns)
+    unit = jnp.where(scale > 0, scale, 1)
+    free = problem.free(params, jacobian @ values)
+    slopes = jnp.where(free[:, None], jacobian / unit[:, None], 0)
+    triangle, velocity = _solve(slopes, values, damping)
+    decrease = jnp.sum((velocity @ slopes) ** 2) + 2 * damping * jnp.sum(velocity**2)
+
+    size = jnp.linalg.norm(slope)
+    small = (decrease <= (RELATIVE_OFFSET * size) ** 2) & (damping <= FIRST_DAMPING)
+    reach = size * problem.size + jnp.linalg.norm(values) * jnp.vdot(jnp.abs(params), columns)
+    floor = 4 * jnp.finfo(size.dtype).eps * (problem.cost(state.residual, noise) + reach)
+    below = decrease <= floor
+    stalled = state.stalled + (below & (decrease > 0.5 * state.last_decrease))
+
+    straight, change = jnp.asarray(True), velocity
+    if accelerate:
+        bend = root * problem.second_derivative(params, velocity / unit)
+        # By the normal equations' factor: it need not have more than its leading digits.
+        acceleration = -solve_triangular(triangle, solve_triangular(triangle, slopes @ bend, trans=1))
+        straight = 2 * jnp.linalg.norm(acceleration) <= _MOST_ACCELERATION * jnp.linalg.norm(velocity)
+        change = jnp.where(below, velocity, velocity + acceleration / 2)
+    trial, predicted = params + change / unit, decrease
+    if problem.bounds is not None:
+        inside = jnp.clip(trial, *problem.bounds)
+        blocked = inside != trial
+        # What leaves the box ends at its wall, and the others are solved for again.
+        shift = jnp.where(blocked, inside - params, 0)
+        _, velocity = _solve(jnp.where(blocked[:, None], 0, slopes), values + shift @ jacobian, damping)
+        inside = jnp.where(blocked, inside, jnp.clip(params + velocity / unit, *problem.bounds))
+        along = (inside - params) @ jacobian
+        hits = blocked.any()
+        predicted = jnp.where(hits, -jnp.vdot(along, 2 * values + along), decrease)
+        trial, straight = jnp.where(hits, inside, trial), straight | hits
+
+    return state._replace(
+        scale=scale,
+        trial=trial,
+        decrease=predicted,
+        straight=straight,
+        trusted=jnp.abs(predicted) <= floor,
+        last_decrease=jnp.where(below, decrease, state.last_decrease),
+        stalled=stalled,
+        converged=small | ((stalled >= MOST_STALLED) & (damping <= FIRST_DAMPING)),
+    )
+
+
+def _solve(slopes: Array, values: Array, damping: Array) -> tuple[Array, Array]:
+    """R of a QR of slopesᵀ with √damping·I below it, and argmin ‖slopesᵀ v + values‖² + damping·‖v‖²."""
+    num_params = slopes.shape[0]
+    below = jnp.sqrt(damping) * jnp.eye(num_params, num_params + 1, dtype=slopes.dtype)
+    # With the values as one more column their projection stands beside R, and Q is never formed.
+    r = jnp.linalg.qr(jnp.concatenate([jnp.concatenate([slopes, values[None]]).T, below]), mode="r")
+    triangle = r[:num_params, :num_params]
+    return triangle, -solve_triangular(triangle, r[:num_params, num_params])

@@ -1,0 +1,166 @@
+"""Plain Gauss-Newton steps for one of many fits: undamped, on scalars, given up at the first step that fails.
+
+Under ``vmap`` each of the few numbers of a fit is one contiguous array, each column of its Jacobian another, and no
+library is called for small matrices. A fit that such steps cannot be trusted with is left to Levenberg-Marquardt's.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxreg.covariance import Covariance
+from jaxreg.least_squares._levenberg_marquardt import LEAST_GAIN, MOST_STALLED, RELATIVE_OFFSET
+from jaxreg.least_squares._problem import Problem
+
+MOST_PARAMS = 8  # beyond, the unrolled solution is longer than a library's loop
+_MOST_STEPS = 20
+
+
+class PlainFit(NamedTuple):
+    """What plain steps came to.
+
+    Attributes:
+        params: (p,)
+        settled: whether they are an optimum, by the tests of Levenberg-Marquardt's steps; if not, begin anew by those.
+        num_steps: int32 scalar.
+    """
+
+    params: Array
+    settled: Array
+    num_steps: Array
+
+
+class _State(NamedTuple):
+    params: tuple[Array, ...]
+    cost: Array
+    decrease: Array  # of the cost, predicted for the last step
+    stalled: Array  # steps below the rounding floor that did not halve it
+    settled: Array
+    trusted: Array
+    num_steps: Array
+
+
+def plain_fit(problem: Problem) -> PlainFit:
+    """Step as long as each step goes as the linear model predicted, under the squared loss."""
+    dtype = problem.start.dtype
+    end = jax.lax.while_loop(
+        lambda state: state.trusted & ~state.settled & (state.num_steps < _MOST_STEPS),
+        lambda state: _stepped(problem, state),
+        _State(
+            tuple(problem.start[index] for index in range(problem.start.size)),
+            jnp.full((), jnp.inf, dtype),
+            jnp.full((), jnp.inf, dtype),
+            jnp.zeros((), jnp.int32),
+            jnp.asarray(False),
+            problem.valid,
+            jnp.zeros((), jnp.int32),
+        ),
+    )
+    return PlainFit(jnp.stack(end.params), end.settled, end.num_steps)
+
+
+def plain_covariance(problem: Problem, params: Array, *, absolute_sigma: bool) -> Covariance:
+    """The classic covariance at an optimum of plain steps, whose columns are known to be independent."""
+    values, columns = _linearised(problem, [params[index] for index in range(params.size)])
+    inverse = _inverse_root(columns)
+    count = range(len(columns))
+    dof = problem.counted.sum().astype(values.dtype) - len(columns)
+    variance = jnp.where(dof > 0, _dot(values, values) / jnp.where(dof > 0, dof, 1), jnp.nan)
+    matrix = [
+        [sum(inverse[i, k] * inverse[j, k] for k in range(max(i, j), len(columns))) for j in count] for i in count
+    ]
+    scale = jnp.ones_like(variance) if absolute_sigma else variance
+    found = jnp.stack([jnp.stack([jnp.asarray(entry) * scale for entry in row]) for row in matrix])
+    return Covariance(found, jnp.asarray(True), jnp.zeros_like(params))
+
+
+def _stepped(problem: Problem, state: _State) -> _State:
+    values, columns = _linearised(problem, state.params)
+    cost = _dot(values, values)
+    norms = [jnp.sqrt(_dot(column, column)) for column in columns]
+    step, decrease, regular = _gauss_newton(values, columns, norms)
+    eps = jnp.finfo(cost.dtype).eps
+    reach = sum(jnp.abs(param) * norm for param, norm in zip(state.params, norms, strict=True))
+    floor = 4 * eps * (cost + jnp.sqrt(cost) * (problem.size + reach))
+
+    # Written so that a NaN loses trust.
+    good = (state.cost - cost > LEAST_GAIN * state.decrease) | (state.decrease <= floor) | (state.num_steps == 0)
+    trusted = state.trusted & good & regular & jnp.isfinite(decrease) & _inside(problem, state.params)
+    stalled = state.stalled + ((decrease <= floor) & (decrease > 0.5 * state.decrease))
+    settled = trusted & ((decrease <= RELATIVE_OFFSET**2 * cost) | (stalled >= MOST_STALLED))
+    moving = trusted & ~settled
+    moved = [jnp.where(moving, param + change, param) for param, change in zip(state.params, step, strict=True)]
+    return _State(tuple(moved), cost, decrease, stalled, settled, trusted, state.num_steps + 1)
+
+
+def _inside(problem: Problem, params: Sequence[Array]) -> Array:
+    """Whether parameters are off their bounds."""
+    if problem.bounds is None:
+        return jnp.asarray(True)
+    lower, upper = problem.bounds
+    within = [(lower[index] < param) & (param < upper[index]) for index, param in enumerate(params)]
+    return jnp.stack(within).all()
+
+
+def _dot(left: Array, right: Array) -> Array:
+    return jnp.sum(left * right)
+
+
+def _linearised(problem: Problem, params: Sequence[Array]) -> tuple[Array, list[Array]]:
+    """The residuals and the columns of their Jacobian."""
+    columns = []
+    for index in range(len(params)):
+        unit = tuple(jnp.full_like(param, float(index == other)) for other, param in enumerate(params))
+        values, column = jax.jvp(lambda *numbers: problem.residual(jnp.stack(numbers)), tuple(params), unit)
+        columns.append(column)
+    return values, columns
+
+
+def _gauss_newton(values: Array, columns: Sequence[Array], norms: Sequence[Array]) -> tuple[list[Array], Array, Array]:
+    """The step, the decrease of ‖values‖² that it predicts, and whether the columns are independent enough for it.
+
+    By Cholesky's decomposition of the normal equations of columns of length 1: a pivot is the squared distance of a
+    column from those before it, and where one is below √eps the step would lose half of its digits.
+    """
+    count = range(len(columns))
+    slope = [-_dot(column, values) / norm for column, norm in zip(columns, norms, strict=True)]
+    lower: dict[tuple[int, int], Array] = {}
+    least = jnp.ones_like(norms[0])
+    half: list[Array] = []
+    for i in count:
+        for j in range(i):
+            product = _dot(columns[i], columns[j]) / (norms[i] * norms[j])
+            lower[i, j] = (product - sum(lower[i, k] * lower[j, k] for k in range(j))) / lower[j, j]
+        pivot = 1 - sum(lower[i, k] ** 2 for k in range(i))
+        least = jnp.minimum(least, pivot)
+        lower[i, i] = jnp.sqrt(pivot)
+        half.append((slope[i] - sum(lower[i, k] * half[k] for k in range(i))) / lower[i, i])
+    step: dict[int, Array] = {}
+    for i in reversed(count):
+        step[i] = (half[i] - sum(lower[k, i] * step[k] for k in step)) / lower[i, i]
+    decrease = jnp.sum(jnp.stack(half) ** 2)
+    return [step[i] / norms[i] for i in count], decrease, least > jnp.finfo(values.dtype).eps ** 0.5
+
+
+def _inverse_root(columns: Sequence[Array]) -> dict[tuple[int, int], Array]:
+    """R⁻¹ (upper triangular) of J = QR, by modified Gram-Schmidt, whose R is as accurate as Householder's.
+
+    Source: Å. Björck, BIT 7 (1967) 1.
+    """
+    count = range(len(columns))
+    rest, root = list(columns), {}
+    for i in count:
+        root[i, i] = jnp.sqrt(_dot(rest[i], rest[i]))
+        direction = rest[i] / root[i, i]
+        for j in range(i + 1, len(columns)):
+            root[i, j] = _dot(direction, rest[j])
+            rest[j] = rest[j] - root[i, j] * direction
+    inverse: dict[tuple[int, int], Array] = {}
+    for i in count:
+        inverse[i, i] = 1 / root[i, i]
+        for j in range(i + 1, len(columns)):
+            inverse[i, j] = -sum(inverse[i, k] * root[k, j] for k in range(i, j)) / root[j, j]
+    return inverse

@@ -1,0 +1,221 @@
+"""A fit as the solver sees it: weighted residuals of the free parameters, the loss that they are under, the box."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from jax.scipy.linalg import solve_triangular
+
+from jaxreg import _checks
+from jaxreg.data import Dataset
+from jaxreg.models import Apply, Model, Params, apply_of
+from jaxreg.objective import Loss, neutral_rows
+
+
+class Options(NamedTuple):
+    """What chooses the program of a fit: hashable."""
+
+    model: Model | Apply
+    free: tuple[bool, ...] | None  # the numbers of ravel_pytree(p0) that are fitted; None for all
+    loss: Loss | None  # elementwise, of (prediction, target) in units of sigma; None for the squared one
+    scale: str | None  # "mad": the loss's unit is sigma times a scale estimated from the residuals
+    absolute_sigma: bool
+    covariance: str
+    max_steps: int
+
+
+class Task(NamedTuple):
+    """The numbers of one fit: all may be traced, and may have a leading axis under ``vmap``."""
+
+    p0: Params
+    x: Array
+    y: Array
+    sigma: Array  # (), (n,) or (n, n)
+    mask: Array | None = None  # (n,)
+    bounds: tuple[Params, Params] | None = None  # each shaped like p0
+    thresholds: dict[str, Any] | None = None  # keywords of the loss
+
+
+class Problem(NamedTuple):
+    """Pure functions of the free parameters, flat, and of the residuals, (model - y)/sigma."""
+
+    start: Array  # (p,)
+    spread: Callable[[Array], Array]  # (p, …) -> the same of all parameters, 0 for the fixed ones
+    unravel: Callable[[Array], Params]  # all, flat -> shaped like p0
+    restore: Callable[[Array], Params]  # (p,) -> shaped like p0, the fixed ones as they were
+    residual: Callable[[Array], Array]  # (p,) -> (n,), zero where masked
+    raw: Callable[[Array], Array]  # (p,) -> (n,), y - model, unweighted
+    counted: Array  # (n,), rows that are there
+    size: Array  # ‖y/sigma‖
+    valid: Array
+    bounds: tuple[Array, Array] | None  # each (p,)
+    loss: Callable[[Array], Array] | None  # elementwise, of residuals in units of the noise
+    scale: str | None
+
+    @property
+    def num_rows(self) -> int:
+        return self.counted.size
+
+    def linearise(self, params: Array) -> tuple[Array, Array]:
+        """The residuals (n,) and their derivatives (p, n)."""
+        residual, slope = jax.linearize(self.residual, params)
+        return residual, jax.vmap(slope)(jnp.eye(params.size, dtype=params.dtype))
+
+    def second_derivative(self, params: Array, direction: Array) -> Array:
+        """The residuals' second derivative (n,) along a direction."""
+
+        def along(point: Array) -> Array:
+            return jax.jvp(self.residual, (point,), (direction,))[1]
+
+        return jax.jvp(along, (params,), (direction,))[1]
+
+    def noise(self, residual: Array) -> Array:
+        """The unit of the loss: 1, or the normalised median absolute residual."""
+        if self.scale is None:
+            return jnp.ones((), residual.dtype)
+        size = jnp.sort(jnp.where(self.counted, jnp.abs(residual), jnp.inf))
+        middle = self.counted.sum() - 1
+        median = (size[middle // 2] + size[(middle + 1) // 2]) / 2
+        # More than half the residuals may be exactly zero: then the unit is the rounding of the targets.
+        least = jnp.finfo(size.dtype).eps * self.size / math.sqrt(size.size)
+        return jnp.maximum(median / _NORMAL_QUARTILE, jnp.where(least > 0, least, 1))
+
+    def cost(self, residual: Array, noise: Array) -> Array:
+        """Twice the loss, in units of the residuals squared: Σ r² for the squared loss."""
+        if self.loss is None:
+            return jnp.vdot(residual, residual)
+        return 2 * noise**2 * jnp.sum(jnp.where(self.counted, self.loss(residual / noise), 0))
+
+    def slope(self, residual: Array, noise: Array) -> Array:
+        """ψ: the derivative of half the cost by each residual."""
+        return residual if self.loss is None else noise * _derivative(self.loss)(residual / noise)
+
+    def curvature(self, residual: Array, noise: Array) -> Array:
+        """ψ': the second derivative of half the cost by each residual."""
+        if self.loss is None:
+            return jnp.ones_like(residual)
+        return _derivative(_derivative(self.loss))(residual / noise)
+
+    def weights(self, residual: Array, noise: Array) -> tuple[Array, Array]:
+        """ψ and the square roots of the rows' weights in a step.
+
+        The weights are ψ' where that is positive, as in Newton's method, but at least a hundredth of ψ/r, the weight of
+        iteratively reweighted least squares: so they are never negative, and ψ/√weight stays of the residuals' size.
+        """
+        slope = self.slope(residual, noise)
+        if self.loss is None:
+            return slope, jnp.ones_like(slope)
+        curvature = self.curvature(residual, noise)
+        at_zero = residual == 0
+        reweighted = jnp.where(at_zero, curvature, slope / jnp.where(at_zero, 1, residual))
+        return slope, jnp.sqrt(jnp.maximum(jnp.maximum(curvature, _LEAST_WEIGHT * reweighted), 0))
+
+    def gradient(self, params: Array) -> Array:
+        """Half the cost's gradient (p,), the noise's unit being that of these parameters."""
+        residual, transposed = jax.vjp(self.residual, params)
+        return transposed(self.slope(residual, self.noise(residual)))[0]
+
+    def free(self, params: Array, gradient: Array) -> Array:
+        """Whether each parameter can move: not at a bound that the gradient pushes it against."""
+        if self.bounds is None:
+            return jnp.ones(params.shape, bool)
+        lower, upper = self.bounds
+        return ~(((params <= lower) & (gradient >= 0)) | ((params >= upper) & (gradient <= 0)))
+
+    def stationarity(self, params: Array) -> Array:
+        """Zero at the optimum: the gradient, and for a parameter at a bound its distance to that."""
+        gradient = self.gradient(params)
+        if self.bounds is None:
+            return gradient
+        lower, upper = self.bounds
+        free = self.free(params, gradient)
+        return jnp.where(free, gradient, params - jnp.where(params <= lower, lower, upper))
+
+
+_NORMAL_QUARTILE = 0.6744897501960817
+_LEAST_WEIGHT = 0.01
+
+
+def _derivative(fn: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Of an elementwise function."""
+    return lambda value: jax.jvp(fn, (value,), (jnp.ones_like(value),))[1]
+
+
+def problem_of(task: Task, options: Options) -> Problem:
+    """The problem of one fit."""
+    apply = apply_of(options.model)
+    dtype = jnp.result_type(task.x, task.y, *(jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(task.p0)))
+    start, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), task.p0))
+    places = np.arange(start.size) if options.free is None else np.flatnonzero(options.free)
+    source = np.full(start.size, places.size)  # of each parameter among the free ones, or beyond them
+    source[places] = np.arange(places.size)
+
+    def spread(values: Array) -> Array:
+        return values if options.free is None else jnp.pad(values, [(0, 1), *[(0, 0)] * (values.ndim - 1)])[source]
+
+    def restore(params: Array) -> Params:
+        return unravel(params if options.free is None else jnp.where(np.array(options.free), spread(params), start))
+
+    def of_free(like_p0: Params) -> Array:
+        return ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), like_p0))[0][places]
+
+    num_rows = task.y.shape[0]
+    counted = jnp.ones(num_rows, bool) if task.mask is None else task.mask
+    data = task if task.mask is None else neutral_rows(Dataset(task.x, task.y, task.mask))
+    whiten, valid = _whitening(task.sigma, counted)
+    valid &= counted.sum() >= places.size
+    bounds = None if task.bounds is None else (of_free(task.bounds[0]), of_free(task.bounds[1]))
+    if bounds is not None:
+        valid &= ((bounds[0] <= start[places]) & (start[places] <= bounds[1])).all()
+
+    def raw(params: Array) -> Array:
+        prediction = apply(restore(params), data.x)
+        _checks.shape("the model's prediction", prediction, (num_rows,))
+        return data.y - prediction
+
+    def whitened(residual: Array) -> Array:
+        return whiten(residual if task.mask is None else jnp.where(counted, residual, 0))
+
+    return Problem(
+        start=start[places],
+        spread=spread,
+        unravel=unravel,
+        restore=restore,
+        residual=lambda params: whitened(-raw(params)),
+        raw=raw,
+        counted=counted,
+        size=jnp.linalg.norm(whitened(data.y)),
+        valid=valid,
+        bounds=bounds,
+        loss=None if options.loss is None else _of_residual(options.loss, task.thresholds or {}),
+        scale=options.scale,
+    )
+
+
+def _of_residual(loss: Loss, thresholds: dict[str, Any]) -> Callable[[Array], Array]:
+    return lambda residual: loss(residual, jnp.zeros_like(residual), **thresholds)
+
+
+def _whitening(sigma: Array, counted: Array) -> tuple[Callable[[Array], Array], Array]:
+    """Division of residuals by sigma, or a solve with its Cholesky factor, and whether sigma allows it."""
+    if sigma.ndim < 2:
+        usable = positive(sigma) | ~counted if sigma.ndim else positive(sigma)
+        unit = jnp.where(usable if not sigma.ndim else positive(sigma), sigma, 1)
+        return lambda residual: residual / unit, usable.all()
+    # The rows that are there have the covariance's block, so the others may have any: the identity's.
+    both = counted[:, None] & counted[None]
+    identity = jnp.eye(sigma.shape[0], dtype=sigma.dtype)
+    factor = jnp.linalg.cholesky(jnp.where(both, sigma, identity), symmetrize_input=False)
+    usable = jnp.isfinite(factor).all()
+    factor = jnp.where(usable, factor, identity)
+    return lambda residual: solve_triangular(factor, residual, lower=True), usable
+
+
+def positive(sigma: Any) -> Any:
+    """Whether each sigma is positive and finite."""
+    return (sigma > 0) & (sigma < np.inf)

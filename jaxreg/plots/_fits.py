@@ -1,0 +1,201 @@
+"""Figures of fits: the curve with its band, the residuals, profiles and contours."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from jax.typing import ArrayLike
+from matplotlib.axes import Axes
+
+from jaxreg import _names, uncertainty
+from jaxreg.least_squares import CurveFit
+from jaxreg.models import Apply, Model
+from jaxreg.plots._style import axes_or_new, finish, is_many, style
+from jaxreg.status import Status
+
+
+def fit(
+    model: Model | Apply,
+    result: CurveFit,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    sigma: ArrayLike | None = None,
+    level: float = 0.95,
+    distribution: str = "t",
+    xlabel: str = "x",
+    ylabel: str = "y",
+    axes: tuple[Axes, Axes] | None = None,
+) -> tuple[Axes, Axes]:
+    """Data with error bars, the fitted curve and its confidence band; below, on the same x axis, the residuals.
+
+    Args:
+        model: the fitted model.
+        result: its ``curve_fit``.
+        x: (n,).
+        y: (n,).
+        sigma: scalar or (n,), drawn as error bars and the unit of the residuals; without it that is √(chi2/dof).
+        level: of the band.
+        distribution: of the band, as for ``uncertainty.band``.
+        xlabel: with its unit.
+        ylabel: with its unit.
+        axes: upper and lower axes to draw on, sharing x; a new figure if None.
+
+    Returns:
+        The upper and the lower axes.
+    """
+    if axes is None:
+        panels = {"height_ratios": (3, 1)}
+        axes = tuple(plt.subplots(2, 1, sharex=True, figsize=(6.4, 5.6), layout="constrained", gridspec_kw=panels)[1])
+    upper, lower = axes
+    options: dict[str, Any] = {"level": level, "distribution": distribution, "ylabel": ylabel}
+    curve(model, result, x, y, sigma=sigma, xlabel="", ax=upper, **options)
+    unit = np.sqrt(float(result.chi2) / max(int(result.dof), 1)) if sigma is None else sigma
+    residuals(x, result.residuals, unit if np.all(np.asarray(unit) > 0) else 1.0, xlabel=xlabel, ax=lower)
+    upper.tick_params(labelbottom=False)
+    upper.get_figure().align_ylabels(axes)
+    return upper, lower
+
+
+def curve(
+    model: Model | Apply,
+    fit: CurveFit,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    sigma: ArrayLike | None = None,
+    level: float = 0.95,
+    distribution: str = "t",
+    xlabel: str = "x",
+    ylabel: str = "y",
+    ax: Axes | None = None,
+) -> Axes:
+    """Data, the fitted curve of one feature, and its confidence band from the covariance (first order).
+
+    The legend says how a fit that failed has ended; a band that is not known is not drawn.
+
+    Args:
+        model: the fitted model.
+        fit: its ``curve_fit``.
+        x: (n,).
+        y: (n,).
+        sigma: scalar or (n,), drawn as error bars.
+        level: of the band.
+        distribution: of the band, as for ``uncertainty.band``.
+        xlabel: with its unit.
+        ylabel: with its unit.
+    """
+    ax = axes_or_new(ax)
+    grid = jnp.linspace(jnp.min(jnp.asarray(x)), jnp.max(jnp.asarray(x)), 400)
+    band = uncertainty.band(model, fit, grid, level=level, distribution=distribution)
+    status = Status(int(fit.status))
+    ax.plot(grid, band.prediction, **style(0), label="fit" if status == Status.OK else f"fit: {status.name}")
+    if np.isfinite(band.stderr).any():
+        look = {"color": style(1)["color"], "alpha": 0.4, "linewidth": 0}
+        ax.fill_between(grid, band.lower, band.upper, label=f"{100 * level:g} % band", **look)
+    # Few points are drawn large, over the curve; many small, below it.
+    many = is_many(x)
+    marker: dict[str, Any] = {
+        "color": "gray" if many else "black",
+        "markersize": 3 if many else 5,
+        "zorder": 1 if many else 3,
+    }
+    if sigma is None:
+        ax.plot(x, y, ".", label="data", rasterized=many, **marker)
+    else:
+        ax.errorbar(x, y, sigma, fmt=".", label="data ± σ", rasterized=many, **marker)
+    return finish(ax, xlabel, ylabel)
+
+
+def residuals(
+    x: ArrayLike, residual: ArrayLike, sigma: ArrayLike, *, xlabel: str = "x", ax: Axes | None = None
+) -> Axes:
+    """Residuals in units of their standard deviation, with the ±2 band.
+
+    Args:
+        x: (n,).
+        residual: (n,), y - model.
+        sigma: scalar or (n,), in the same units.
+        xlabel: with its unit.
+    """
+    ax = axes_or_new(ax)
+    ax.axhspan(-2, 2, color="gray", alpha=0.15, linewidth=0)
+    ax.axhline(0, color="gray", linewidth=1)
+    values = np.asarray(residual) / np.asarray(sigma)
+    ax.plot(np.asarray(x), values, ".", color=style(0)["color"], markersize=4, rasterized=is_many(x))
+    return finish(ax, xlabel, "residual / σ", legend=False)
+
+
+def profile(
+    result: uncertainty.Profile,
+    fit: CurveFit,
+    parameter: str,
+    *,
+    level: float = 0.95,
+    distribution: str = "t",
+    xlabel: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A parameter's profile: tau against its value, beside the straight line of a linear model.
+
+    The horizontal lines cut the curve at the ends of the profile's interval and the straight line at those of
+    ``uncertainty.intervals``. Refits that failed are crosses.
+
+    Args:
+        result: of ``uncertainty.profile``.
+        fit: the fit that was profiled.
+        parameter: its name, as in ``report.summary``.
+        level: of the interval.
+        distribution: as for ``uncertainty.intervals``.
+        xlabel: with its unit; the name if None.
+    """
+    ax = axes_or_new(ax)
+    names = _names.of(fit.params)
+    if parameter not in names:
+        raise ValueError(f"parameter must be one of {', '.join(names)}, got {parameter!r}")
+    place = names.index(parameter)
+    num = np.shape(jax.tree.leaves(result.tau)[0])[-1]
+    values, tau, status = (_rows(part, num)[place] for part in (result.values, result.tau, result.status))
+    estimate, stderr = (_rows(part, 1)[place, 0] for part in (fit.params, fit.stderr))
+    failed = np.asarray(status) != Status.OK
+    ax.plot(values, np.where(failed, np.nan, tau), **style(0), label="profile")
+    ax.plot(values, (values - estimate) / stderr, **style(1), label="± standard error")
+    if failed.any():
+        ax.plot(values[failed], np.clip(tau[failed], -9, 9), "x", color=style(0)["color"], label="refit failed")
+    edge = float(uncertainty.quantile(fit.dof, level, distribution))
+    for sign in (-1, 1):
+        ax.axhline(sign * edge, color="gray", linewidth=1, label=f"{100 * level:g} %" if sign > 0 else None)
+    return finish(ax, xlabel or parameter, "tau")
+
+
+def contour(
+    edges: Mapping[str, uncertainty.Contour],
+    estimate: tuple[ArrayLike, ArrayLike],
+    *,
+    xlabel: str,
+    ylabel: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Joint confidence regions of two parameters, with the estimate; a gap where an edge was not found.
+
+    Args:
+        edges: name -> ``uncertainty.profile_contour``, such as one for each level.
+        estimate: of the two parameters.
+        xlabel: the first parameter, with its unit.
+        ylabel: the second.
+    """
+    ax = axes_or_new(ax)
+    for index, (name, edge) in enumerate(edges.items()):
+        points = np.where(np.isfinite(edge.points), edge.points, np.nan)
+        closed = np.concatenate([points, points[:1]])
+        ax.plot(closed[:, 0], closed[:, 1], label=name, **style(index))
+    ax.plot(*map(float, estimate), "+", color="black", markersize=10, label="estimate")
+    return finish(ax, xlabel, ylabel)
+
+
+def _rows(params: Any, num: int) -> np.ndarray:
+    """(p, num)."""
+    return np.concatenate([np.reshape(leaf, (-1, num)) for leaf in jax.tree.leaves(params)])

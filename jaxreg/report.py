@@ -1,0 +1,230 @@
+"""Text reports of fits, and their parameters as tables. For the host: they read numbers, so not under ``jit``."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxreg import _names, _tables
+from jaxreg.least_squares import CurveFit
+from jaxreg.status import Status
+from jaxreg.uncertainty import intervals
+
+if TYPE_CHECKING:
+    import pandas
+
+_WORDS = {
+    Status.OK: "converged",
+    Status.MAX_STEPS: "not converged: the budget of steps ran out",
+    Status.DIVERGED: "diverged",
+    Status.NONFINITE: "not fitted: the start, or the model there, is not finite",
+    Status.SINGULAR: "the data do not determine every parameter, so there are no errors",
+    Status.INVALID_INPUT: "not fitted: an input was out of its range",
+}
+_UNKNOWN = "–"
+
+
+def summary(
+    fit: CurveFit, *, level: float = 0.95, distribution: str = "t", least_correlation: float = 0.1, digits: int = 3
+) -> str:
+    """A report on a fit: how it ended, parameters with errors and intervals, correlations, goodness of fit.
+
+    With n points and p fitted parameters, AIC = n·log(χ²/n) + 2p and BIC = n·log(χ²/n) + p·log(n).
+
+    Args:
+        fit: one ``curve_fit``; of many on leading axes the statuses are counted and the parameters' quartiles given.
+        level: of the intervals.
+        distribution: "t" or "normal", as for ``uncertainty.intervals``.
+        least_correlation: correlations smaller than it are left out.
+        digits: of the standard error; the estimate is given to the same decimal place.
+
+    Returns:
+        Lines of text. What could not be estimated is shown as "–"; parameters at a bound or fixed are marked.
+
+    >>> import jax.numpy as jnp
+    >>> import jaxreg
+    >>> x, y = jnp.arange(5.0), jnp.array([0.0, 1.1, 1.9, 3.1, 3.9])
+    >>> print(summary(jaxreg.curve_fit(jaxreg.models.ohm(), x, y)))
+    OK: converged (... steps)
+    <BLANKLINE>
+    parameter    value  ± error  relative  95 % interval (t)
+    resistance  0.9967   0.0171     1.7 %     0.949 to 1.044
+    <BLANKLINE>
+    points                       5
+    parameters                   1
+    degrees of freedom           4
+    χ²                   0.0346667
+    reduced χ²          0.00866667
+    AIC                   -22.8571
+    BIC                   -23.2476
+    """
+    if np.ndim(fit.chi2):
+        return _many(fit, digits)
+    status = Status(int(fit.status))
+    sections = [
+        f"{status.name}: {_WORDS[status]} ({int(fit.num_steps)} steps)",
+        _parameters(fit, level, distribution, digits),
+        _undetermined(fit),
+        _correlations(fit, least_correlation),
+        _goodness(fit),
+    ]
+    return "\n\n".join(section for section in sections if section)
+
+
+def to_dataframe(fit: CurveFit) -> "pandas.DataFrame":
+    """A fit's parameters as a pandas DataFrame.
+
+    Args:
+        fit: one ``curve_fit``, or many on leading axes.
+
+    Returns:
+        For one fit a row for each parameter: value, stderr, status. For many a row for each fit: every parameter and
+        its ``…_stderr``, chi2, dof, num_steps, status.
+
+    Raises:
+        ImportError: without pandas (``pip install 'jaxreg[tables]'``).
+
+    >>> import jax.numpy as jnp
+    >>> import jaxreg
+    >>> x, y = jnp.arange(5.0), jnp.array([0.0, 1.1, 1.9, 3.1, 3.9])
+    >>> to_dataframe(jaxreg.curve_fit(jaxreg.models.ohm(), x, y)).loc["resistance", "status"]
+    'OK'
+    """
+    return _tables.of_fit(fit)
+
+
+def _parameters(fit: CurveFit, level: float, distribution: str, digits: int) -> str:
+    names = _names.of(fit.params)
+    value, error = _flat(fit.params), _flat(fit.stderr)
+    lower, upper = (_flat(end) for end in intervals(fit, level=level, distribution=distribution))
+    marks = _marks(fit)
+    rows = []
+    for index, name in enumerate(names):
+        known = math.isfinite(error[index]) and not marks[index]
+        spread = error[index] if known else math.nan
+        rows.append(
+            [
+                name,
+                _number(value[index], spread, digits),
+                _significant(spread, digits),
+                f"{100 * spread / abs(value[index]):.2g} %" if known and value[index] else _UNKNOWN,
+                f"{_number(lower[index], spread, digits - 1)} to {_number(upper[index], spread, digits - 1)}"
+                if known
+                else _UNKNOWN,
+                marks[index],
+            ]
+        )
+    header = ["parameter", "value", "± error", "relative", f"{100 * level:g} % interval ({distribution})", ""]
+    return _table([header, *rows])
+
+
+def _marks(fit: CurveFit) -> list[str]:
+    size = len(_flat(fit.params))
+    at_bound = getattr(fit, "at_bound", None)
+    stopped = np.zeros(size, bool) if at_bound is None else _flat(at_bound).astype(bool)
+    # A fixed parameter has no variance; in an exact fit without absolute sigma none has.
+    variance = np.diagonal(np.asarray(fit.covariance))
+    fixed = (variance == 0) & bool(fit.chi2 > 0)
+    return ["at a bound" if stop else "fixed" if fix else "" for stop, fix in zip(stopped, fixed, strict=True)]
+
+
+def _undetermined(fit: CurveFit) -> str:
+    direction = getattr(fit, "undetermined", None)
+    if direction is None or int(fit.status) != Status.SINGULAR:
+        return ""
+    names, weights = _names.of(fit.params), _flat(direction)
+    parts = [f"{weight:+.3g}·{name}" for name, weight in zip(names, weights, strict=True) if abs(weight) > 1e-3]
+    return f"not determined: {' '.join(parts)}" if parts else ""
+
+
+def _correlations(fit: CurveFit, least: float) -> str:
+    covariance, names = np.asarray(fit.covariance, float), _names.of(fit.params)
+    with np.errstate(all="ignore"):
+        error = np.sqrt(np.diagonal(covariance))
+        correlation = covariance / np.outer(error, error)
+    pairs = [
+        (correlation[row, column], f"{names[row]}, {names[column]}")
+        for row in range(len(names))
+        for column in range(row + 1, len(names))
+        if abs(correlation[row, column]) >= least  # NaN is not
+    ]
+    rows = [[name, f"{correlation:+.4f}"] for correlation, name in sorted(pairs, key=lambda pair: -abs(pair[0]))]
+    return f"correlations of at least {least:g}\n{_table(rows)}" if rows else ""
+
+
+def _goodness(fit: CurveFit) -> str:
+    chi2, dof = float(fit.chi2), int(fit.dof)
+    # Masked points have no residual; nor has any point of a fit that could not start.
+    num_points = int(np.isfinite(np.asarray(fit.residuals)).sum())
+    if not num_points:
+        return ""
+    num_params = num_points - dof
+    likelihood = num_points * math.log(chi2 / num_points) if chi2 > 0 else -math.inf if chi2 == 0 else math.nan
+    rows = [
+        ["points", str(num_points)],
+        ["parameters", str(num_params)],
+        ["degrees of freedom", str(dof)],
+        ["χ²", _significant(chi2, 6)],
+        ["reduced χ²", _significant(chi2 / dof if dof > 0 else math.nan, 6)],
+        ["AIC", _significant(likelihood + 2 * num_params, 6)],
+        ["BIC", _significant(likelihood + num_params * math.log(num_points), 6)],
+    ]
+    return _table(rows)
+
+
+def _many(fit: CurveFit, digits: int) -> str:
+    """Counts of the statuses, and quartiles over the fits that ended well."""
+    status = np.asarray(fit.status)
+    counts = {Status(code).name: int(count) for code, count in zip(*np.unique(status, return_counts=True), strict=True)}
+    good = (status == Status.OK).ravel()
+    names = _names.of(fit.params, leading=status.ndim)
+    values, errors = (
+        np.concatenate([np.asarray(leaf).reshape(status.size, -1) for leaf in jax.tree.leaves(part)], axis=1)[good]
+        for part in (fit.params, fit.stderr)
+    )
+    lines = [f"{status.size} fits: {', '.join(f'{count} {name}' for name, count in counts.items())}"]
+    failed = np.argwhere(status != Status.OK)[:5]
+    if len(failed):
+        named = (f"[{', '.join(map(str, index))}] {Status(int(status[tuple(index)])).name}" for index in failed)
+        lines.append(f"failed first: {', '.join(named)}")
+    if not good.any():
+        return "\n".join(lines)
+    low, middle, high = np.percentile(values, [25, 50, 75], axis=0)
+    typical = np.nanmedian(errors, axis=0)
+    rows = [
+        [name, *(_number(one, error, digits) for one in quartiles), _significant(error, digits)]
+        for name, *quartiles, error in zip(names, low, middle, high, typical, strict=True)
+    ]
+    return "\n".join([*lines, "", _table([["parameter", "25 %", "median", "75 %", "median error"], *rows])])
+
+
+def _number(value: float, error: float, digits: int) -> str:
+    """A value to the decimal place of its error's last digit."""
+    if not math.isfinite(value):
+        return _UNKNOWN
+    if not math.isfinite(error) or error <= 0 or value == 0:
+        return _significant(value, 6)
+    places = math.floor(math.log10(abs(value))) - math.floor(math.log10(error)) + digits
+    return _significant(value, min(max(places, digits), 16))
+
+
+def _significant(value: float, digits: int) -> str:
+    return f"{value:#.{digits}g}".removesuffix(".") if not math.isnan(value) else _UNKNOWN
+
+
+def _flat(params: Any) -> np.ndarray:
+    return np.concatenate([np.ravel(np.asarray(leaf)) for leaf in jax.tree.leaves(params)])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns, the first to the left and the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

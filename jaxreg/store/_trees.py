@@ -1,0 +1,64 @@
+"""Pytrees without their leaves, and static values, as JSON and back."""
+
+import collections
+import importlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg.results import readable
+
+
+def encoded(value: Any) -> Any:
+    """A static value, or the key of a dict, in JSON."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    return value if value is None or isinstance(value, str | int | float) else {"name": readable(value)}
+
+
+def decoded(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return float(value["float"]) if "float" in value else value["name"]
+
+
+def structure(tree: Any) -> dict[str, Any]:
+    """The structure of a pytree in JSON."""
+    if tree is None:
+        return {"kind": "none"}
+    paths = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: node is not tree)[0]
+    if len(paths) == 1 and not paths[0][0]:
+        return {"kind": "leaf"}
+    parts = [structure(child) for _, child in paths]
+    if hasattr(tree, "_fields"):
+        kind = type(tree)
+        home = kind.__module__ if kind.__module__.split(".")[0] == "jaxreg" else ""
+        return {"kind": "namedtuple", "name": kind.__qualname__, "home": home, "fields": tree._fields, "parts": parts}
+    if isinstance(tree, list | tuple):
+        return {"kind": "list" if isinstance(tree, list) else "tuple", "parts": parts}
+    keys = [getattr(path[0], "key", getattr(path[0], "name", getattr(path[0], "idx", ""))) for path, _ in paths]
+    return {"kind": "dict", "keys": [*map(encoded, keys)], "parts": parts}
+
+
+def rebuilt(tree: dict[str, Any], leaves: Iterator[Any]) -> Any:
+    """A pytree of the structure that ``structure`` has described."""
+    kind = tree["kind"]
+    if kind in ("none", "leaf"):
+        return None if kind == "none" else next(leaves)
+    parts = [rebuilt(part, leaves) for part in tree["parts"]]
+    if kind == "dict":
+        return dict(zip(map(decoded, tree["keys"]), parts, strict=True))
+    return _named_tuple(tree)(*parts) if kind == "namedtuple" else parts if kind == "list" else tuple(parts)
+
+
+def _named_tuple(tree: dict[str, Any]) -> Any:
+    name = tree["name"].rpartition(".")[2]
+    if tree["home"].split(".")[0] == "jaxreg":
+        found = getattr(importlib.import_module(tree["home"]), name, None)
+        if getattr(found, "_fields", None) == tuple(tree["fields"]):
+            return found
+    return collections.namedtuple(name, tree["fields"])

@@ -1,0 +1,150 @@
+"""Intervals and bands from a fit's covariance, by first derivatives."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from jax.scipy.special import ndtri
+from jax.typing import ArrayLike
+
+from jaxreg import _checks
+from jaxreg._quantiles import t_quantile
+from jaxreg.least_squares import CurveFit
+from jaxreg.models import Apply, Model, Params, apply_of
+
+DISTRIBUTIONS = ("t", "normal")
+
+
+class Intervals(NamedTuple):
+    """An interval for each parameter.
+
+    Attributes:
+        lower: shaped like params.
+        upper: shaped like params.
+    """
+
+    lower: Params
+    upper: Params
+
+
+def intervals(fit: CurveFit, *, level: ArrayLike = 0.95, distribution: str = "t") -> Intervals:
+    """Confidence intervals of the parameters: estimate ± quantile · standard error.
+
+    Args:
+        fit: one ``curve_fit``, or many on leading axes.
+        level: the probability that the interval is to hold the true value with.
+        distribution: "t" with the fit's degrees of freedom, where the scale of the errors came from the residuals;
+            "normal", where sigma was absolute.
+
+    Returns:
+        Intervals, NaN where the standard error is.
+
+    Source: D. M. Bates and D. G. Watts, Nonlinear Regression Analysis and Its Applications (1988), section 2.3.
+
+    >>> import jaxreg
+    >>> x = jnp.arange(5.0)
+    >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), x, jnp.array([0.0, 1.1, 1.9, 3.1, 3.9]))
+    >>> low, high = intervals(fit)
+    >>> print(f"{low['resistance']:.3f} to {high['resistance']:.3f}")
+    0.949 to 1.044
+    """
+    factor = quantile(fit.dof, level, distribution)
+
+    def half_width(error: Array) -> Array:
+        return factor.reshape(factor.shape + (1,) * (error.ndim - factor.ndim)) * error
+
+    lower = jax.tree.map(lambda value, error: value - half_width(error), fit.params, fit.stderr)
+    upper = jax.tree.map(lambda value, error: value + half_width(error), fit.params, fit.stderr)
+    return Intervals(lower, upper)
+
+
+class Band(NamedTuple):
+    """A curve and the band around it.
+
+    Attributes:
+        prediction: (k,), the fitted curve.
+        stderr: (k,), its standard error, or that of a new observation.
+        lower: (k,).
+        upper: (k,).
+    """
+
+    prediction: Array
+    stderr: Array
+    lower: Array
+    upper: Array
+
+
+def band(
+    model: Model | Apply,
+    fit: CurveFit,
+    x: ArrayLike,
+    *,
+    kind: str = "confidence",
+    sigma: ArrayLike = 1.0,
+    absolute_sigma: bool = False,
+    level: ArrayLike = 0.95,
+    distribution: str = "t",
+) -> Band:
+    """The band around a fitted curve at x, by the delta method with exact derivatives: g = ∂model/∂params, se² = gᵀ C g.
+
+    Args:
+        model: the fitted model.
+        fit: its ``curve_fit``.
+        x: (k,) or (k, d), where the band is wanted.
+        kind: "confidence", for the curve itself; "prediction", for a new observation: se² + the variance of one.
+        sigma: standard deviation of a new observation, a scalar or (k,), as it was given to ``curve_fit``; for
+            "prediction" only.
+        absolute_sigma: as it was given to ``curve_fit``: if False that variance is sigma²·chi2/dof.
+        level: of each point alone, not of all together.
+        distribution: as for ``intervals``.
+
+    Returns:
+        Band.
+
+    Source: G. A. F. Seber and C. J. Wild, Nonlinear Regression (1989), section 5.1.
+
+    >>> import jaxreg
+    >>> x = jnp.arange(5.0)
+    >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), x, jnp.array([0.0, 1.1, 1.9, 3.1, 3.9]))
+    >>> print(band(jaxreg.models.ohm(), fit, x).lower)
+    [0. 0.949 1.898 2.847 3.796]
+    """
+    _checks.one_of("kind", kind, ("confidence", "prediction"))
+    x = jnp.asarray(x)
+    flat, unravel = ravel_pytree(fit.params)
+
+    def predict(parameters: Array) -> Array:
+        return apply_of(model)(unravel(parameters), x)
+
+    prediction = predict(flat)
+    slope = jax.jacfwd(predict)(flat)
+    variance = jnp.einsum("ki,ij,kj->k", slope, fit.covariance, slope)
+    if kind == "prediction":
+        scale = 1 if absolute_sigma else fit.chi2 / fit.dof
+        variance = variance + jnp.asarray(sigma, variance.dtype) ** 2 * scale
+    stderr = jnp.sqrt(variance)
+    half_width = quantile(fit.dof, level, distribution) * stderr
+    return Band(prediction, stderr, prediction - half_width, prediction + half_width)
+
+
+def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:
+    """Half the width of an interval in standard errors.
+
+    Args:
+        dof: degrees of freedom, any shape.
+        level: between 0 and 1.
+        distribution: "t" or "normal", which ignores dof.
+
+    Returns:
+        Shaped like dof; NaN for t without a degree of freedom.
+
+    >>> print(f"{quantile(4):.4f}, {quantile(4, distribution='normal'):.4f}")
+    2.7764, 1.9600
+    """
+    _checks.one_of("distribution", distribution, DISTRIBUTIONS)
+    probability = 0.5 + jnp.asarray(level) / 2
+    if distribution == "normal":
+        return jnp.broadcast_to(ndtri(probability), jnp.shape(dof))
+    return t_quantile(probability, jnp.asarray(dof, probability.dtype))

@@ -1,0 +1,354 @@
+"""Profile likelihood: how χ² grows when a parameter (or two) is held away from its estimate and the others are refitted."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
+
+from jaxreg import _checks, _names, _trace
+from jaxreg.least_squares import CurveFit
+from jaxreg.models import Apply, Model, Params
+from jaxreg.status import Status
+from jaxreg.uncertainty._held import Problem, Task, fixed_of, problem_of, task_of
+from jaxreg.uncertainty._linear import DISTRIBUTIONS, quantile
+
+_MOST_TRIALS = 60
+_FARTHEST = 1e4  # times the linear interval: beyond it an end is called infinite
+
+
+class Profile(NamedTuple):
+    """The profile of each parameter over a grid.
+
+    Attributes:
+        values: shaped like params, with one more axis (num,): where the parameter was held.
+        tau: likewise, sign(θ - estimate)·√(Δχ²/s²): a straight line of slope 1/stderr for a linear model.
+        params: likewise with two more axes (num, p): all parameters of each refit, flat, the profile's trace.
+        status: likewise, of the refits.
+    """
+
+    values: Params
+    tau: Params
+    params: Params
+    status: Params
+
+
+class ProfileIntervals(NamedTuple):
+    """An interval for each parameter from its profile.
+
+    Attributes:
+        lower: shaped like params; the bound where the box ends first, and -inf where the data set no limit.
+        upper: likewise.
+        discrepancy: likewise: the larger of \\|half-width/(quantile·stderr) - 1\\| at the two ends. The warning number of
+            an error bar: at 0.1 one end of ± stderr is off by 10 %.
+        status: likewise, int32: OK; MAX_STEPS if an end was not found, or if the fit was not the optimum.
+    """
+
+    lower: Params
+    upper: Params
+    discrepancy: Params
+    status: Params
+
+
+class Contour(NamedTuple):
+    """The edge of the joint confidence region of two parameters.
+
+    Attributes:
+        points: (num, 2), closed in order; not finite where the data set no limit.
+        status: (num,), of each point.
+    """
+
+    points: Array
+    status: Array
+
+
+def profile(
+    model: Model | Apply,
+    x: ArrayLike,
+    y: ArrayLike,
+    fit: CurveFit,
+    *,
+    sigma: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+    mask: ArrayLike | None = None,
+    bounds: tuple[Params, Params] | None = None,
+    fixed: Params | None = None,
+    reach: ArrayLike = 3.0,
+    num: int = 25,
+    max_steps: int = 5000,
+) -> Profile:
+    """Profile each parameter over a grid of ± reach standard errors, refitting the others: all at once.
+
+    Args:
+        model: as given to ``curve_fit``, and so are x, y, sigma, absolute_sigma, mask, bounds and fixed.
+        fit: the result, under the squared loss.
+        reach: half the grid's width, in standard errors.
+        num: points of the grid, static.
+        max_steps: budget of each refit, static.
+
+    Returns:
+        Profile; NaN for fixed parameters and where the standard error is.
+
+    Source: D. M. Bates and D. G. Watts, Nonlinear Regression Analysis and Its Applications (1988), section 6.1.
+
+    >>> import jaxreg
+    >>> x, y = jnp.arange(5.0), jnp.array([0.0, 1.1, 1.9, 3.1, 3.9])
+    >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), x, y)
+    >>> print(profile(jaxreg.models.ohm(), x, y, fit, reach=2.0, num=5).tau["resistance"])
+    [-2. -1. 0. 1. 2.]
+    """
+    num = _checks.count("num", num, least=2)
+    task = task_of(fit, x, y, sigma, mask, bounds)
+    run = _profile_compiled if _trace.at_top_level() else _profile
+    options: dict[str, Any] = {"fixed": fixed_of(fit, fixed), "max_steps": max_steps, "absolute_sigma": absolute_sigma}
+    return run(task, jnp.asarray(reach, fit.chi2.dtype), model=model, num=num, **options)
+
+
+def _profile(task: Task, reach: Array, *, model: Model | Apply, num: int, **options: Any) -> Profile:
+    problem = problem_of(task, model=model, **options)
+    offsets = jnp.linspace(-reach, reach, num)
+
+    def at(parameter: Array, offset: Array) -> tuple[Array, Array, Array, Array]:
+        value = problem.center[parameter] + offset * jnp.sqrt(problem.covariance[parameter, parameter])
+        held = problem.hold(parameter[None], value[None], problem.center)
+        params = ravel_pytree(task.fit.params)[0].at[problem.places].set(held.params)
+        return value, jnp.sign(offset) * problem.tau(held.chi2), params, held.status
+
+    values, tau, params, status = jax.vmap(jax.vmap(at, (None, 0)), (0, None))(jnp.arange(problem.center.size), offsets)
+    return Profile(*(_spread(problem, part) for part in (values, tau, params, status)))
+
+
+_profile_compiled = jax.jit(_profile, static_argnames=("model", "num", "fixed", "max_steps", "absolute_sigma"))
+
+
+def profile_intervals(
+    model: Model | Apply,
+    x: ArrayLike,
+    y: ArrayLike,
+    fit: CurveFit,
+    *,
+    sigma: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+    mask: ArrayLike | None = None,
+    bounds: tuple[Params, Params] | None = None,
+    fixed: Params | None = None,
+    level: ArrayLike = 0.95,
+    distribution: str = "t",
+    max_steps: int = 5000,
+) -> ProfileIntervals:
+    """Confidence intervals by profile likelihood: where \\|tau\\| reaches the quantile, Δχ² = quantile²·s².
+
+    They do not depend on how the model is parametrised, need not be symmetric, and equal ``intervals`` if it is linear.
+
+    Args:
+        model: as given to ``curve_fit``, and so are x, y, sigma, absolute_sigma, mask, bounds and fixed.
+        fit: the result, under the squared loss.
+        level: as for ``intervals``.
+        distribution: as for ``intervals``; "normal" is the rule Δχ² = 1 at level 0.683.
+        max_steps: budget of each refit, static.
+
+    Returns:
+        ProfileIntervals; NaN for fixed parameters and where the standard error is.
+
+    Source: as for ``profile``.
+
+    >>> import jaxreg
+    >>> x, y = jnp.arange(5.0), jnp.array([0.0, 1.1, 1.9, 3.1, 3.9])
+    >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), x, y)
+    >>> found = profile_intervals(jaxreg.models.ohm(), x, y, fit)
+    >>> print(f"{found.lower['resistance']:.3f} to {found.upper['resistance']:.3f}")
+    0.949 to 1.044
+    """
+    _checks.one_of("distribution", distribution, DISTRIBUTIONS)
+    task = task_of(fit, x, y, sigma, mask, bounds)
+    run = _intervals_compiled if _trace.at_top_level() else _intervals
+    options: dict[str, Any] = {"fixed": fixed_of(fit, fixed), "max_steps": max_steps, "absolute_sigma": absolute_sigma}
+    return run(task, quantile(fit.dof, level, distribution).astype(fit.chi2.dtype), model=model, **options)
+
+
+def _intervals(task: Task, target: Array, *, model: Model | Apply, **options: Any) -> ProfileIntervals:
+    problem = problem_of(task, model=model, **options)
+    lower, upper = problem.bounds()
+
+    def end(parameter: Array, sign: Array) -> tuple[Array, Array, Array]:
+        stderr = jnp.sqrt(problem.covariance[parameter, parameter])
+        distance, status = _distance(problem, parameter[None], sign * stderr[None], target)
+        value = jnp.clip(problem.center[parameter] + sign * distance * stderr, lower[parameter], upper[parameter])
+        return value, jnp.abs(distance / target - 1), status
+
+    signs = jnp.array([-1.0, 1.0], problem.center.dtype)
+    ends, discrepancy, status = jax.vmap(jax.vmap(end, (None, 0)), (0, None))(jnp.arange(problem.center.size), signs)
+    parts = (ends[:, 0], ends[:, 1], discrepancy.max(axis=1), status.max(axis=1))
+    return ProfileIntervals(*(_spread(problem, part) for part in parts))
+
+
+_intervals_compiled = jax.jit(_intervals, static_argnames=("model", "fixed", "max_steps", "absolute_sigma"))
+
+
+def profile_contour(
+    model: Model | Apply,
+    x: ArrayLike,
+    y: ArrayLike,
+    fit: CurveFit,
+    parameters: Sequence[str],
+    *,
+    sigma: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+    mask: ArrayLike | None = None,
+    bounds: tuple[Params, Params] | None = None,
+    fixed: Params | None = None,
+    level: ArrayLike = 0.95,
+    distribution: str = "t",
+    num: int = 48,
+    max_steps: int = 5000,
+) -> Contour:
+    """The edge of the joint confidence region of two parameters, the others refitted: Δχ² = 2·F·s².
+
+    Found exactly along ``num`` directions from the estimate, equally spaced where the covariance's ellipse is a circle;
+    for a linear model it is that ellipse. A region that such a ray leaves more than once is cut at the first edge found.
+
+    Args:
+        model: as given to ``curve_fit``, and so are x, y, sigma, absolute_sigma, mask, bounds and fixed.
+        fit: the result, under the squared loss.
+        parameters: two names, as in ``report.summary``: "a", or "w[0]" for a number in an array.
+        level: of the two together.
+        distribution: "t" takes F with 2 and dof degrees of freedom, "normal" χ² with 2.
+        num: directions, static.
+        max_steps: budget of each refit, static.
+
+    Returns:
+        Contour.
+
+    Source: as for ``profile``.
+
+    >>> import jaxreg
+    >>> x, y = jnp.arange(5.0), jnp.array([0.0, 1.1, 1.9, 3.1, 3.9])
+    >>> line = jaxreg.models.expression("a + b*x")
+    >>> edge = profile_contour(line, x, y, jaxreg.curve_fit(line, x, y), ("a", "b"), num=4)
+    >>> print(f"{edge.points[0, 0]:.2f}, {edge.points[0, 1]:.2f}")
+    0.31, 0.87
+    """
+    _checks.one_of("distribution", distribution, DISTRIBUTIONS)
+    num = _checks.count("num", num, least=3)
+    task = task_of(fit, x, y, sigma, mask, bounds)
+    held = fixed_of(fit, fixed)
+    names = _names.of(fit.params)
+    free = [name for index, name in enumerate(names) if held is None or not held[index]]
+    if len(set(parameters)) != 2 or not set(parameters) <= set(free):
+        raise ValueError(f"parameters must be two of {', '.join(free)}, got {parameters!r}")
+    pair = jnp.array([free.index(name) for name in parameters])
+    beyond = 1 - jnp.asarray(level, fit.chi2.dtype)
+    if distribution == "t":
+        square = fit.dof * (beyond ** (-2 / fit.dof) - 1)  # twice the quantile of F(2, dof)
+    else:
+        square = -2 * jnp.log(beyond)
+    run = _contour_compiled if _trace.at_top_level() else _contour
+    options: dict[str, Any] = {"fixed": held, "max_steps": max_steps, "absolute_sigma": absolute_sigma}
+    return run(task, pair, jnp.sqrt(square), model=model, num=num, **options)
+
+
+def _contour(task: Task, pair: Array, target: Array, *, model: Model | Apply, num: int, **options: Any) -> Contour:
+    problem = problem_of(task, model=model, **options)
+    root = jnp.linalg.cholesky(problem.covariance[pair[:, None], pair[None]])
+    angle = jnp.linspace(0, 2 * jnp.pi, num, endpoint=False, dtype=root.dtype)
+    directions = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1) @ root.T
+    distance, status = jax.vmap(lambda direction: _distance(problem, pair, direction, target))(directions)
+    return Contour(problem.center[pair][None] + distance[:, None] * directions, status)
+
+
+_contour_compiled = jax.jit(_contour, static_argnames=("model", "num", "fixed", "max_steps", "absolute_sigma"))
+
+
+class _Search(NamedTuple):
+    trial: Array
+    low: Array  # the farthest trial inside
+    low_excess: Array  # tau - target there
+    high: Array  # the nearest trial outside; infinite before there is one
+    high_excess: Array
+    side: Array  # of the last trial: 1 inside, -1 outside
+    params: Array  # (p,), of the farthest refit inside: the next one's start
+    status: Array
+    found: Array
+    worse: Array  # a χ² below the fit's was met
+    trials: Array
+
+
+def _distance(problem: Problem, held: Array, direction: Array, target: Array) -> tuple[Array, Array]:
+    """How far tau = target lies from the estimate along a direction of the held parameters, and the status.
+
+    Regula falsi with Illinois's halving inside a bracket, and bisection where the outer end is not finite; tau is nearly
+    proportional to the distance, so that a few refits do.
+    """
+    tolerance = jnp.sqrt(jnp.finfo(target.dtype).eps)
+    slack = 1e3 * jnp.finfo(target.dtype).eps * problem.task.fit.chi2 + tolerance * problem.variance
+
+    def body(state: _Search) -> _Search:
+        trial = state.trial
+        refit = problem.hold(held, problem.center[held] + trial * direction, state.params)
+        excess = problem.tau(refit.chi2) - target
+        inside = excess < 0
+        side = jnp.where(inside, jnp.int32(1), jnp.int32(-1))
+        again = side == state.side
+        low, high = jnp.where(inside, trial, state.low), jnp.where(inside, state.high, trial)
+        # The end that stays a second time counts half, or the other would never move.
+        low_excess = jnp.where(inside, excess, state.low_excess * jnp.where(again, 0.5, 1))
+        high_excess = jnp.where(inside, state.high_excess * jnp.where(again, 0.5, 1), excess)
+        close = (jnp.abs(excess) <= tolerance * target) | (jnp.isfinite(high) & (high - low <= tolerance * high))
+        grown = trial * jnp.clip(1.05 * target / jnp.maximum(excess + target, 1e-3 * target), 1.1, 3)
+        false_position = low - low_excess * (high - low) / (high_excess - low_excess)
+        bracketed = jnp.where(jnp.isfinite(high_excess), false_position, (low + high) / 2)
+        following = jnp.where(jnp.isfinite(high), bracketed, grown)
+        return _Search(
+            trial=jnp.where(close, jnp.where(jnp.isfinite(excess), trial, low), following),
+            low=low,
+            low_excess=low_excess,
+            high=high,
+            high_excess=high_excess,
+            side=side,
+            params=jnp.where(inside, refit.params, state.params),
+            status=refit.status,
+            found=close,
+            worse=state.worse | (refit.chi2 < problem.task.fit.chi2 - slack),
+            trials=state.trials + 1,
+        )
+
+    def going(state: _Search) -> Array:
+        return ~state.found & (state.trials < _MOST_TRIALS) & (state.low < _FARTHEST * target) & usable & ~state.worse
+
+    usable = jnp.isfinite(direction).all() & jnp.isfinite(target) & (problem.variance > 0)
+    one = jnp.ones((), target.dtype)
+    start = _Search(
+        trial=target,
+        low=0 * one,
+        low_excess=-target,
+        high=jnp.inf * one,
+        high_excess=jnp.inf * one,
+        side=jnp.zeros((), jnp.int32),
+        params=problem.center,
+        status=jnp.int32(Status.OK),
+        found=jnp.asarray(False),
+        worse=jnp.asarray(False),
+        trials=jnp.zeros((), jnp.int32),
+    )
+    end = jax.lax.while_loop(going, body, start)
+    unlimited = ~end.found & jnp.isinf(end.high) & (end.low >= _FARTHEST * target)
+    known = usable & (end.found | unlimited) & ~end.worse
+    distance = jnp.where(known, jnp.where(unlimited, jnp.inf, end.trial), jnp.nan)
+    return distance, jnp.where(known, end.status, jnp.int32(Status.MAX_STEPS))
+
+
+def _spread(problem: Problem, values: Array) -> Params:
+    """(p, …) of the free parameters as a pytree of (…), with NaN (or OK) for the fixed ones."""
+    leaves, structure = jax.tree.flatten(problem.task.fit.params)
+    ends = np.cumsum([0] + [leaf.size for leaf in leaves])
+    filler = jnp.nan if jnp.issubdtype(values.dtype, jnp.floating) else Status.OK
+    whole = jnp.full((ends[-1], *values.shape[1:]), filler, values.dtype).at[problem.places].set(values)
+    parts = [
+        whole[low:high].reshape(leaf.shape + values.shape[1:])
+        for low, high, leaf in zip(ends[:-1], ends[1:], leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, parts)

@@ -1,0 +1,273 @@
+"""Many fits at once: the optimum, errors and status of each are those of ``curve_fit``, whatever the others do."""
+
+import functools
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxreg
+from jaxreg import losses, models
+from jaxreg.fits import _batch
+from jaxreg.least_squares._arguments import prepare
+from jaxreg.least_squares._plain import plain_fit
+from jaxreg.least_squares._problem import problem_of
+
+pytestmark = pytest.mark.usefixtures("x64")
+NUM_SETS, NUM_ROWS = 300, 40
+X = np.linspace(-3.0, 3.0, NUM_ROWS)
+OPTIONS = {
+    "absolute_sigma": False,
+    "fixed": None,
+    "loss": "squared",
+    "scale": None,
+    "covariance": "classic",
+    "max_steps": 5000,
+}
+START = {"height": 2.5, "centre": 0.0, "width": 1.1, "offset": 0.0}
+
+
+def peak(params, x):
+    shape = jnp.exp(-0.5 * ((x - params["centre"]) / params["width"]) ** 2)
+    return params["height"] * shape + params["offset"]
+
+
+def drawn(num_sets=NUM_SETS, noise=0.02):
+    rng = np.random.default_rng(0)
+    truth = {
+        "height": 2 + rng.random(num_sets),
+        "centre": rng.normal(0, 0.3, num_sets),
+        "width": 1 + 0.2 * rng.random(num_sets),
+        "offset": rng.normal(0, 0.1, num_sets),
+    }
+    clean = np.asarray(jax.vmap(peak, (0, None))(truth, X))
+    return clean + noise * rng.normal(size=clean.shape)
+
+
+Y = drawn()
+one_by_one = jax.jit(
+    jax.vmap(lambda y, p0, sigma, mask: jaxreg.curve_fit(peak, X, y, p0, sigma=sigma, mask=mask), (0, None, None, None))
+)
+
+
+def same(found, wanted, *, rtol=1e-8):
+    """Both stop where a step would change χ² by 1e-20 of it, so parameters agree to about 1e-10 of their errors."""
+    for name in set(found._fields) - {"num_steps"}:
+        jax.tree.map(
+            lambda a, b, name=name: np.testing.assert_allclose(
+                a, b, rtol=rtol, atol=1e-9, err_msg=name, equal_nan=True
+            ),
+            getattr(found, name),
+            getattr(wanted, name),
+        )
+
+
+@pytest.fixture(scope="module")
+def good():
+    with jax.enable_x64(True):
+        return jaxreg.fit_many(peak, X, Y, START)
+
+
+def test_every_fit_is_that_of_curve_fit(good):
+    assert good.params["width"].shape == (NUM_SETS,)
+    assert good.covariance.shape == (NUM_SETS, 4, 4)
+    assert good.residuals.shape == (NUM_SETS, NUM_ROWS)
+    assert (good.status == 0).all()
+    same(good, one_by_one(Y, START, None, None))
+
+
+def test_bad_data_sets_cost_only_themselves():
+    bad = Y.copy()
+    bad[7, 3] = np.nan
+    bad[100] = 0.0
+    starts = {name: np.full(NUM_SETS, value) for name, value in START.items()}
+    starts["width"][200] = 1e-3  # between two points of x, so that the data know nothing of the peak
+    starts["centre"][200] = 50.0
+    mask = np.ones(Y.shape, bool)
+    mask[250, 3:] = False
+    found = jaxreg.fit_many(peak, X, bad, starts, p0_each=True, mask=mask)
+    status = {int(index): jaxreg.Status(int(found.status[index])).name for index in np.flatnonzero(found.status)}
+    assert status == {7: "NONFINITE", 100: "SINGULAR", 200: "SINGULAR", 250: "INVALID_INPUT"}
+    for index in status:
+        assert np.isnan(found.covariance[index]).all()
+        assert all(np.isnan(leaf[index]) for leaf in jax.tree.leaves(found.stderr))
+    others = np.delete(np.arange(NUM_SETS), list(status))
+    plain = jaxreg.fit_many(peak, X, Y, starts, p0_each=True, mask=np.ones(Y.shape, bool))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[others], b[others]), found, plain)
+    with pytest.raises(RuntimeError, match=r"4 of 300 fits failed: \[7\] NONFINITE, \[100\] SINGULAR"):
+        jaxreg.raise_if_failed(found)
+
+
+def test_fits_that_plain_steps_lose_are_begun_anew():
+    """From a start so far off that plain steps fail for about half of them."""
+    far = START | {"centre": 1.0, "width": 0.5}
+    task, options = prepare(peak, X, Y[0], far, sigma=None, mask=None, bounds=None, **OPTIONS)
+    settled = jax.jit(jax.vmap(lambda y: plain_fit(problem_of(task._replace(y=y), options)).settled))(Y)
+    assert 0.2 < settled.mean() < 0.8
+    found, wanted = jaxreg.fit_many(peak, X, Y, far), one_by_one(Y, far, None, None)
+    assert (found.status == 0).all()
+    same(found, wanted)
+    np.testing.assert_array_equal(found.num_steps[~settled], wanted.num_steps[~settled])
+
+
+CASES = {
+    "rows": {"sigma": np.linspace(0.01, 0.03, NUM_ROWS), "absolute_sigma": True, "mask": np.arange(NUM_ROWS) % 5 > 0},
+    "box": {
+        "fixed": {"height": False, "centre": False, "width": False, "offset": True},
+        "bounds": ({"height": 0.0, "centre": -0.1, "width": 0.1, "offset": -1.0}, np.inf),
+    },
+    "robust": {"loss": functools.partial(losses.huber, delta=0.01), "covariance": "HC3"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_options_mean_what_they_do_for_one(case):
+    options, few = CASES[case], Y[:20]
+    each = options | {name: np.broadcast_to(options[name], few.shape) for name in ("mask",) if name in options}
+    found = jaxreg.fit_many(peak, X, few, START, **each)
+    same(found, jax.vmap(lambda y: jaxreg.curve_fit(peak, X, y, START, **options))(few), rtol=1e-6)
+
+
+def test_each_data_set_may_have_its_own_x_sigma_and_start():
+    few, shift = Y[:10], np.linspace(0.0, 1.0, 10)[:, None]
+    starts = {name: np.full(10, value) for name, value in START.items()}
+    starts["centre"] = starts["centre"] + shift[:, 0]
+    sigma = 0.02 + 0.01 * np.arange(10 * NUM_ROWS).reshape(few.shape) / (10 * NUM_ROWS)
+    found = jaxreg.fit_many(peak, X + shift, few, starts, p0_each=True, sigma=sigma)
+    wanted = jax.vmap(lambda x, y, p0, sigma: jaxreg.curve_fit(peak, x, y, p0, sigma=sigma))
+    same(found, wanted(X + shift, few, starts, sigma))
+
+
+def test_a_model_may_guess_each_start_and_have_features():
+    wavelength = np.linspace(3e-7, 2e-6, 50)
+    temperature = np.linspace(2500.0, 9000.0, 30)
+    spectra = np.asarray(jax.vmap(models.planck_radiance, (None, 0))(wavelength, temperature))
+    found = jaxreg.fit_many(models.planck(gain=True), wavelength, spectra)
+    np.testing.assert_allclose(found.params["temperature"], temperature, rtol=1e-9)
+    x = np.random.default_rng(1).normal(size=(25, 2))
+    y = x @ np.array([[1.0, 2.0], [3.0, -1.0]]) + 0.5
+    line = jaxreg.fit_many(models.linear(2), x, y.T)
+    np.testing.assert_allclose(line.params["w"], [[1.0, 3.0], [2.0, -1.0]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_sets", [1, 63, 64, 65])
+def test_the_number_of_data_sets_is_free(good, num_sets):
+    found = jaxreg.fit_many(peak, X, Y[:num_sets], START)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[:num_sets]), found, good)
+
+
+def test_chunks_and_memory_maps_change_nothing(good, tmp_path, monkeypatch):
+    file = tmp_path / "y.npy"
+    np.save(file, Y)
+    monkeypatch.setattr(_batch, "_CHUNK", 128)
+    found = jaxreg.fit_many(peak, X, np.load(file, mmap_mode="r"), START)
+    jax.tree.map(np.testing.assert_array_equal, found, good)
+
+
+def test_residuals_are_left_out_on_request(good):
+    found = jaxreg.fit_many(peak, X, Y, START, residuals=False)
+    assert found.residuals is None
+    same(found, good._replace(residuals=None), rtol=1e-12)
+
+
+def test_a_store_streams_resumes_and_refuses(good, tmp_path, monkeypatch):
+    monkeypatch.setattr(_batch, "_CHUNK", 128)
+    path = tmp_path / "fits"
+    fitted, stop = _batch.Batch.fitted, []
+
+    def killed(self, first, last):
+        if first == 256:
+            stop.append(1)
+            raise KeyboardInterrupt
+        return fitted(self, first, last)
+
+    monkeypatch.setattr(_batch.Batch, "fitted", killed)
+    with pytest.raises(KeyboardInterrupt, match="stopped with 256 of 300 fits done; the same call goes on from there"):
+        jaxreg.fit_many(peak, X, Y, START, store=path)
+    half = jaxreg.store.load(path)
+    assert (half.values.status[:256] == 0).all()
+    assert (half.values.status[256:] == -1).all()
+    computed = []
+    monkeypatch.setattr(
+        _batch.Batch, "fitted", lambda self, first, last: computed.append(first) or fitted(self, first, last)
+    )
+    found = jaxreg.fit_many(peak, X, Y, START, store=path)
+    assert computed == [256]
+    assert isinstance(found, jaxreg.CurveFit)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[...], b), found, good)
+    jaxreg.raise_if_failed(found)
+    other = Y.copy()
+    other[-1, -1] += 1e-9
+    with pytest.raises(ValueError, match="belongs to another sweep: it was computed with data"):
+        jaxreg.fit_many(peak, X, other, START, store=path)
+
+
+def test_single_precision_has_the_optimum_to_its_digits(good):
+    with jax.enable_x64(False):
+        found = jaxreg.fit_many(peak, X.astype(np.float32), Y.astype(np.float32), START)
+        with pytest.warns(UserWarning, match="float64 arrays are fitted in float32"):
+            jaxreg.fit_many(peak, X, Y[:3], START)
+    assert found.params["width"].dtype == np.float32
+    assert (found.status == 0).all()
+    for name in START:
+        error = abs(found.params[name] - good.params[name]) / good.stderr[name]
+        assert error.max() < 0.01
+        np.testing.assert_allclose(found.stderr[name], good.stderr[name], rtol=2e-3)
+
+
+def test_a_bar_counts_fits_and_failures(capsys):
+    bad = Y[:80].copy()
+    bad[3] = np.inf
+    jaxreg.fit_many(peak, X, bad, START, progress=True)
+    drawn = capsys.readouterr().err
+    assert "100%" in drawn
+    assert "1 failed" in drawn
+
+
+BAD = {
+    "one data set": ({"y": Y[0]}, r"y must have shape \(m, n\), a row for each of at least one data set, got \(40,\)"),
+    "none": ({"y": Y[:0]}, r"at least one data set, got \(0, 40\)"),
+    "x": ({"x": X[:7]}, r"x must have shape \(40,\) or \(300, 40\)"),
+    "mask": ({"mask": np.ones(40, bool)}, r"mask must be of booleans of shape \(300, 40\)"),
+    "sigma": ({"sigma": np.ones((3, 40))}, r"sigma must have shape \(300, 40\), got \(3, 40\)"),
+    "shared sigma": ({"sigma": -1.0}, "sigma must be positive"),
+    "start": ({"p0": None}, "p0 must be given where the model has no guess"),
+    "starts": ({"p0_each": True}, r"p0\['centre'\] must have a leading axis of 300 data sets, got shape \(\)"),
+    "integers": ({"y": Y.astype(int)}, "y must be of a floating dtype"),
+    "few": ({"x": X[:3], "y": Y[:, :3]}, "at least as many points as there are parameters"),
+    "loss": ({"loss": "cubic"}, "loss must be one of"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named(case):
+    given, message = BAD[case]
+    arguments = {"x": X, "y": Y, "p0": START} | given
+    with pytest.raises(ValueError, match=message):
+        jaxreg.fit_many(peak, **arguments)
+
+
+def test_under_a_trace_there_is_vmap():
+    with pytest.raises(ValueError, match=r"use jax.vmap of curve_fit"):
+        jax.jit(lambda y: jaxreg.fit_many(peak, X, y, START))(Y)
+
+
+def test_the_second_call_does_not_trace():
+    traced = []
+
+    def counted(params, x):
+        traced.append(1)
+        return peak(params, x)
+
+    jaxreg.fit_many(counted, X, Y[:70], START)
+    calls = len(traced)
+    jaxreg.fit_many(counted, X, Y[70:140], START)
+    assert len(traced) == calls
+
+
+def test_without_zarr_what_to_install_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ImportError, match=r"pip install 'jaxreg\[store\]'"):
+        jaxreg.fit_many(peak, X, Y[:3], START, store="nowhere")

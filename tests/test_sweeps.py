@@ -1,0 +1,337 @@
+"""Sweeps: every combination, in the order given, whatever the blocks, threads and devices."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh
+
+import jaxreg
+from jaxreg import _block_program, _study, _tiles, blocks, losses, models, sweeps
+
+RATES = np.geomspace(0.01, 0.5, 5, dtype=np.float32)
+KEYS = jax.random.split(jax.random.key(7), 3)
+
+
+def product(a, b):
+    return {"sum": a + 10 * b, "both": jnp.stack([a, b]), "whole": jnp.int32(a)}
+
+
+def test_every_combination_in_the_order_given():
+    a, b = np.arange(4.0, dtype=np.float32), np.arange(7.0, dtype=np.float32)
+    for first, second in (("a", "b"), ("b", "a")):
+        points = {"a": a, "b": b}
+        result = jaxreg.sweep(product, {first: points[first], second: points[second]})
+        assert list(result.axes) == [first, second]
+        grid = dict(zip((first, second), np.meshgrid(points[first], points[second], indexing="ij"), strict=True))
+        np.testing.assert_array_equal(result.values["sum"], grid["a"] + 10 * grid["b"])
+        np.testing.assert_array_equal(result.values["both"], np.stack([grid["a"], grid["b"]], axis=-1))
+        assert result.values["whole"].dtype == np.int32
+
+
+@pytest.mark.parametrize("chunk_size", [None, 1, 3, 10, 64, 10_000])
+def test_chunks_and_padding_are_invisible(chunk_size):
+    axes = {"a": np.arange(11.0, dtype=np.float32), "b": np.arange(13.0, dtype=np.float32)}
+    result = jaxreg.sweep(product, axes, chunk_size=chunk_size)
+    np.testing.assert_array_equal(result.values["sum"], axes["a"][:, None] + 10 * axes["b"])
+
+
+def test_static_axes_lead_and_are_programs_of_their_own():
+    def fn(x, power, scale):
+        assert isinstance(power, int)
+        return scale(x) ** power
+
+    result = jaxreg.sweep(fn, {"x": [1.0, 2.0, 3.0]}, static={"power": [1, 2], "scale": [jnp.negative, jnp.exp2]})
+    assert list(result.axes) == ["power", "scale", "x"]
+    assert result.static == ("power", "scale")
+    x = np.array([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(result.values, [[-x, 2**x], [x**2, 4**x]], rtol=1e-6)
+
+
+def test_an_axis_may_be_a_list_of_points_of_any_pytree():
+    points = {"slope": jnp.array([1.0, 2.0]), "at": [jnp.array([[1.0, 2.0], [3.0, 4.0]])], "n": np.array([1, 2])}
+
+    def fn(point, shift):
+        return point["slope"] * point["at"][0].sum() + point["n"] + shift
+
+    result = jaxreg.sweep(fn, {"point": points, "shift": (0, 100)})
+    np.testing.assert_array_equal(result.values, [[4.0, 104.0], [16.0, 116.0]])
+
+
+def test_a_members_random_numbers_depend_on_its_key_alone():
+    def fn(key, scale):
+        return scale[None] * jax.random.normal(key, (2,))
+
+    one = jnp.stack([jax.random.normal(key, (2,)) for key in KEYS])
+    for chunk_size in (None, 1, 2):
+        result = jaxreg.sweep(fn, {"scale": RATES, "key": KEYS}, chunk_size=chunk_size)
+        np.testing.assert_allclose(result.values, RATES[:, None, None] * np.asarray(one), rtol=1e-6)
+    other = jax.random.key(3, impl="rbg")[None]
+    np.testing.assert_allclose(
+        jaxreg.sweep(fn, {"key": other, "scale": [1.0]}).values[0, 0], jax.random.normal(other[0], (2,)), rtol=1e-6
+    )
+
+
+@pytest.fixture(scope="module")
+def train_run(line):
+    def run(learning_rate, key=KEYS[0], loss=losses.squared):
+        return jaxreg.train(
+            models.linear(2), loss, line, optimizer=optax.sgd(learning_rate), epochs=2, batch_size=100, key=key
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("loss", [losses.squared, losses.huber])
+def test_a_sweep_of_training_is_a_nested_vmap(train_run, loss):
+    rates = np.geomspace(0.01, 0.5, 70, dtype=np.float32)
+    found = jaxreg.sweep(train_run, {"learning_rate": rates, "key": KEYS}, static={"loss": [loss]}).values
+    over_keys = jax.vmap(functools.partial(train_run, loss=loss), (None, 0))
+    plain = jax.jit(jax.vmap(over_keys, (0, None)))(rates, KEYS)
+    assert isinstance(found, jaxreg.Training)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=2e-5, atol=2e-6), found, plain)
+
+
+@pytest.mark.parametrize(
+    ("loss", "diverging"), [(losses.squared, [1e30, np.inf, 1e38]), (losses.huber, [np.nan, np.inf, -np.inf])]
+)
+def test_a_member_that_diverges_changes_no_bit_of_the_others(train_run, loss, diverging):
+    rates = np.geomspace(0.01, 0.5, 200, dtype=np.float32)
+    wild = rates.copy()
+    wild[[0, 77, 199]] = diverging
+    calm, found = (
+        jaxreg.sweep(train_run, {"learning_rate": axis}, static={"loss": [loss]}).values for axis in (rates, wild)
+    )
+    ended = np.flatnonzero(found.status[0])
+    np.testing.assert_array_equal(ended, [0, 77, 199])
+    assert (found.num_steps[0, ended] < 20).all()
+    assert np.isfinite(found.params["w"]).all()
+    others = np.delete(np.arange(200), ended)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0, others], b[0, others]), found, calm)
+
+
+def test_gradients_go_through_a_sweeps_training(train_run):
+    def slope(learning_rate):
+        return jax.grad(lambda rate: train_run(rate, loss=losses.huber).train_loss[-1])(learning_rate)
+
+    rates = np.geomspace(0.01, 0.3, 100, dtype=np.float32)
+    plain = jax.jit(jax.vmap(slope))(rates)
+    np.testing.assert_allclose(jaxreg.sweep(slope, {"learning_rate": rates}).values, plain, rtol=1e-3, atol=1e-6)
+
+
+def test_the_second_call_does_not_trace():
+    traced = []
+
+    def fn(x, y):
+        traced.append(1)
+        return x * y
+
+    def call(seed):
+        jaxreg.sweep(fn, {"x": np.random.default_rng(seed).normal(size=600), "y": RATES})
+        return len(traced)
+
+    assert call(0) == call(1) == call(2)
+
+
+def test_what_depends_on_no_axis_is_computed_before_the_blocks():
+    """And what depends on a key once for all rates: in no inner loop is anything sorted."""
+
+    def fn(key, rate):
+        order = jax.random.permutation(jax.random.key(0), 50) + jax.random.permutation(key, 50)
+        return order * rate
+
+    study = _study.study_of(fn, {"key": KEYS, "rate": np.arange(10.0)}, None)
+    tile = _tiles.mapped(_study.member_of(fn, (), study.forms), [form.draws for form in study.forms])
+    block = _tiles.block_of(tile, [form.leaves(length) for form, length in zip(study.forms, (1, 5), strict=True)])
+    shapes = [form.leaves(parts, length) for form, parts, length in zip(study.forms, (3, 2), (1, 5), strict=True)]
+    shared = jax.make_jaxpr(block.shared)()
+    program = jax.make_jaxpr(block.run)(jax.eval_shape(block.shared), *shapes)
+    assert str(shared).count(" sort[") == 1
+    (over_keys,) = [equation for equation in program.jaxpr.eqns if equation.primitive.name == "scan"]
+    body = over_keys.params["jaxpr"].jaxpr
+    (over_rates,) = [equation for equation in body.eqns if equation.primitive.name == "scan"]
+    assert str(body).count(" sort[") == 1
+    assert " sort[" not in str(over_rates.params["jaxpr"])
+
+
+def test_small_inner_loops_make_narrow_tiles(train_run):
+    rates = np.geomspace(0.01, 0.5, 2000, dtype=np.float32)
+    device = (jax.local_devices()[0],)
+
+    def tile(loss):
+        study = _study.study_of(train_run, {"learning_rate": rates}, {"loss": [loss]})
+        return _block_program.block_program(train_run, study.choices[0], study.forms, (2000,), device, False).tile
+
+    assert tile(losses.huber) == (500,)
+    assert tile(losses.squared) == (2000,)
+
+
+@pytest.mark.usefixtures("x64")
+def test_double_precision_reaches_the_threads():
+    values = jaxreg.sweep(lambda x: x / 3, {"x": np.arange(2000.0)}, chunk_size=500).values
+    np.testing.assert_allclose(values, np.arange(2000.0) / 3, rtol=1e-15)  # XLA multiplies by the rounded third
+
+
+def test_eight_devices_and_one_give_equal_bits(tmp_path):
+    code = """
+import sys, jax, jax.numpy as jnp, numpy as np, optax, jaxreg
+from jaxreg import data, losses, models
+rows = data.linear(jax.random.key(0), 100, jnp.array([2.0, -3.4]), 4.2, noise=0.01)
+def run(learning_rate, key, loss):
+    optimizer = optax.sgd(learning_rate)
+    return jaxreg.train(models.linear(2), loss, rows, optimizer=optimizer, epochs=1, batch_size=32, key=key)
+axes = {"learning_rate": jnp.geomspace(1e-3, 3.0, 501), "key": jax.random.split(jax.random.key(1), 2)}
+found = jaxreg.sweep(run, axes, static={"loss": [losses.squared, losses.huber]}, chunk_size=int(sys.argv[2])).values
+np.savez(sys.argv[1], *jax.tree.leaves(found), devices=len(jax.devices()))
+"""
+
+    def values(devices, chunk_size):
+        file = tmp_path / f"{devices}.npz"
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        command = [sys.executable, "-c", code, str(file), str(chunk_size)]
+        subprocess.run(command, check=True, env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"})
+        return np.load(file)
+
+    one, eight = values(1, 10_000), values(8, 150)
+    assert eight["devices"] == 8
+    for name in set(one.files) - {"devices"}:
+        np.testing.assert_array_equal(one[name], eight[name])
+
+
+def test_a_mesh_says_where():
+    mesh = Mesh(np.array(jax.devices()[:1]), ("any",))
+    np.testing.assert_array_equal(jaxreg.sweep(lambda x: 2 * x, {"x": RATES}, mesh=mesh).values, 2 * RATES)
+
+
+BAD = {
+    "no axes": ({}, {}, "axes must map names to points"),
+    "a list": ([1.0], {}, "axes must map names to points"),
+    "empty axis": ({"x": np.zeros(0)}, {}, "axis 'x' has no points"),
+    "empty list": ({"x": []}, {}, "axis 'x' has no points"),
+    "a scalar": ({"x": 0.1}, {}, r"axis 'x' must have its points along a leading axis, got shape \(\)"),
+    "uneven": ({"x": {"a": np.zeros(2), "b": np.zeros(3)}}, {}, r"axis 'x'\['b'\] must have 2 points"),
+    "unknown name": ({"x": RATES, "rate": RATES}, {}, "fn takes x, n: it cannot be swept over rate"),
+    "missing name": ({"n": RATES}, {}, "fn needs x: put it in axes or static"),
+    "static words": ({"x": RATES}, {"static": {"n": "abc"}}, r"static\['n'\] must be a list"),
+    "static empty": ({"x": RATES}, {"static": {"n": []}}, r"static\['n'\] must be a list of at least one value"),
+    "static array": ({"x": RATES}, {"static": {"n": [np.zeros(2)]}}, "hashable values, got ndarray: arrays belong"),
+    "static list": ({"x": RATES}, {"static": ["n"]}, "static must map names to lists"),
+    "twice": ({"x": RATES, "n": RATES}, {"static": {"n": [1]}}, "n cannot be both in axes and in static"),
+    "shape by value": ({"x": RATES, "n": [1, 2]}, {}, "put that name in static= instead of axes"),
+    "shapes differ": ({"x": RATES}, {"static": {"n": [1, 2]}}, r"is float32\[1\] for n=1 and float32\[2\] for n=2"),
+    "chunk_size": ({"x": RATES}, {"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named_before_anything_is_compiled(case, monkeypatch):
+    def fn(x, n=1):
+        return x * jnp.ones(n)
+
+    monkeypatch.setattr(sweeps, "block_program", None)
+    axes, settings, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        jaxreg.sweep(fn, axes, **settings)
+
+
+def test_functions_that_cannot_be_swept():
+    with pytest.raises(ValueError, match="fn must be a function, got int"):
+        jaxreg.sweep(3, {"x": RATES})
+    with pytest.raises(ValueError, match="must return an array"):
+        jaxreg.sweep(lambda **_: (), {"x": RATES})
+    with pytest.raises(ValueError, match=r"result\['k'\] is a random key"):
+        jaxreg.sweep(lambda **_: {"k": jax.random.key(0)}, {"x": RATES})
+    with pytest.raises(ValueError, match=r"fn returns .* for n=1 and .* for n=2"):
+        jaxreg.sweep(lambda x, n: (x,) * n, {"x": RATES}, static={"n": [1, 2]})
+    with pytest.raises(TypeError, match="unsupported operand"):  # a mistake of fn's own stays what it is
+        jaxreg.sweep(lambda x: x + "a", {"x": RATES})
+
+
+@pytest.mark.parametrize("name", ["batch_size", "epochs"])
+def test_a_traced_setting_of_train_says_static(line, name):
+    def run(**setting):
+        settings = {"epochs": 1, "batch_size": 100, **setting}
+        return jaxreg.train(
+            models.linear(2), losses.squared, line, optimizer=optax.sgd(0.1), key=KEYS[0], **settings
+        ).params
+
+    with pytest.raises(ValueError, match=rf"{name} fixes shapes.*static="):
+        jaxreg.sweep(run, {name: [1, 2]})
+    result = jaxreg.sweep(lambda rate, **setting: (rate, run(**setting)), {"rate": RATES}, static={name: [1, 2]})
+    assert result.values[1]["w"].shape == (2, 5, 2)
+
+
+def test_a_block_too_large_names_chunk_size(monkeypatch):
+    with pytest.raises(MemoryError, match=r"a block of 5 members does not fit in memory .*: give a smaller chunk_size"):
+        jaxreg.sweep(lambda key: jnp.sort(jax.random.uniform(key, 2**30)).sum(), {"key": jax.random.split(KEYS[0], 5)})
+    with pytest.raises(MemoryError, match=r"the values of 5 members take .* GiB: return less from fn"):
+        jaxreg.sweep(lambda **_: jnp.zeros(2**50), {"x": RATES})
+
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
+
+    program = _block_program.Program(exhausted, (5,), 0)
+    monkeypatch.setattr(sweeps, "block_program", lambda *_: program)
+    with pytest.raises(MemoryError, match=r"does not fit in memory: give a smaller chunk_size"):
+        jaxreg.sweep(lambda x: x, {"x": RATES})
+
+
+def test_the_bar_counts_members_and_those_that_diverged(train_run, capsys):
+    rates = np.array([0.1] * 300 + [1e30] * 4, np.float32)
+    jaxreg.sweep(train_run, {"learning_rate": rates}, progress=True)
+    drawn = capsys.readouterr().err
+    assert "304/304" in drawn
+    assert "4 diverged" in drawn
+    assert "members/s" in drawn
+    jaxreg.sweep(train_run, {"learning_rate": rates})  # stderr is no terminal here
+    jaxreg.sweep(train_run, {"learning_rate": rates}, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_without_tqdm_only_a_bar_that_was_asked_for_is_missed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    jaxreg.sweep(lambda x: x, {"x": RATES})
+    with pytest.raises(ImportError, match=r"pip install 'jaxreg\[progress\]'"):
+        jaxreg.sweep(lambda x: x, {"x": RATES}, progress=True)
+
+
+def test_ctrl_c_ends_within_a_chunk_and_says_how_to_go_on(monkeypatch):
+    done = []
+
+    def advance(self, members, *_, **__):
+        done.append(members)
+        self.done += members
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(blocks.Progress, "advance", advance)
+    with pytest.raises(KeyboardInterrupt, match=r"stopped with \d+ of 1000 members done; give it a store= to be able"):
+        jaxreg.sweep(lambda x: x, {"x": np.arange(1000.0)}, chunk_size=100)
+    assert sum(done) < 1000
+
+
+def test_an_error_in_one_block_ends_the_others():
+    seen = []
+
+    def compute(job):
+        seen.append(job)
+        if job == 3:
+            raise RuntimeError("three")
+        return job
+
+    with pytest.raises(RuntimeError, match="three"):
+        blocks.run(range(1000), compute, workers=2, finished=lambda *_: None)
+    assert len(seen) < 1000
+
+
+def test_results_are_json_ready_tables():
+    result = jaxreg.sweep(lambda x: {"y": x}, {"x": [0.5, 1.5]})
+    assert json.loads(result.to_dataframe().to_json(orient="records")) == [{"x": 0.5, "y": 0.5}, {"x": 1.5, "y": 1.5}]
