@@ -91,6 +91,8 @@ def curve(
     ax = axes_or_new(ax)
     grid = jnp.linspace(jnp.min(jnp.asarray(x)), jnp.max(jnp.asarray(x)), 400)
     band = uncertainty.band(model, fit, grid, level=level, distribution=distribution)
+    # Matplotlib looks into what it is given element by element, for which JAX compiles a program.
+    grid, x, y, band = jax.tree.map(np.asarray, (grid, x, y, band))
     status = Status(int(fit.status))
     ax.plot(grid, band.prediction, **style(0), label="fit" if status == Status.OK else f"fit: {status.name}")
     if np.isfinite(band.stderr).any():
