@@ -13,17 +13,20 @@ from jaxreg import (
     losses,
     models,
     objective,
+    report,
     results,
     status,
     store,
     sweeps,
     training,
+    uncertainty,
 )
 from jaxreg._version import __version__
 from jaxreg.data import Dataset
 from jaxreg.least_squares import CurveFit, curve_fit
 from jaxreg.models import Model
 from jaxreg.objective import empirical_risk
+from jaxreg.report import summary
 from jaxreg.results import Sweep
 from jaxreg.status import Status, raise_if_failed
 from jaxreg.sweeps import sweep
@@ -48,11 +51,14 @@ __all__ = [
     "models",
     "objective",
     "raise_if_failed",
+    "report",
     "results",
     "status",
     "store",
+    "summary",
     "sweep",
     "sweeps",
     "train",
     "training",
+    "uncertainty",
 ]

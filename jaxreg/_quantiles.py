@@ -1,4 +1,4 @@
-"""Quantiles of Student's t and of the F distribution, which JAX does not bring: inverses of the incomplete beta function."""
+"""Quantiles of Student's t and of F, which JAX does not bring: inverses of the incomplete beta function."""
 
 import jax
 import jax.numpy as jnp

@@ -28,7 +28,7 @@ def of_fit(fit: Any) -> "pandas.DataFrame":
         return pandas.DataFrame({"value": value[0], "stderr": stderr[0], "status": status * len(names)}, index)
     axes = [f"fit_{axis}" if len(members) > 1 else "fit" for axis in range(len(members))]
     index = pandas.MultiIndex.from_product([range(size) for size in members], names=axes)
-    columns = {name: value[:, place] for place, name in enumerate(names)}
+    columns: dict[str, Any] = {name: value[:, place] for place, name in enumerate(names)}
     columns |= {f"{name}_stderr": stderr[:, place] for place, name in enumerate(names)}
     columns |= {name: np.asarray(getattr(fit, name)).ravel() for name in ("chi2", "dof", "num_steps")}
     columns["status"] = status
@@ -40,4 +40,3 @@ def _flat(params: Any, leading: int) -> np.ndarray:
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
     members = int(np.prod(leaves[0].shape[:leading], dtype=int))
     return np.concatenate([leaf.reshape(members, -1) for leaf in leaves], axis=1)
-

@@ -214,6 +214,15 @@ def expression(
     return _expression(text, variables, allowed, tuple(sorted((constants or {}).items())))
 
 
+def expression_names(text: str) -> tuple[str, ...]:
+    """All names in a formula but those of functions, in their order: variables, parameters and constants.
+
+    >>> expression_names("a*exp(-t/tau)")
+    ('a', 't', 'tau')
+    """
+    return _expressions.names(text)
+
+
 @functools.lru_cache(maxsize=256)
 def _expression(
     text: str, variables: tuple[str, ...], allowed: tuple[str, ...] | None, constants: tuple[tuple[str, float], ...]

@@ -38,6 +38,4 @@ def radiance(params: models.Params, wavenumber: jax.Array) -> jax.Array:
 def fit(rows: Spectrum, start: float = 10.0) -> jaxreg.CurveFit:
     """The temperature, by weighted least squares from a start in kelvin."""
     first = {"temperature": jnp.asarray(start, rows.intensity.dtype)}
-    return jaxreg.curve_fit(
-        radiance, rows.wavenumber, rows.intensity, first, sigma=rows.sigma, absolute_sigma=True
-    )
+    return jaxreg.curve_fit(radiance, rows.wavenumber, rows.intensity, first, sigma=rows.sigma, absolute_sigma=True)

@@ -12,7 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "jaxreg"
 FLOORS = [
     ["_version", "status", "_trace", "_lanczos", "_members", "_jaxprs", "results"],
-    ["_checks", "_scalars", "_tiles", "_study", "blocks", "store._trees"],
+    ["_expressions", "_names", "_quantiles"],
+    ["_checks", "_scalars", "_tables", "_tiles", "_study", "blocks", "store._trees"],
     ["_block_program", "store._description"],
     ["store"],
     ["models", "losses"],
@@ -23,7 +24,11 @@ FLOORS = [
     ["least_squares._result"],
     ["least_squares._curve_fit"],
     ["training", "curvature", "least_squares", "sweeps"],
-    ["plots._style"],
+    ["uncertainty._linear", "uncertainty._held"],
+    ["uncertainty._edge"],
+    ["uncertainty._profile", "uncertainty._bootstrap", "uncertainty._curvature"],
+    ["uncertainty"],
+    ["plots._style", "report"],
     ["plots._training", "plots._sweeps", "plots._fits", "plots._series"],
     ["plots"],
     ["__init__"],
