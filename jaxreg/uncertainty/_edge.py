@@ -51,7 +51,7 @@ def edge_distance(problem: Problem, held: Array, direction: Array, target: Array
         grown = trial * jnp.clip(1.05 * target / jnp.maximum(excess + target, 1e-3 * target), 1.1, 3)
         false_position = low - low_excess * (high - low) / (high_excess - low_excess)
         bracketed = jnp.where(jnp.isfinite(high_excess), false_position, (low + high) / 2)
-        following = jnp.where(jnp.isfinite(high), bracketed, grown)
+        following = jnp.where(jnp.isfinite(high), bracketed, jnp.where(trial == 0, target, grown))
         return _Search(
             trial=jnp.where(close, jnp.where(jnp.isfinite(excess), trial, low), following),
             low=low,
@@ -72,7 +72,7 @@ def edge_distance(problem: Problem, held: Array, direction: Array, target: Array
     usable = jnp.isfinite(direction).all() & jnp.isfinite(target) & (problem.variance > 0)
     one = jnp.ones((), target.dtype)
     start = _Search(
-        trial=target,
+        trial=0 * one,  # a refit there says whether the fit was the optimum
         low=0 * one,
         low_excess=-target,
         high=jnp.inf * one,
