@@ -21,7 +21,7 @@ def shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:
 def floating(name: str, value: Any) -> None:
     """Refuse leaves that are not of a real floating dtype. Python floats count as floating."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(value):
-        dtype = jnp.result_type(leaf)
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be of a floating dtype, got {dtype}")
 

@@ -22,6 +22,7 @@ FLOORS = [
     ["_minibatch_risk", "least_squares._problem"],
     ["least_squares._levenberg_marquardt", "least_squares._arguments"],
     ["least_squares._result"],
+    ["least_squares._quantile"],
     ["least_squares._curve_fit"],
     ["training", "curvature", "least_squares", "sweeps"],
     ["uncertainty._linear", "uncertainty._held"],

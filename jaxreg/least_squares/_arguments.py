@@ -38,10 +38,7 @@ def prepare(
     max_steps = _checks.count("max_steps", max_steps, least=0)
     _checks.one_of("covariance", covariance, covariances.KINDS)
     function, thresholds = _loss(loss)
-    if scale is not None:
-        _checks.one_of("scale", scale, ("mad",))
-        if function is None or function in SCALE_FREE:
-            raise ValueError("scale must be None for a loss without a threshold, got " + repr(scale))
+    _loss_fits(loss, function, thresholds, model, scale, bounds, covariance)
     mask = None if mask is None else _mask(mask, num_rows)
     if p0 is None:
         p0 = _guess(model, x, y, mask, bounds, fixed)
@@ -68,7 +65,7 @@ LOSSES: dict[str, Loss] = {
     "squared": losses.squared,
     "tukey": losses.tukey,
 }
-SCALE_FREE = (losses.squared, losses.absolute, losses.quantile)
+LINEAR_PROGRAMS: tuple[Any, ...] = (losses.absolute, losses.quantile)
 
 
 def _loss(loss: str | Loss) -> tuple[Loss | None, dict[str, Any]]:
@@ -82,6 +79,28 @@ def _loss(loss: str | Loss) -> tuple[Loss | None, dict[str, Any]]:
         thresholds = {name: _array(value) for name, value in function.keywords.items()}
         function = function.func
     return None if function is losses.squared else function, thresholds
+
+
+def _loss_fits(
+    loss: Any, function: Any, thresholds: dict[str, Any], model: Any, scale: Any, bounds: Any, covariance: str
+) -> None:
+    """Refuse what a loss does not go with."""
+    for name, value in thresholds.items():
+        if _trace.concrete(value):
+            wanted = "between 0 and 1" if function is losses.quantile else "positive"
+            usable = (value > 0) & ((value < 1) | (function is not losses.quantile))
+            _checks.refuse(f"the loss's {name}", value, usable, wanted)
+    if scale is not None:
+        _checks.one_of("scale", scale, ("mad",))
+        if function is None or function in LINEAR_PROGRAMS:
+            raise ValueError(f"scale must be None for a loss without a threshold, {loss}, got {scale!r}")
+    if function in LINEAR_PROGRAMS:
+        if not isinstance(model, Model) or model.features is None:
+            raise ValueError(f"model must be a Model with features, linear in its parameters, for {loss}, got {model}")
+        if bounds is not None:
+            raise ValueError(f"bounds must be None for {loss}, got {bounds}")
+        if covariance == "hessian":
+            raise ValueError(f"covariance must not be 'hessian' for {loss}, which has no curvature")
 
 
 def _array(value: Any) -> Any:
@@ -120,10 +139,10 @@ _guess_compiled = jax.jit(_guess_in, static_argnames="guess")
 
 def _shaped(name: str, value: Any, p0: Params) -> Params:
     """One number for all parameters, or a tree like p0 whose leaves are numbers or shaped like those of p0."""
-    leaves, structure = jax.tree.flatten(p0)
-    values, own = jax.tree.flatten(value)
-    if own == structure:
-        values = list(map(_array, values))
+    leaves = jax.tree.leaves(p0)
+    structure: Any = jax.tree.structure(p0)
+    if structure == jax.tree.structure(value):
+        values = list(map(_array, jax.tree.leaves(value)))
     else:
         values = [_alone(value)] * len(leaves)
         if values[0] is None or (len(leaves) > 1 and values[0].ndim):

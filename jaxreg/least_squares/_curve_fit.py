@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _trace
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
+from jaxreg.least_squares import _quantile
 from jaxreg.least_squares._arguments import prepare
 from jaxreg.least_squares._problem import Options, Task, problem_of
 from jaxreg.least_squares._result import CurveFit, finish, status_of
@@ -103,6 +104,8 @@ def curve_fit(
 def solve(task: Task, options: Options) -> CurveFit:
     """One fit, pure and differentiable."""
     problem = problem_of(task, options)
+    if options.loss in _quantile.LOSSES:
+        return _quantile.solve(problem, task, options)
 
     def iterate(_: Any, start: Array) -> tuple[Array, tuple[Array, Array]]:
         end = lax.while_loop(

@@ -9,7 +9,6 @@ Source: K. Levenberg, Quarterly of Applied Mathematics 2 (1944) 164; J. J. Moré
 arXiv:1201.5885 (2012), for the acceleration; D. M. Bates and D. G. Watts, Technometrics 23 (1981) 179, for the stop.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -117,8 +116,7 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     unit = jnp.where(scale > 0, scale, 1)
     free = problem.free(params, jacobian @ values)
     slopes = jnp.where(free[:, None], jacobian / unit[:, None], 0)
-    solve = _solver(slopes, damping)
-    velocity = solve(values)
+    triangle, velocity = _solve(slopes, values, damping)
     decrease = jnp.sum((velocity @ slopes) ** 2) + 2 * damping * jnp.sum(velocity**2)
 
     size = jnp.linalg.norm(slope)
@@ -131,7 +129,8 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     straight, change = jnp.asarray(True), velocity
     if accelerate:
         bend = root * problem.second_derivative(params, velocity / unit)
-        acceleration = solve(bend)
+        # By the normal equations' factor: it need not have more than its leading digits.
+        acceleration = -solve_triangular(triangle, solve_triangular(triangle, slopes @ bend, trans=1))
         straight = 2 * jnp.linalg.norm(acceleration) <= _MOST_ACCELERATION * jnp.linalg.norm(velocity)
         change = jnp.where(below, velocity, velocity + acceleration / 2)
     trial, predicted = params + change / unit, decrease
@@ -140,7 +139,7 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
         blocked = inside != trial
         # What leaves the box ends at its wall, and the others are solved for again.
         shift = jnp.where(blocked, inside - params, 0)
-        velocity = _solver(jnp.where(blocked[:, None], 0, slopes), damping)(values + shift @ jacobian)
+        _, velocity = _solve(jnp.where(blocked[:, None], 0, slopes), values + shift @ jacobian, damping)
         inside = jnp.where(blocked, inside, jnp.clip(params + velocity / unit, *problem.bounds))
         along = (inside - params) @ jacobian
         hits = blocked.any()
@@ -159,9 +158,11 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     )
 
 
-def _solver(slopes: Array, damping: Array) -> Callable[[Array], Array]:
-    """values -> argmin ‖slopesᵀ v + values‖² + damping·‖v‖², by a QR of slopesᵀ with √damping·I below it."""
-    num_params, num_rows = slopes.shape
-    below = jnp.sqrt(damping) * jnp.eye(num_params, dtype=slopes.dtype)
-    q, r = jnp.linalg.qr(jnp.concatenate([slopes.T, below]))
-    return lambda values: solve_triangular(r, -(values @ q[:num_rows]))
+def _solve(slopes: Array, values: Array, damping: Array) -> tuple[Array, Array]:
+    """R of a QR of slopesᵀ with √damping·I below it, and argmin ‖slopesᵀ v + values‖² + damping·‖v‖²."""
+    num_params = slopes.shape[0]
+    below = jnp.sqrt(damping) * jnp.eye(num_params, num_params + 1, dtype=slopes.dtype)
+    # With the values as one more column their projection stands beside R, and Q is never formed.
+    r = jnp.linalg.qr(jnp.concatenate([jnp.concatenate([slopes, values[None]]).T, below]), mode="r")
+    triangle = r[:num_params, :num_params]
+    return triangle, -solve_triangular(triangle, r[:num_params, num_params])

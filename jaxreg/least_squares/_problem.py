@@ -45,8 +45,7 @@ class Problem(NamedTuple):
     """Pure functions of the free parameters, flat, and of the residuals, (model - y)/sigma."""
 
     start: Array  # (p,)
-    num_all: int  # parameters, fixed ones too
-    places: np.ndarray  # (p,), where the free parameters stand among all
+    spread: Callable[[Array], Array]  # (p, …) -> the same of all parameters, 0 for the fixed ones
     unravel: Callable[[Array], Params]  # all, flat -> shaped like p0
     restore: Callable[[Array], Params]  # (p,) -> shaped like p0, the fixed ones as they were
     residual: Callable[[Array], Array]  # (p,) -> (n,), zero where masked
@@ -153,9 +152,14 @@ def problem_of(task: Task, options: Options) -> Problem:
     dtype = jnp.result_type(task.x, task.y, *(jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(task.p0)))
     start, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), task.p0))
     places = np.arange(start.size) if options.free is None else np.flatnonzero(options.free)
+    source = np.full(start.size, places.size)  # of each parameter among the free ones, or beyond them
+    source[places] = np.arange(places.size)
+
+    def spread(values: Array) -> Array:
+        return values if options.free is None else jnp.pad(values, [(0, 1), *[(0, 0)] * (values.ndim - 1)])[source]
 
     def restore(params: Array) -> Params:
-        return unravel(params if options.free is None else start.at[places].set(params))
+        return unravel(params if options.free is None else jnp.where(np.array(options.free), spread(params), start))
 
     def of_free(like_p0: Params) -> Array:
         return ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), like_p0))[0][places]
@@ -179,8 +183,7 @@ def problem_of(task: Task, options: Options) -> Problem:
 
     return Problem(
         start=start[places],
-        num_all=start.size,
-        places=places,
+        spread=spread,
         unravel=unravel,
         restore=restore,
         residual=lambda params: whitened(-raw(params)),

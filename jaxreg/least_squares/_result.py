@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxreg import covariance
@@ -28,10 +27,11 @@ class CurveFit(NamedTuple):
         dof: degrees of freedom, the points that are there minus the parameters that are neither fixed nor at a bound.
         status: int32 scalar, a ``Status``: OK, MAX_STEPS, NONFINITE, SINGULAR or INVALID_INPUT.
         num_steps: int32 scalar, the steps tried.
-        at_bound: booleans shaped like p0: ended at a bound, so that the rest is estimated as if it were fixed there.
-        undetermined: shaped like p0: if SINGULAR, the combination of parameters, of length 1, that can be added without
-            a change of the model at the data; otherwise 0.
-        scale: scalar, the unit of the loss's threshold in sigmas: 1, or as estimated from the residuals.
+        at_bound: booleans shaped like p0: ended at a bound, so that the rest is estimated as if it were fixed there;
+            None without bounds.
+        undetermined: (p,) in ravel_pytree order: if SINGULAR, the combination of parameters, of length 1, that can be
+            added without a change of the model at the data; otherwise 0.
+        scale: scalar, the unit of the loss's threshold in sigmas, where it is estimated; otherwise None.
     """
 
     params: Params
@@ -42,9 +42,9 @@ class CurveFit(NamedTuple):
     dof: Array
     status: Array
     num_steps: Array
-    at_bound: Params
-    undetermined: Params
-    scale: Array
+    at_bound: Params | None
+    undetermined: Array
+    scale: Array | None
 
 
 def status_of(problem: Problem, state: State) -> Array:
@@ -85,18 +85,13 @@ def assemble(
     """A result from its parts, those of the free parameters spread over all."""
     residual = problem.residual(params)
     status = jnp.where((status == Status.OK) & ~estimate.regular, jnp.int32(Status.SINGULAR), status)
-    size = problem.num_all
-    matrix = jnp.where(free[:, None] & free[None], estimate.matrix, jnp.nan)
-    matrix = jnp.zeros((size, size), matrix.dtype).at[np.ix_(problem.places, problem.places)].set(matrix)
+    matrix = problem.spread(problem.spread(jnp.where(free[:, None] & free[None], estimate.matrix, jnp.nan)).T)
     matrix = jnp.where(status == Status.OK, matrix, jnp.nan)
     variance = jnp.diagonal(matrix)
     given = variance == 0  # the root has no derivative there
     num_rows = problem.counted.sum()
 
-    def spread(values: Array) -> Params:
-        whole = jnp.zeros(size, params.dtype).at[problem.places].set(values.astype(params.dtype))
-        return problem.unravel(whole)
-
+    held = problem.spread((~free).astype(params.dtype))
     singular = status == Status.SINGULAR
     return CurveFit(
         params=problem.restore(params),
@@ -107,7 +102,7 @@ def assemble(
         dof=(num_rows - free.sum()).astype(jnp.int32),
         status=status,
         num_steps=jnp.maximum(num_steps, 0),
-        at_bound=jax.tree.map(lambda leaf: leaf > 0, spread(~free)),
-        undetermined=spread(jnp.where(singular, estimate.undetermined, 0)),
-        scale=noise,
+        at_bound=None if problem.bounds is None else jax.tree.map(lambda leaf: leaf > 0, problem.unravel(held)),
+        undetermined=problem.spread(jnp.where(singular, estimate.undetermined, 0)),
+        scale=None if problem.scale is None else noise,
     )

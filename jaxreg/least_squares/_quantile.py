@@ -1,0 +1,196 @@
+"""Least absolute deviations and quantile regression, for models linear in their parameters: a linear program.
+
+An interior point method brings the duality gap to rounding; its dual says through which points the optimum goes, and
+those are solved for, so that a vertex is exact and differentiable.
+
+Source: S. Portnoy and R. Koenker, Statistical Science 12 (1997) 279, algorithm of section 4.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.scipy.linalg import solve_triangular
+from jax.scipy.special import ndtri
+from jax.scipy.stats import norm
+from jax.typing import ArrayLike
+
+from jaxreg import covariance, losses
+from jaxreg.least_squares._problem import Options, Problem, Task
+from jaxreg.least_squares._result import CurveFit, assemble
+from jaxreg.status import Status
+
+LOSSES: tuple[Any, ...] = (losses.absolute, losses.quantile)
+_MOST_STEPS = 100
+_SHORTEN = 0.9995
+_GAP = 1e-10  # relative to the objective
+
+
+def solve(problem: Problem, task: Task, options: Options) -> CurveFit:
+    """The fit that minimises Σ q·max(e, 0) + (1 - q)·max(-e, 0) of the weighted residuals e = (y - model)/sigma."""
+    q = jnp.asarray((task.thresholds or {}).get("q", 0.5), problem.start.dtype)
+    valid = problem.valid & (q > 0) & (q < 1)
+    residual, jacobian = problem.linearise(problem.start)
+    finite = jnp.isfinite(residual).all() & jnp.isfinite(jacobian).all()
+    usable = finite & valid
+    target, design = jnp.where(usable, -residual, 0), jnp.where(usable, jacobian, 1)
+
+    point = lax.stop_gradient(_interior_point(lax.stop_gradient(design), lax.stop_gradient(target), q, options))
+    step = _vertex(design, target, q, point)
+    params = problem.start + step
+    error = target - step @ design
+    estimate = _covariance(problem, options.covariance, design, error, q)
+
+    status = jnp.where(point.converged, Status.OK, Status.MAX_STEPS)
+    status = jnp.where(estimate.regular, status, Status.SINGULAR)
+    status = jnp.where(finite, status, Status.NONFINITE)
+    status = jnp.where(valid, status, Status.INVALID_INPUT).astype(jnp.int32)
+    params = jnp.where(usable, params, problem.start)
+    free, one = jnp.ones(params.shape, bool), jnp.ones((), params.dtype)
+    return assemble(problem, params, status, point.num_steps, estimate, free, one)
+
+
+class _Point(NamedTuple):
+    step: Array  # (p,), minus the program's dual variables
+    x: Array  # (n,), its variables, between 0 and 1
+    s: Array  # (n,), 1 - x, which near x = 1 has more digits
+    z: Array  # (n,), multipliers of x > 0
+    w: Array  # (n,), and of x < 1
+    converged: Array
+    num_steps: Array
+
+
+def _interior_point(design: Array, target: Array, q: Array, options: Options) -> _Point:
+    """Mehrotra's predictor and corrector on: minimise -targetᵀx where design x = (1 - q) design 1 and 0 < x < 1."""
+    scale = jnp.linalg.norm(design, axis=1)
+    scale = jnp.where(scale > 0, scale, 1)
+    design = design / scale[:, None]
+    first = _least_squares(design, jnp.ones_like(target))(target)
+    rest = target - first @ design
+    unit = jnp.mean(jnp.abs(rest))
+    unit = jnp.where(unit > 0, unit, 1)
+    rest = rest / unit
+    slack = jnp.where(rest == 0, 1e-3, -rest)
+    start = _Point(
+        step=jnp.zeros_like(first),
+        x=jnp.ones_like(target) * (1 - q),
+        s=jnp.ones_like(target) * q,
+        z=jnp.maximum(slack, 0),
+        w=jnp.maximum(-slack, 0),
+        converged=jnp.asarray(False),
+        num_steps=jnp.zeros((), jnp.int32),
+    )
+    budget = min(options.max_steps, _MOST_STEPS)
+
+    def body(point: _Point) -> _Point:
+        new = _advance(design, point)
+        kept = jnp.isfinite(new.step).all() & jnp.isfinite(new.x).all()
+        new = jax.tree.map(lambda after, before: jnp.where(kept, after, before), new, point)
+        objective = jnp.sum(_pinball(rest - new.step @ design, q))
+        gap = jnp.vdot(new.x, new.z) + jnp.vdot(new.s, new.w)
+        small = gap <= _tolerance(gap) * objective
+        return new._replace(converged=small, num_steps=jnp.where(kept, point.num_steps + 1, budget))
+
+    end = lax.while_loop(lambda point: ~point.converged & (point.num_steps < budget), body, start)
+    return end._replace(step=(first + unit * end.step) / scale)
+
+
+def _advance(design: Array, point: _Point) -> _Point:
+    _, x, s, z, w, _, _ = point
+    weight = 1 / (z / x + w / s)
+    solve = _least_squares(design, jnp.sqrt(weight))
+
+    def newton(to_x: ArrayLike, to_s: ArrayLike) -> tuple[Array, Array, Array, Array]:
+        """The step after which x·z and s·w are these, to first order."""
+        rest = z - w - to_x / x + to_s / s
+        dual = solve(rest)
+        dx = weight * (dual @ design - rest)
+        return dual, dx, (to_x - z * dx) / x - z, (to_s + w * dx) / s - w
+
+    _, dx, dz, dw = newton(0, 0)
+    primal, other = _reach(point, dx, dz, dw)
+    gap = jnp.vdot(z, x) + jnp.vdot(w, s)
+    after = jnp.vdot(z + other * dz, x + primal * dx) + jnp.vdot(w + other * dw, s - primal * dx)
+    mu = gap * (after / gap) ** 3 / (2 * x.size)
+    dual, dx, dz, dw = newton(mu - dx * dz, mu + dx * dw)  # the second-order products of the first step taken off
+    primal, other = _reach(point, dx, dz, dw)
+    x, s = x + primal * dx, s - primal * dx
+    return point._replace(step=point.step - other * dual, x=x, s=s, z=z + other * dz, w=w + other * dw)
+
+
+def _reach(point: _Point, dx: Array, dz: Array, dw: Array) -> tuple[Array, Array]:
+    """The lengths of the steps, at most 1, that keep x inside and the multipliers positive."""
+
+    def longest(value: Array, change: Array) -> Array:
+        falls = change < 0
+        return jnp.min(jnp.where(falls, -value / jnp.where(falls, change, -1), jnp.inf))
+
+    primal = jnp.minimum(longest(point.x, dx), longest(point.s, -dx))
+    dual = jnp.minimum(longest(point.z, dz), longest(point.w, dw))
+    return jnp.minimum(_SHORTEN * primal, 1), jnp.minimum(_SHORTEN * dual, 1)
+
+
+def _least_squares(design: Array, root: Array) -> Any:
+    """values -> argmin Σ root² (designᵀ b - values)²."""
+    q, r = jnp.linalg.qr((design * root[None]).T)
+    return lambda values: solve_triangular(r, (root * values) @ q)
+
+
+def _vertex(design: Array, target: Array, q: Array, point: _Point) -> Array:
+    """The solution through the points whose dual variables are furthest from 0 and 1, if it is no worse."""
+    inside = jnp.minimum(point.x, point.s)
+    _, rows = lax.top_k(inside, design.shape[0])
+    corner = jnp.linalg.solve(design[:, rows].T, target[rows])
+    before, after = (jnp.sum(_pinball(target - step @ design, q)) for step in (point.step, corner))
+    better = after <= before * (1 + _tolerance(before))  # false for a NaN
+    return jnp.where(better, corner, point.step)
+
+
+def _tolerance(value: Array) -> float:
+    return max(_GAP, 50 * float(jnp.finfo(value.dtype).eps))
+
+
+def _pinball(error: Array, q: Array) -> Array:
+    return jnp.where(error > 0, q, q - 1) * error
+
+
+def _covariance(problem: Problem, kind: str, design: Array, error: Array, q: Array) -> covariance.Covariance:
+    """With the density of the errors at zero for the loss's curvature.
+
+    "classic" takes them as independent of the features: q(1 - q)/f² (ΣJJᵀ)⁻¹.
+
+    Source: J. L. Powell, in Nonparametric and Semiparametric Methods in Econometrics and Statistics (1991) 357; for the
+    bandwidth P. Hall and S. J. Sheather, Journal of the Royal Statistical Society B 50 (1988) 381.
+    """
+    counted = problem.counted
+    total = counted.sum().astype(error.dtype)
+    width = _bandwidth(error, counted, total, q)
+    kernel = jnp.where(counted & (jnp.abs(error) < width), 0.75 * (1 - (error / width) ** 2), 0)
+    density = jnp.where(jnp.isfinite(width), kernel.sum() / (total * width), jnp.nan)  # few points and an extreme q
+    if kind == "classic":
+        unit = covariance.estimate(kind, design, error, counted=counted, absolute_sigma=True)
+        return unit._replace(matrix=unit.matrix * (q * (1 - q) / density**2))
+    # The points that the optimum goes through have no sign, but the expected square.
+    through = jnp.abs(error) <= 100 * jnp.finfo(error.dtype).eps * problem.size
+    slope = jnp.where(through, jnp.sqrt(q * (1 - q)), jnp.where(error > 0, q, q - 1))
+    return covariance.estimate(kind, design, slope, jnp.full_like(error, 1) * density, counted=counted)
+
+
+def _bandwidth(error: Array, counted: Array, total: Array, q: Array) -> Array:
+    normal = ndtri(q)
+    fraction = (
+        total ** (-1 / 3) * ndtri(0.975) ** (2 / 3) * (1.5 * norm.pdf(normal) ** 2 / (2 * normal**2 + 1)) ** (1 / 3)
+    )
+    values = jnp.sort(jnp.where(counted, error, jnp.inf))
+
+    def quantile(level: float) -> Array:
+        place = level * (total - 1)
+        below = jnp.floor(place)
+        low, high = values[below.astype(int)], values[jnp.ceil(place).astype(int)]
+        return low + (place - below) * (high - low)
+
+    mean = jnp.where(counted, error, 0).sum() / total
+    deviation = jnp.sqrt(jnp.where(counted, (error - mean) ** 2, 0).sum() / total)
+    spread = jnp.minimum(deviation, (quantile(0.75) - quantile(0.25)) / 1.34)
+    return spread * (ndtri(jnp.minimum(q + fraction, 1)) - ndtri(jnp.maximum(q - fraction, 0)))
