@@ -95,9 +95,10 @@ def bootstrap(
     spread = None if sigma is None else jnp.broadcast_to(jnp.asarray(sigma, y.dtype), y.shape)
     run = _run_compiled if _trace.at_top_level() else _run
     options: dict[str, Any] = {"absolute_sigma": absolute_sigma, "loss": loss, "scale": scale, "max_steps": max_steps}
-    statics: dict[str, Any] = {"model": model, "kind": kind, "num": num, "batch_size": batch_size}
-    held = fixed_of(fit, fixed)
-    return run(key, x, y, spread, fit, jnp.asarray(level), bounds, held=held, options=tuple(options.items()), **statics)
+    statics: dict[str, Any] = {"model": model, "num": num, "batch_size": batch_size}
+    statics["options"] = tuple(options.items())
+    held, index = fixed_of(fit, fixed), jnp.int32(KINDS.index(kind))
+    return run(key, x, y, spread, fit, jnp.asarray(level), bounds, index, held=held, **statics)
 
 
 def _run(
@@ -108,9 +109,9 @@ def _run(
     fit: CurveFit,
     level: Array,
     bounds: tuple[Any, Any] | None,
+    kind: Array,
     *,
     model: Model | Apply,
-    kind: str,
     num: int,
     batch_size: int,
     held: tuple[bool, ...] | None,
@@ -123,30 +124,33 @@ def _run(
     noise = unit if dict(options)["absolute_sigma"] else unit * jnp.sqrt(fit.chi2 / fit.dof)
 
     def one(key: Array) -> tuple[Params, Array]:
-        rows = jax.random.randint(key, y.shape, 0, y.size)
-        if kind == "pairs":
-            drawn = (x[rows], y[rows], None if sigma is None else sigma[rows])
-        elif kind == "residual":
-            drawn = (x, curve + unit * residual[rows], sigma)
-        else:
-            drawn = (x, curve + noise * jax.random.normal(key, y.shape, y.dtype), sigma)
-        refit = curve_fit(model, *drawn[:2], fit.params, sigma=drawn[2], bounds=bounds, fixed=fixed, **dict(options))
+        key_rows, key_noise = jax.random.split(key)
+        drawn = jax.random.randint(key_rows, y.shape, 0, y.size)
+        pairs = kind == KINDS.index("pairs")
+        rows = jnp.where(pairs, drawn, jnp.arange(y.size))
+        normal = noise * jax.random.normal(key_noise, y.shape, y.dtype)
+        error = jnp.where(kind == KINDS.index("residual"), unit * residual[drawn], normal)
+        drawn_sigma = None if sigma is None else sigma[rows]
+        target = jnp.where(pairs, y[rows], curve + error)
+        refit = curve_fit(
+            model, x[rows], target, fit.params, sigma=drawn_sigma, bounds=bounds, fixed=fixed, **dict(options)
+        )
         good = refit.status == Status.OK
         return jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan), refit.params), refit.status
 
     params, status = jax.lax.map(one, jax.random.split(key, num), batch_size=min(batch_size, num))
     ends = jnp.stack([(1 - level) / 2, (1 + level) / 2])
-    bounds = jax.tree.map(lambda leaf: jnp.nanquantile(leaf, ends.astype(leaf.dtype), axis=0), params)
+    quantiles = jax.tree.map(lambda leaf: jnp.nanquantile(leaf, ends.astype(leaf.dtype), axis=0), params)
     return Bootstrap(
         params=params,
         stderr=jax.tree.map(lambda leaf: jnp.nanstd(leaf, axis=0, ddof=1), params),
-        lower=jax.tree.map(lambda leaf: leaf[0], bounds),
-        upper=jax.tree.map(lambda leaf: leaf[1], bounds),
+        lower=jax.tree.map(lambda leaf: leaf[0], quantiles),
+        upper=jax.tree.map(lambda leaf: leaf[1], quantiles),
         status=status,
     )
 
 
-_run_compiled = jax.jit(_run, static_argnames=("model", "kind", "num", "batch_size", "held", "options"))
+_run_compiled = jax.jit(_run, static_argnames=("model", "num", "batch_size", "held", "options"))
 
 
 def _standardised(model: Model | Apply, x: Array, fit: CurveFit, unit: Array, held: tuple[bool, ...] | None) -> Array:
