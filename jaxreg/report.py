@@ -69,6 +69,7 @@ def summary(
         _undetermined(fit),
         _correlations(fit, least_correlation),
         _goodness(fit),
+        "" if fit.scale is None else f"scale of the residuals, estimated: {_significant(float(fit.scale), 4)} sigmas",
     ]
     return "\n\n".join(section for section in sections if section)
 
@@ -123,12 +124,12 @@ def _parameters(fit: CurveFit, level: float, distribution: str, digits: int) -> 
 def _marks(fit: CurveFit) -> list[str]:
     # A fixed parameter has no variance; in an exact fit without absolute sigma none has.
     fixed = (np.diagonal(np.asarray(fit.covariance)) == 0) & bool(fit.chi2 > 0)
-    stopped = _flat(fit.at_bound).astype(bool)
+    stopped = np.zeros(fixed.shape, bool) if fit.at_bound is None else _flat(fit.at_bound)
     return ["at a bound" if stop else "fixed" if fix else "" for stop, fix in zip(stopped, fixed, strict=True)]
 
 
 def _undetermined(fit: CurveFit) -> str:
-    names, weights = _names.of(fit.params), _flat(fit.undetermined)
+    names, weights = _names.of(fit.params), np.asarray(fit.undetermined)
     parts = [f"{weight:+.3g}·{name}" for name, weight in zip(names, weights, strict=True) if abs(weight) > 1e-3]
     return f"not determined: {' '.join(parts)}" if parts else ""
 

@@ -1,8 +1,9 @@
 """Fit a curve to columns of a CSV file: a report, a figure and the numbers as JSON.
 
-The model is a name (linear, ohm, planck, planck-gain) or a formula such as "a*exp(-b*x) + c", in which x is the column
-of --x (its own name serves too; of several columns they are x1, x2, …). Parameters start at --p0, else where the model
-guesses, else at 1. Computes in float64. Exit code 0 if the fit converged, 1 if not, 2 for bad input.
+The model is a name (linear, exponential, exponential-offset, gaussian, gaussian-offset, ohm, planck, planck-gain) or a
+formula such as "a*exp(-b*x) + c", in which x is the column of --x (its own name serves too; of several columns they are
+x1, x2, …). Parameters start at --p0, else where the model guesses, else at 1. Computes in float64. Exit code 0 if the
+fit converged, 1 if not, 2 for bad input.
 """
 
 import argparse
@@ -21,6 +22,10 @@ import jaxreg
 from jaxreg import models, plots, report, uncertainty
 
 MODELS = {
+    "exponential": models.exponential(),
+    "exponential-offset": models.exponential(offset=True),
+    "gaussian": models.gaussian(),
+    "gaussian-offset": models.gaussian(offset=True),
     "ohm": models.ohm(),
     "planck": models.planck(),
     "planck-gain": models.planck(gain=True),

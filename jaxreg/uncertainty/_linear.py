@@ -128,8 +128,10 @@ def _band(fit: CurveFit, x: Array, added: Array, factor: Array, *, model: Model 
 
     prediction = predict(flat)
     slope = jax.jacfwd(predict)(flat)
-    stopped, _ = ravel_pytree(fit.at_bound)
-    covariance = jnp.where(stopped[:, None] | stopped[None], 0, fit.covariance)
+    covariance = fit.covariance
+    if fit.at_bound is not None:
+        stopped, _ = ravel_pytree(fit.at_bound)
+        covariance = jnp.where(stopped[:, None] | stopped[None], 0, covariance)
     stderr = jnp.sqrt(jnp.einsum("ki,ij,kj->k", slope, covariance, slope) + added)
     return Band(prediction, stderr, prediction - factor * stderr, prediction + factor * stderr)
 
