@@ -10,7 +10,7 @@ import numpy as np
 from jaxreg import _names, _tables
 from jaxreg.least_squares import CurveFit
 from jaxreg.status import Status
-from jaxreg.uncertainty import intervals
+from jaxreg.uncertainty import quantile
 
 if TYPE_CHECKING:
     import pandas
@@ -60,6 +60,7 @@ def summary(
     AIC                     -22.31
     BIC                     -22.70
     """
+    fit = jax.device_get(fit)  # NumPy keeps float64 where JAX does not
     if np.ndim(fit.chi2):
         return _many(fit, digits)
     status = Status(int(fit.status))
@@ -99,7 +100,9 @@ def to_dataframe(fit: CurveFit) -> "pandas.DataFrame":
 def _parameters(fit: CurveFit, level: float, distribution: str, digits: int) -> str:
     names = _names.of(fit.params)
     value, error = _flat(fit.params), _flat(fit.stderr)
-    lower, upper = (_flat(end) for end in intervals(fit, level=level, distribution=distribution))
+    with jax.enable_x64(True):
+        half_width = float(quantile(int(fit.dof), level, distribution)) * error
+    lower, upper = value - half_width, value + half_width
     marks = _marks(fit)
     rows = []
     for index, name in enumerate(names):

@@ -136,7 +136,7 @@ def _model(text: str, columns: Sequence[str], header: Sequence[str]) -> jaxreg.M
     for name in model.init(jax.random.key(0)):
         if name in header:
             raise ValueError(
-                f"the model's name {name} must be a parameter or in --x, got a column of the file not in --x"
+                f"the model's names must be parameters or in --x, got {name!r}, another column of the file"
             )
     return model
 
