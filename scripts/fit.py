@@ -59,10 +59,11 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         return common.refuse(parser.prog, error)
     distribution = "normal" if given.absolute_sigma else "t"
     print(report.summary(fit, level=given.level, distribution=distribution))
+    print("\nstart: " + ", ".join(f"{name} = {float(value):.6g}" for name, value in question.start.items()))
     curvature = _curvature(question, fit, given.loss)
     if curvature is not None:
         effects, intrinsic = (float(part) for part in curvature)
-        print(f"\ncurvature: parameter effects {effects:.2g}, intrinsic {intrinsic:.2g} (doubt errors above 0.3)")
+        print(f"curvature: parameter effects {effects:.2g}, intrinsic {intrinsic:.2g} (doubt errors above 0.3)")
     _draw(question, fit, given, distribution, out)
     common.save_json(out / "fit.json", _numbers(question, fit, given, distribution, curvature))
     print(f"\nwritten to {out}: fit.json, fit.svg/.png")
