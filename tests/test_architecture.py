@@ -16,6 +16,8 @@ FLOORS = [
     ["_checks", "_scalars", "_tables", "_tiles", "_study", "blocks", "store._trees"],
     ["_block_program", "store._description"],
     ["store"],
+    ["models._model"],
+    ["models._laws", "models._curves", "models._formula"],
     ["models", "losses"],
     ["data"],
     ["objective", "batching", "covariance"],
