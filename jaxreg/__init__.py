@@ -14,11 +14,13 @@ from jaxreg import (
     losses,
     models,
     objective,
+    report,
     results,
     status,
     store,
     sweeps,
     training,
+    uncertainty,
 )
 from jaxreg._version import __version__
 from jaxreg.data import Dataset
@@ -26,6 +28,7 @@ from jaxreg.fits import fit_many
 from jaxreg.least_squares import CurveFit, curve_fit
 from jaxreg.models import Model
 from jaxreg.objective import empirical_risk
+from jaxreg.report import summary
 from jaxreg.results import Sweep
 from jaxreg.status import Status, raise_if_failed
 from jaxreg.sweeps import sweep
@@ -52,11 +55,14 @@ __all__ = [
     "models",
     "objective",
     "raise_if_failed",
+    "report",
     "results",
     "status",
     "store",
+    "summary",
     "sweep",
     "sweeps",
     "train",
     "training",
+    "uncertainty",
 ]

@@ -1,4 +1,4 @@
-"""Formulas as text, such as "a*exp(-b*x) + c", turned into functions that JAX can trace. Nothing is ever evaluated as code.
+"""Formulas as text, such as "a*exp(-b*x) + c", as functions that JAX can trace. Nothing is ever evaluated as code.
 
 The text is parsed to Python's syntax tree, of which only arithmetic on names and numbers and calls of the functions
 listed here are taken; everything else is refused with its position.
@@ -30,10 +30,32 @@ _ALIASES = {
     "min": "minimum",
     "max": "maximum",
 }
-_NUMPY = (
-    "exp log log10 log2 log1p expm1 sqrt cbrt abs sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh "
-    "arcsinh arccosh arctanh minimum maximum"
-).split()
+_NUMPY = [
+    "exp",
+    "log",
+    "log10",
+    "log2",
+    "log1p",
+    "expm1",
+    "sqrt",
+    "cbrt",
+    "abs",
+    "sin",
+    "cos",
+    "tan",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "arctan2",
+    "sinh",
+    "cosh",
+    "tanh",
+    "arcsinh",
+    "arccosh",
+    "arctanh",
+    "minimum",
+    "maximum",
+]
 
 
 class _Function(NamedTuple):
@@ -105,7 +127,8 @@ def parse(
     missing = [name for name in independent if name not in reader.seen]
     if missing:
         raise ValueError(
-            f"expression must depend on {', '.join(missing)}, got {_shown(text)} of {', '.join(reader.seen) or 'no name'}"
+            f"expression must depend on {', '.join(missing)}, got {_shown(text)}, "
+            f"which depends on {', '.join(reader.seen) or 'nothing'}"
         )
     found = tuple(name for name in reader.seen if name not in independent)
     return Formula(found, term.evaluate, term.degree == 1)
@@ -173,7 +196,7 @@ class _Reader:
     def term(self, node: ast.expr) -> _Term:
         match node:
             case ast.Constant(value=bool() | complex() | str() | bytes() | None):
-                self.refuse(node, "numbers must be whole or decimal", ast.unparse(node))
+                return self.refuse(node, "numbers must be whole or decimal", ast.unparse(node))
             case ast.Constant(value=int() | float() as value):
                 return self.number(node, lambda: float(value))
             case ast.Name(id=name):
@@ -188,10 +211,10 @@ class _Reader:
             case ast.BinOp(op=op, left=left, right=right) if type(op) in _OPERATORS:
                 return self.operation(node, type(op), self.term(left), self.term(right))
             case ast.BinOp(op=ast.BitXor()):
-                self.refuse(node, "operators must be + - * / and ** (for a power)", "^")
+                return self.refuse(node, "operators must be + - * / and ** (for a power)", "^")
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
                 return self.call(node, name, arguments)
-        self.refuse(node, "parts must be arithmetic on names and numbers", _shown(ast.unparse(node)))
+        return self.refuse(node, "parts must be arithmetic on names and numbers", _shown(ast.unparse(node)))
 
     def number(self, node: ast.expr, compute: Callable[[], Any]) -> _Term:
         """A value known now, so that absurd numbers are refused before anything is traced."""
@@ -239,7 +262,9 @@ class _Reader:
     def call(self, node: ast.expr, name: str, arguments: list[ast.expr]) -> _Term:
         function = FUNCTIONS.get(name) or FUNCTIONS.get(name.lower())
         if function is None:
-            self.refuse(node, f"functions must be {', '.join(FUNCTIONS)}", name)
+            self.refuse(
+                node, f"functions must be {', '.join(name for name in FUNCTIONS if name not in _ALIASES)}", name
+            )
         if len(arguments) != function.arity:
             wanted = f"{name} must have {function.arity} argument{'s' * (function.arity > 1)}"
             self.refuse(node, wanted, str(len(arguments)))

@@ -1,4 +1,4 @@
-"""Quantiles of Student's t and of the F distribution, which JAX does not bring: inverses of the incomplete beta function."""
+"""Quantiles of Student's t and of F, which JAX does not bring: inverses of the incomplete beta function."""
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ def _beta_tail(tail: Array, a: Array, b: Array) -> Array:
     bound = jnp.log(jnp.finfo(tail.dtype).max) * 0.99
     a, b = jnp.where(a > 0, a, 1), jnp.where(b > 0, b, 1)  # what is not is answered NaN by the callers
     # Of I_s(a, b) and 1 - I_{1-s}(b, a) take the one that keeps the digits: the second but far out in the tail.
-    near = tail > 1e-3
+    near = tail > 0.1
     first, second = jnp.where(near, b, a), jnp.where(near, a, b)
 
     def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:

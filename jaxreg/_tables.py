@@ -28,7 +28,7 @@ def of_fit(fit: Any) -> "pandas.DataFrame":
         return pandas.DataFrame({"value": value[0], "stderr": stderr[0], "status": status * len(names)}, index)
     axes = [f"fit_{axis}" if len(members) > 1 else "fit" for axis in range(len(members))]
     index = pandas.MultiIndex.from_product([range(size) for size in members], names=axes)
-    columns = {name: value[:, place] for place, name in enumerate(names)}
+    columns: dict[str, Any] = {name: value[:, place] for place, name in enumerate(names)}
     columns |= {f"{name}_stderr": stderr[:, place] for place, name in enumerate(names)}
     columns |= {name: np.asarray(getattr(fit, name)).ravel() for name in ("chi2", "dof", "num_steps")}
     columns["status"] = status

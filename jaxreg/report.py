@@ -10,7 +10,7 @@ import numpy as np
 from jaxreg import _names, _tables
 from jaxreg.least_squares import CurveFit
 from jaxreg.status import Status
-from jaxreg.uncertainty import intervals
+from jaxreg.uncertainty import quantile
 
 if TYPE_CHECKING:
     import pandas
@@ -50,16 +50,17 @@ def summary(
     OK: converged (... steps)
     <BLANKLINE>
     parameter    value  ± error  relative  95 % interval (t)
-    resistance  0.9967   0.0171     1.7 %     0.949 to 1.044
+    resistance  0.9933   0.0180     1.8 %     0.943 to 1.043
     <BLANKLINE>
     points                       5
     parameters                   1
     degrees of freedom           4
-    χ²                   0.0346667
-    reduced χ²          0.00866667
-    AIC                   -22.8571
-    BIC                   -23.2476
+    χ²                     0.03867
+    reduced χ²            0.009667
+    AIC                     -22.31
+    BIC                     -22.70
     """
+    fit = jax.device_get(fit)  # NumPy keeps float64 where JAX does not
     if np.ndim(fit.chi2):
         return _many(fit, digits)
     status = Status(int(fit.status))
@@ -69,6 +70,7 @@ def summary(
         _undetermined(fit),
         _correlations(fit, least_correlation),
         _goodness(fit),
+        "" if fit.scale is None else f"scale of the residuals, estimated: {_significant(float(fit.scale), 4)} sigmas",
     ]
     return "\n\n".join(section for section in sections if section)
 
@@ -98,7 +100,9 @@ def to_dataframe(fit: CurveFit) -> "pandas.DataFrame":
 def _parameters(fit: CurveFit, level: float, distribution: str, digits: int) -> str:
     names = _names.of(fit.params)
     value, error = _flat(fit.params), _flat(fit.stderr)
-    lower, upper = (_flat(end) for end in intervals(fit, level=level, distribution=distribution))
+    with jax.enable_x64(True):
+        half_width = float(quantile(int(fit.dof), level, distribution)) * error
+    lower, upper = value - half_width, value + half_width
     marks = _marks(fit)
     rows = []
     for index, name in enumerate(names):
@@ -121,20 +125,14 @@ def _parameters(fit: CurveFit, level: float, distribution: str, digits: int) -> 
 
 
 def _marks(fit: CurveFit) -> list[str]:
-    size = len(_flat(fit.params))
-    at_bound = getattr(fit, "at_bound", None)
-    stopped = np.zeros(size, bool) if at_bound is None else _flat(at_bound).astype(bool)
     # A fixed parameter has no variance; in an exact fit without absolute sigma none has.
-    variance = np.diagonal(np.asarray(fit.covariance))
-    fixed = (variance == 0) & bool(fit.chi2 > 0)
+    fixed = (np.diagonal(np.asarray(fit.covariance)) == 0) & bool(fit.chi2 > 0)
+    stopped = np.zeros(fixed.shape, bool) if fit.at_bound is None else _flat(fit.at_bound)
     return ["at a bound" if stop else "fixed" if fix else "" for stop, fix in zip(stopped, fixed, strict=True)]
 
 
 def _undetermined(fit: CurveFit) -> str:
-    direction = getattr(fit, "undetermined", None)
-    if direction is None or int(fit.status) != Status.SINGULAR:
-        return ""
-    names, weights = _names.of(fit.params), _flat(direction)
+    names, weights = _names.of(fit.params), np.asarray(fit.undetermined)
     parts = [f"{weight:+.3g}·{name}" for name, weight in zip(names, weights, strict=True) if abs(weight) > 1e-3]
     return f"not determined: {' '.join(parts)}" if parts else ""
 

@@ -30,7 +30,7 @@ class Table(NamedTuple):
 
 
 def read(path: Path) -> Table:
-    """A file with a header, its fields separated by commas, semicolons or tabs; lines from # on and empty ones are skipped."""
+    """A file with a header, fields between commas, semicolons or tabs; lines after # and empty ones are skipped."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -97,7 +98,12 @@ def _model(
     if left.strip() == "y":
         return lambda y: y, model
     transform = models.expression(f"unit*({left})", independent="y", parameters=("unit",))
-    return lambda y: np.asarray(transform.apply({"unit": 1.0}, jnp.asarray(y))), model
+
+    def response(y: np.ndarray) -> np.ndarray:
+        with jax.enable_x64(True):
+            return np.asarray(transform.apply({"unit": 1.0}, jnp.asarray(y)))
+
+    return response, model
 
 
 def _from_json(text: str) -> Problem:

@@ -1,9 +1,10 @@
 """How many digits are right? NIST's Statistical Reference Datasets, fitted from every start with the default options.
 
-Prints the right digits (-log10 of the relative error, at most 11: what NIST gives) of the worst parameter and of the worst
-standard error of each run. Exit code 0 if every run has as many as asked for, 1 if not, 2 for bad input.
+Prints the right digits (-log10 of the relative error, at most 11: what NIST gives) of the worst parameter and of the
+worst standard error of each run. Exit code 0 if every run has as many as asked for, 1 if not, 2 for bad input.
 """
 
+import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,12 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "gpu"), help="where to compute (JAX's default)")
     parser.add_argument("--digits", type=float, default=8, help="wanted of each parameter (%(default)s)")
     parser.add_argument("--error-digits", type=float, default=4, help="wanted of each standard error (%(default)s)")
-    parser.add_argument(
-        "--linear-digits", type=float, default=7, help="wanted of parameters of linear sets (%(default)s)"
-    )
+    parser.add_argument("--linear-digits", type=float, default=7, help="wanted where the model is linear (%(default)s)")
     parser.add_argument("--out", type=Path, help="folder for certify.json")
     given = parser.parse_args(arguments)
-    jax.config.update("jax_enable_x64", given.dtype == "float64")
+    with jax.enable_x64(given.dtype == "float64"):
+        return _run(parser, given)
+
+
+def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     try:
         problems = _problems(given.data)
         out = None if given.out is None else common.writable_folder(given.out)
@@ -62,7 +65,7 @@ def _problems(folder: Path) -> list[_nist.Problem]:
     return sorted(problems, key=lambda problem: (problem.linear, problem.name))
 
 
-def _runs(problem: _nist.Problem, wanted: Any) -> list[dict[str, Any]]:
+def _runs(problem: _nist.Problem, wanted: argparse.Namespace) -> list[dict[str, Any]]:
     dtype = jnp.result_type(float)
     x, y = (jnp.asarray(part, dtype) for part in (problem.x, problem.y))
     runs = []

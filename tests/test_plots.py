@@ -10,7 +10,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 import jaxreg
-from jaxreg import models, plots
+from jaxreg import models, plots, uncertainty
 from jaxreg.training import Training
 
 
@@ -74,12 +74,61 @@ def test_curve_draws_the_band_of_the_covariance():
     x = jnp.linspace(1.0, 3.0, 20)
     y = 2.0 * x + 0.1 * jax.random.normal(jax.random.key(0), (20,))
     fit = jaxreg.curve_fit(models.ohm(), x, y)
-    ax = plots.curve(models.ohm(), fit, x, y, sigma=0.1, xlabel="current / A", ylabel="voltage / V")
+    labels = {"xlabel": "current / A", "ylabel": "voltage / V"}
+    ax = plots.curve(models.ohm(), fit, x, y, sigma=0.1, distribution="normal", **labels)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("current / A", "voltage / V")
     band = next(part for part in ax.collections if part.get_label() == "95 % band")
     top = band.get_paths()[0].get_extents().y1
     expected = 3.0 * (float(fit.params["resistance"]) + 1.96 * float(fit.stderr["resistance"]))
     assert top == pytest.approx(expected, rel=1e-5)
+
+
+def test_fit_shares_the_x_axis_between_curve_and_residuals():
+    x, sigma = jnp.linspace(1.0, 3.0, 20), jnp.full(20, 0.1)
+    y = 2.0 * x + 0.1 * jax.random.normal(jax.random.key(0), (20,))
+    fit = jaxreg.curve_fit(models.ohm(), x, y)
+    upper, lower = plots.fit(
+        models.ohm(), fit, x, y, sigma=sigma, level=0.9, xlabel="current / A", ylabel="voltage / V"
+    )
+    assert legend(upper) == ["fit", "90 % band", "data ± σ"]
+    assert (upper.get_ylabel(), lower.get_xlabel()) == ("voltage / V", "current / A")
+    assert upper.get_shared_x_axes().joined(upper, lower)
+    np.testing.assert_allclose(lower.lines[-1].get_ydata(), fit.residuals / 0.1, rtol=1e-6)
+    _, lower = plots.fit(models.ohm(), fit, x, y)
+    unit = np.sqrt(fit.chi2 / fit.dof)
+    np.testing.assert_allclose(lower.lines[-1].get_ydata(), fit.residuals / unit, rtol=1e-6)
+
+
+def test_a_failed_fit_is_named_and_has_no_band():
+    x = jnp.linspace(1.0, 3.0, 20)
+    fit = jaxreg.curve_fit(models.ohm(), x, 2.0 * x)
+    failed = fit._replace(covariance=jnp.nan * fit.covariance, status=jnp.int32(jaxreg.Status.MAX_STEPS))
+    assert legend(plots.curve(models.ohm(), failed, x, 2.0 * x)) == ["fit: MAX_STEPS", "data"]
+
+
+def test_profile_draws_tau_beside_the_straight_line():
+    values = {"a": jnp.array([1.0, 2.0, 3.0]), "b": jnp.array([4.0, 5.0, 6.0])}
+    tau = {"a": jnp.zeros(3), "b": jnp.array([-1.2, 0.0, 0.9])}
+    status = {"a": jnp.zeros(3, int), "b": jnp.array([0, 0, 1])}
+    result = uncertainty.Profile(values, tau, {}, status)
+    one = jnp.ones(())
+    fit = jaxreg.CurveFit(*[None] * len(jaxreg.CurveFit._fields))
+    fit = fit._replace(params={"a": 2 * one, "b": 5 * one}, stderr={"a": one, "b": one}, dof=jnp.int32(10))
+    ax = plots.profile(result, fit, "b", xlabel="b / m")
+    assert legend(ax) == ["profile", "± standard error", "refit failed", "95 %"]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [-1.2, 0.0, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), [-1, 0, 1])
+    np.testing.assert_allclose(ax.lines[-1].get_ydata(), 2.2281, rtol=1e-4)  # t with 10 degrees of freedom
+    assert ax.get_xlabel() == "b / m"
+    with pytest.raises(ValueError, match="parameter must be one of a, b, got 'q'"):
+        plots.profile(result, fit, "q")
+
+
+def test_contours_are_closed():
+    edge = uncertainty.Contour(jnp.array([[1.0, 0.0], [0.0, 1.0], [jnp.inf, 0.0]]), jnp.zeros(3, int))
+    ax = plots.contour({"95 %": edge}, (0.5, 0.5), xlabel="a", ylabel="b")
+    assert legend(ax) == ["95 %", "estimate"]
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1, 0, np.nan, 1])
 
 
 def test_residuals_are_in_units_of_sigma():

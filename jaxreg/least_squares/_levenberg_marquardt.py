@@ -33,9 +33,11 @@ class State(NamedTuple):
     scale: Array  # (p,), running maximum of the Jacobian's column norms
     damping: Array
     growth: Array  # the factor of the damping at the next rejection
+    moved: Array  # (p,), the step before
     trial: Array  # (p,)
     decrease: Array  # of the cost, predicted for the trial
     trusted: Array  # such a decrease drowns in rounding: costs cannot be compared, and the model decides
+    swings: Array  # it goes back on the step before, so less damping would overshoot more
     straight: Array  # the acceleration is small enough for the trial to be judged at all
     last_decrease: Array  # the predicted decrease of the last trusted step
     stalled: Array  # trusted steps that did not halve it
@@ -55,9 +57,11 @@ def init(problem: Problem, start: Array) -> State:
         scale=jnp.zeros_like(start),
         damping=FIRST_DAMPING * one,
         growth=2 * one,
+        moved=jnp.zeros_like(start),
         trial=start,
         decrease=one,
         trusted=no,
+        swings=no,
         straight=yes,
         last_decrease=jnp.inf * one,
         stalled=jnp.zeros((), jnp.int32),
@@ -85,7 +89,7 @@ def judge(problem: Problem, state: State) -> State:
     first = state.num_steps < 0
     noise = problem.noise(state.residual)
     gain = (problem.cost(state.residual, noise) - problem.cost(residual, noise)) / state.decrease
-    gain = jnp.where(state.trusted, 1, gain)
+    gain = jnp.where(state.trusted, jnp.where(state.swings, 0.5, 1), gain)
     accept = finite & (first | ((state.straight | state.trusted) & (gain > LEAST_GAIN)))
 
     shrink = jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
@@ -95,6 +99,7 @@ def judge(problem: Problem, state: State) -> State:
     limits = jnp.finfo(damping.dtype)
     return state._replace(
         params=jnp.where(accept, state.trial, state.params),
+        moved=jnp.where(accept, state.trial - state.params, 0),
         residual=jnp.where(accept, residual, state.residual),
         jacobian=jnp.where(accept, jacobian, state.jacobian),
         damping=jnp.where(first, state.damping, jnp.clip(damping, limits.tiny, 1 / limits.eps**2)),
@@ -109,53 +114,86 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     params, damping = state.params, state.damping
     noise = problem.noise(state.residual)
     slope, root = problem.weights(state.residual, noise)
-    values, jacobian = slope / jnp.where(root > 0, root, 1), root[None] * state.jacobian
-
-    columns = jnp.linalg.norm(jacobian, axis=1)
-    scale = jnp.maximum(state.scale, columns)
-    unit = jnp.where(scale > 0, scale, 1)
-    free = problem.free(params, jacobian @ values)
-    slopes = jnp.where(free[:, None], jacobian / unit[:, None], 0)
-    triangle, velocity = _solve(slopes, values, damping)
-    decrease = jnp.sum((velocity @ slopes) ** 2) + 2 * damping * jnp.sum(velocity**2)
+    system, columns, scale = _system(problem, state, slope, root)
+    triangle, velocity = _solve(system.slopes, system.values, damping)
+    decrease = jnp.sum((velocity @ system.slopes) ** 2) + 2 * damping * jnp.sum(velocity**2)
 
     size = jnp.linalg.norm(slope)
-    small = (decrease <= (RELATIVE_OFFSET * size) ** 2) & (damping <= FIRST_DAMPING)
-    reach = size * problem.size + jnp.linalg.norm(values) * jnp.vdot(jnp.abs(params), columns)
+    # At most what it is at the first damping: a parameter that is held by more must not look as if it had arrived.
+    most = decrease * jnp.maximum(1, damping / FIRST_DAMPING)
+    small = most <= (RELATIVE_OFFSET * size) ** 2
+    reach = size * problem.size + jnp.linalg.norm(system.values) * jnp.vdot(jnp.abs(params), columns)
     floor = 4 * jnp.finfo(size.dtype).eps * (problem.cost(state.residual, noise) + reach)
     below = decrease <= floor
     stalled = state.stalled + (below & (decrease > 0.5 * state.last_decrease))
 
     straight, change = jnp.asarray(True), velocity
     if accelerate:
-        bend = root * problem.second_derivative(params, velocity / unit)
+        bend = root * problem.second_derivative(params, velocity / system.unit)
         # By the normal equations' factor: it need not have more than its leading digits.
-        acceleration = -solve_triangular(triangle, solve_triangular(triangle, slopes @ bend, trans=1))
+        acceleration = -solve_triangular(triangle, solve_triangular(triangle, system.slopes @ bend, trans=1))
         straight = 2 * jnp.linalg.norm(acceleration) <= _MOST_ACCELERATION * jnp.linalg.norm(velocity)
         change = jnp.where(below, velocity, velocity + acceleration / 2)
-    trial, predicted = params + change / unit, decrease
+    trial, predicted = params + change / system.unit, decrease
     if problem.bounds is not None:
-        inside = jnp.clip(trial, *problem.bounds)
-        blocked = inside != trial
-        # What leaves the box ends at its wall, and the others are solved for again.
-        shift = jnp.where(blocked, inside - params, 0)
-        _, velocity = _solve(jnp.where(blocked[:, None], 0, slopes), values + shift @ jacobian, damping)
-        inside = jnp.where(blocked, inside, jnp.clip(params + velocity / unit, *problem.bounds))
-        along = (inside - params) @ jacobian
-        hits = blocked.any()
-        predicted = jnp.where(hits, -jnp.vdot(along, 2 * values + along), decrease)
-        trial, straight = jnp.where(hits, inside, trial), straight | hits
-
+        trial, predicted = _into_box(problem.bounds, params, trial, velocity, decrease, system, damping)
     return state._replace(
         scale=scale,
         trial=trial,
         decrease=predicted,
         straight=straight,
         trusted=jnp.abs(predicted) <= floor,
+        swings=jnp.vdot(velocity, system.unit * state.moved) < 0,
         last_decrease=jnp.where(below, decrease, state.last_decrease),
         stalled=stalled,
-        converged=small | ((stalled >= MOST_STALLED) & (damping <= FIRST_DAMPING)),
+        converged=small | ((stalled >= MOST_STALLED) & (most <= floor)),
     )
+
+
+class _System(NamedTuple):
+    """The linear model of the residuals, weighted by the loss: values + jacobianᵀ·step."""
+
+    values: Array  # (n,)
+    jacobian: Array  # (p, n)
+    unit: Array  # (p,), of each parameter
+    slopes: Array  # (p, n), the Jacobian in those units, zero for parameters that cannot move
+
+
+def _system(problem: Problem, state: State, slope: Array, root: Array) -> tuple[_System, Array, Array]:
+    """The linear model, the norms of the Jacobian's columns, and their running maximum."""
+    values, jacobian = slope / jnp.where(root > 0, root, 1), root[None] * state.jacobian
+    columns = jnp.linalg.norm(jacobian, axis=1)
+    scale = jnp.maximum(state.scale, columns)
+    unit = jnp.where(scale > 0, scale, 1)
+    free = problem.free(state.params, jacobian @ values)
+    slopes = jnp.where(free[:, None], jacobian / unit[:, None], 0)
+    return _System(values, jacobian, unit, slopes), columns, scale
+
+
+def _into_box(
+    bounds: tuple[Array, Array],
+    params: Array,
+    trial: Array,
+    velocity: Array,
+    decrease: Array,
+    system: _System,
+    damping: Array,
+) -> tuple[Array, Array]:
+    """A trial inside the bounds, and the decrease that the linear model predicts for it."""
+    # Judged without the acceleration, which may point out of the box where the velocity points into it.
+    straight_on = params + velocity / system.unit
+    inside = jnp.clip(straight_on, *bounds)
+    blocked = inside != straight_on
+    # What leaves the box ends at its wall, and the others are solved for again.
+    shift = jnp.where(blocked, inside - params, 0)
+    slopes = jnp.where(blocked[:, None], 0, system.slopes)
+    _, rest = _solve(slopes, system.values + shift @ system.jacobian, damping)
+    inside = jnp.where(blocked, inside, jnp.clip(params + rest / system.unit, *bounds))
+    along = (inside - params) @ system.jacobian
+    hits = blocked.any()
+    predicted = jnp.where(hits, -jnp.vdot(along, 2 * system.values + along), decrease)
+    leaves = (jnp.clip(trial, *bounds) != trial).any()
+    return jnp.where(hits, inside, jnp.where(leaves, straight_on, trial)), predicted
 
 
 def _solve(slopes: Array, values: Array, damping: Array) -> tuple[Array, Array]:

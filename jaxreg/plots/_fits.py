@@ -56,7 +56,8 @@ def fit(
     unit = np.sqrt(float(result.chi2) / max(int(result.dof), 1)) if sigma is None else sigma
     residuals(x, result.residuals, unit if np.all(np.asarray(unit) > 0) else 1.0, xlabel=xlabel, ax=lower)
     upper.tick_params(labelbottom=False)
-    upper.get_figure().align_ylabels(axes)
+    if (drawn := upper.get_figure()) is not None:
+        drawn.align_ylabels(axes)
     return upper, lower
 
 
@@ -194,7 +195,14 @@ def contour(
         points = np.where(np.isfinite(edge.points), edge.points, np.nan)
         closed = np.concatenate([points, points[:1]])
         ax.plot(closed[:, 0], closed[:, 1], label=name, **style(index))
-    ax.plot(*map(float, estimate), "+", color="black", markersize=10, label="estimate")
+    ax.plot(
+        float(np.asarray(estimate[0])),
+        float(np.asarray(estimate[1])),
+        "+",
+        color="black",
+        markersize=10,
+        label="estimate",
+    )
     return finish(ax, xlabel, ylabel)
 
 

@@ -1,4 +1,4 @@
-"""How far a fit's parameters and curve can be trusted: intervals, bands, profiles, bootstrap, and when not to believe them.
+"""How far a fit's parameters and curve can be trusted: intervals, bands, profiles, bootstrap, curvature.
 
 Intervals and bands from the covariance are exact for models linear in their parameters; ``curvature`` says how far a
 model is from that, and profiles and the bootstrap do without it.

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
@@ -11,7 +12,9 @@ from jax.typing import ArrayLike
 from jaxreg import _checks, _trace
 from jaxreg.least_squares import CurveFit, curve_fit
 from jaxreg.models import Apply, Model, Params, apply_of
+from jaxreg.objective import Loss
 from jaxreg.status import Status
+from jaxreg.uncertainty._held import fixed_of
 
 KINDS = ("pairs", "residual", "parametric")
 
@@ -45,15 +48,20 @@ def bootstrap(
     num: int = 1000,
     sigma: ArrayLike | None = None,
     absolute_sigma: bool = False,
+    bounds: tuple[Any, Any] | None = None,
+    fixed: Params | None = None,
+    loss: str | Loss = "squared",
+    scale: str | None = None,
     level: ArrayLike = 0.95,
     batch_size: int = 250,
-    **options: Any,
+    max_steps: int = 5000,
 ) -> Bootstrap:
     """Refit resampled data: standard errors and percentile intervals that do not rest on the covariance.
 
     Args:
         key: PRNG key.
-        model: as given to ``curve_fit``, and so are x, y, sigma and absolute_sigma.
+        model: as given to ``curve_fit``, and so are x, y, sigma, absolute_sigma, bounds, fixed, loss and scale; points
+            that a mask took out must be left out.
         fit: the result; each refit starts at it.
         kind: "pairs" draws the points (x, y, sigma) with replacement, right also where the errors' variance varies in
             an unknown way; "residual" keeps x and sigma and draws the residuals in units of sigma, raised by
@@ -62,7 +70,7 @@ def bootstrap(
         num: refits, static.
         level: of the percentile intervals.
         batch_size: refits at once, static: bounds memory.
-        options: others of ``curve_fit``, such as a loss or bounds; not a mask.
+        max_steps: budget of each refit, static.
 
     Returns:
         Bootstrap.
@@ -80,18 +88,17 @@ def bootstrap(
     _checks.one_of("kind", kind, KINDS)
     num = _checks.count("num", num, least=2)
     batch_size = _checks.count("batch_size", batch_size, least=1)
-    if options.get("mask") is not None:
-        raise ValueError("mask must be None, for the points drawn must be there: leave the missing ones out")
     x, y = jnp.asarray(x), jnp.asarray(y)
     num_rows = _checks.rows(x, y)
     if sigma is not None and jnp.ndim(sigma) > 1:
         raise ValueError(f"sigma must be a scalar or of shape {(num_rows,)}, got {jnp.shape(sigma)}")
     spread = None if sigma is None else jnp.broadcast_to(jnp.asarray(sigma, y.dtype), y.shape)
-    arrays = {name: value for name, value in options.items() if _is_arrays(value)}
-    rest = tuple(sorted((name, value) for name, value in options.items() if name not in arrays))
     run = _run_compiled if _trace.at_top_level() else _run
-    statics: dict[str, Any] = {"model": model, "kind": kind, "num": num, "batch_size": batch_size, "rest": rest}
-    return run(key, x, y, spread, fit, jnp.asarray(level), arrays, absolute_sigma=absolute_sigma, **statics)
+    options: dict[str, Any] = {"absolute_sigma": absolute_sigma, "loss": loss, "scale": scale, "max_steps": max_steps}
+    statics: dict[str, Any] = {"model": model, "num": num, "batch_size": batch_size}
+    statics["options"] = tuple(options.items())
+    held, index = fixed_of(fit, fixed), jnp.int32(KINDS.index(kind))
+    return run(key, x, y, spread, fit, jnp.asarray(level), bounds, index, held=held, **statics)
 
 
 def _run(
@@ -101,53 +108,57 @@ def _run(
     sigma: Array | None,
     fit: CurveFit,
     level: Array,
-    arrays: dict[str, Any],
+    bounds: tuple[Any, Any] | None,
+    kind: Array,
     *,
     model: Model | Apply,
-    kind: str,
     num: int,
     batch_size: int,
-    absolute_sigma: bool,
-    rest: tuple[tuple[str, Any], ...],
+    held: tuple[bool, ...] | None,
+    options: tuple[tuple[str, Any], ...],
 ) -> Bootstrap:
     unit = jnp.ones_like(y) if sigma is None else sigma
     curve = apply_of(model)(fit.params, x)
-    residual = _standardised(model, x, fit, unit)
-    noise = unit if absolute_sigma else unit * jnp.sqrt(fit.chi2 / fit.dof)
+    residual = _standardised(model, x, fit, unit, held)
+    fixed = None if held is None else _shaped_like(fit.params, held)
+    noise = unit if dict(options)["absolute_sigma"] else unit * jnp.sqrt(fit.chi2 / fit.dof)
 
     def one(key: Array) -> tuple[Params, Array]:
-        rows = jax.random.randint(key, y.shape, 0, y.size)
-        if kind == "pairs":
-            drawn = (x[rows], y[rows], None if sigma is None else sigma[rows])
-        elif kind == "residual":
-            drawn = (x, curve + unit * residual[rows], sigma)
-        else:
-            drawn = (x, curve + noise * jax.random.normal(key, y.shape, y.dtype), sigma)
+        key_rows, key_noise = jax.random.split(key)
+        drawn = jax.random.randint(key_rows, y.shape, 0, y.size)
+        pairs = kind == KINDS.index("pairs")
+        rows = jnp.where(pairs, drawn, jnp.arange(y.size))
+        normal = noise * jax.random.normal(key_noise, y.shape, y.dtype)
+        error = jnp.where(kind == KINDS.index("residual"), unit * residual[drawn], normal)
+        drawn_sigma = None if sigma is None else sigma[rows]
+        target = jnp.where(pairs, y[rows], curve + error)
         refit = curve_fit(
-            model, *drawn[:2], fit.params, sigma=drawn[2], absolute_sigma=absolute_sigma, **arrays, **dict(rest)
+            model, x[rows], target, fit.params, sigma=drawn_sigma, bounds=bounds, fixed=fixed, **dict(options)
         )
         good = refit.status == Status.OK
         return jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan), refit.params), refit.status
 
     params, status = jax.lax.map(one, jax.random.split(key, num), batch_size=min(batch_size, num))
     ends = jnp.stack([(1 - level) / 2, (1 + level) / 2])
-    bounds = jax.tree.map(lambda leaf: jnp.nanquantile(leaf, ends.astype(leaf.dtype), axis=0), params)
+    quantiles = jax.tree.map(lambda leaf: jnp.nanquantile(leaf, ends.astype(leaf.dtype), axis=0), params)
     return Bootstrap(
         params=params,
         stderr=jax.tree.map(lambda leaf: jnp.nanstd(leaf, axis=0, ddof=1), params),
-        lower=jax.tree.map(lambda leaf: leaf[0], bounds),
-        upper=jax.tree.map(lambda leaf: leaf[1], bounds),
+        lower=jax.tree.map(lambda leaf: leaf[0], quantiles),
+        upper=jax.tree.map(lambda leaf: leaf[1], quantiles),
         status=status,
     )
 
 
-_run_compiled = jax.jit(_run, static_argnames=("model", "kind", "num", "batch_size", "absolute_sigma", "rest"))
+_run_compiled = jax.jit(_run, static_argnames=("model", "num", "batch_size", "held", "options"))
 
 
-def _standardised(model: Model | Apply, x: Array, fit: CurveFit, unit: Array) -> Array:
+def _standardised(model: Model | Apply, x: Array, fit: CurveFit, unit: Array, held: tuple[bool, ...] | None) -> Array:
     """Residuals in sigmas of the same variance each, r/√(1 - leverage), centred."""
     flat, unravel = ravel_pytree(fit.params)
     jacobian = jax.jacfwd(lambda free: apply_of(model)(unravel(free), x) / unit)(flat)
+    if held is not None:
+        jacobian = jacobian[:, ~np.asarray(held)]
     norms = jnp.linalg.norm(jacobian, axis=0)
     q, _ = jnp.linalg.qr(jacobian / jnp.where(norms > 0, norms, 1)[None])
     leverage = jnp.clip(jnp.sum(q**2, axis=1), 0, 1 - jnp.sqrt(jnp.finfo(flat.dtype).eps))
@@ -155,7 +166,7 @@ def _standardised(model: Model | Apply, x: Array, fit: CurveFit, unit: Array) ->
     return residual - residual.mean()
 
 
-def _is_arrays(value: Any) -> bool:
-    """Whether an option is a pytree of numbers, to be traced, rather than a word or a function."""
-    leaves = jax.tree.leaves(value)
-    return bool(leaves) and all(isinstance(leaf, float | jax.Array) or hasattr(leaf, "dtype") for leaf in leaves)
+def _shaped_like(params: Params, flat: tuple[bool, ...]) -> Params:
+    leaves, structure = jax.tree.flatten(params)
+    parts = np.split(np.asarray(flat), np.cumsum([leaf.size for leaf in leaves])[:-1])
+    return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])

@@ -4,14 +4,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
+from jaxreg import _trace
 from jaxreg._quantiles import f_quantile
 from jaxreg.least_squares import CurveFit
-from jaxreg.models import Apply, Model, apply_of
+from jaxreg.models import Apply, Model, Params, apply_of
+from jaxreg.status import Status
+from jaxreg.uncertainty._held import fixed_of
 
 
 class Curvature(NamedTuple):
@@ -34,6 +38,7 @@ def curvature(
     sigma: ArrayLike = 1.0,
     absolute_sigma: bool = False,
     mask: ArrayLike | None = None,
+    fixed: Params | None = None,
     level: ArrayLike = 0.95,
 ) -> Curvature:
     """Root-mean-square relative curvatures times √F: the warning number of a fit's error bars.
@@ -46,13 +51,14 @@ def curvature(
         model: the fitted model.
         fit: its ``curve_fit``.
         x: (n,) or (n, d), as fitted.
-        sigma: scalar or (n,), as fitted.
+        sigma: scalar, (n,) or (n, n), as fitted.
         absolute_sigma: as fitted: whether sigma itself, or sigma·√(chi2/dof), is the standard deviation of the noise.
-        mask: (n,), points that are there.
+        mask: as fitted.
+        fixed: as fitted.
         level: of the confidence region.
 
     Returns:
-        Curvature, NaN if the fit failed; for all parameters, so fixed ones must be closed over by the model instead.
+        Curvature of the parameters that were not fixed; NaN if the fit failed or one of them is at a bound.
 
     Source: D. M. Bates and D. G. Watts, Journal of the Royal Statistical Society B 42 (1980) 1, section 2.
 
@@ -62,21 +68,42 @@ def curvature(
     >>> print(curvature(jaxreg.models.ohm(), fit, x).intrinsic)
     0.0
     """
+    x, sigma, variance = jnp.asarray(x), jnp.asarray(sigma, fit.chi2.dtype), fit.chi2 / fit.dof
+    mask = None if mask is None else jnp.asarray(mask)
+    variance = jnp.ones_like(variance) if absolute_sigma else variance
+    run = _curvature_compiled if _trace.at_top_level() else _curvature
+    return run(fit, x, sigma, mask, variance, jnp.asarray(level, sigma.dtype), model=model, held=fixed_of(fit, fixed))
+
+
+def _curvature(
+    fit: CurveFit,
+    x: Array,
+    sigma: Array,
+    mask: Array | None,
+    variance: Array,
+    level: Array,
+    *,
+    model: Model | Apply,
+    held: tuple[bool, ...] | None,
+) -> Curvature:
     flat, unravel = ravel_pytree(fit.params)
-    x = jnp.asarray(x)
-    num_params = flat.size
+    places = np.arange(flat.size) if held is None else np.flatnonzero(~np.asarray(held))
+    center = flat[places]
+    num_params = center.size
 
-    def weighted(parameters: Array) -> Array:
-        values = apply_of(model)(unravel(parameters), x) / jnp.asarray(sigma, parameters.dtype)
-        return values if mask is None else jnp.where(jnp.asarray(mask), values, 0)
+    def weighted(free: Array) -> Array:
+        values = apply_of(model)(unravel(flat.at[places].set(free)), x)
+        values = values if mask is None else jnp.where(mask, values, 0)
+        return solve_triangular(jnp.linalg.cholesky(sigma), values, lower=True) if sigma.ndim == 2 else values / sigma
 
-    scale = _unit(jnp.linalg.norm(jax.jacfwd(weighted)(flat), axis=0))
+    norms = jnp.linalg.norm(jax.jacfwd(weighted)(center), axis=0)
+    scale = jnp.where(norms > 0, norms, 1)
 
-    def scaled(parameters: Array) -> Array:
-        return weighted(parameters / scale)
+    def scaled(free: Array) -> Array:
+        return weighted(free / scale)
 
-    velocity = jax.jacfwd(scaled)(flat * scale)
-    acceleration = jax.jacfwd(jax.jacfwd(scaled))(flat * scale)
+    velocity = jax.jacfwd(scaled)(center * scale)
+    acceleration = jax.jacfwd(jax.jacfwd(scaled))(center * scale)
     q, r = jnp.linalg.qr(velocity)
     inverse = solve_triangular(r, jnp.eye(num_params, dtype=r.dtype))
     # In coordinates in which the tangent plane has the metric of the data.
@@ -84,10 +111,12 @@ def curvature(
     along = jnp.einsum("na,nij->aij", q, acceleration)
     normal = acceleration - jnp.einsum("na,aij->nij", q, along)
 
-    variance = 1 if absolute_sigma else fit.chi2 / fit.dof
-    radius = jnp.sqrt(variance * num_params * f_quantile(jnp.asarray(level, flat.dtype), num_params, fit.dof))
-    regular = jnp.isfinite(fit.covariance).all()
+    radius = jnp.sqrt(variance * num_params * f_quantile(level, num_params, fit.dof))
+    regular = jnp.isfinite(fit.covariance).all() & (fit.status == Status.OK)
     return Curvature(*(jnp.where(regular, radius * _root_mean_square(part), jnp.nan) for part in (along, normal)))
+
+
+_curvature_compiled = jax.jit(_curvature, static_argnames=("model", "held"))
 
 
 def _root_mean_square(acceleration: Array) -> Array:
@@ -95,7 +124,3 @@ def _root_mean_square(acceleration: Array) -> Array:
     num_params = acceleration.shape[-1]
     trace = jnp.trace(acceleration, axis1=1, axis2=2)
     return jnp.sqrt((2 * jnp.sum(acceleration**2) + jnp.sum(trace**2)) / (num_params * (num_params + 2)))
-
-
-def _unit(norms: Array) -> Array:
-    return jnp.where(norms > 0, norms, 1)

@@ -1,16 +1,21 @@
 """A fit repeated with some of its parameters held, as profiles need it."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _trace
-from jaxreg.least_squares import CurveFit, curve_fit
+from jaxreg.least_squares import CurveFit
+from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
+from jaxreg.least_squares import _problem as least_squares
+from jaxreg.least_squares._arguments import prepare
+from jaxreg.least_squares._result import status_of
 from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.status import Status
 
@@ -32,7 +37,7 @@ class Held(NamedTuple):
     Attributes:
         chi2: scalar; infinite where the model is not finite or a held value is out of its bounds.
         params: (p,), of the free parameters, held ones included.
-        status: of the refit; OK where the others were merely not determined.
+        status: of the refit.
     """
 
     chi2: Array
@@ -72,15 +77,16 @@ class Problem(NamedTuple):
         inside = ((values >= lower[held]) & (values <= upper[held])).all()
         if num_others == 0:
             return self._alone(restore(start[others]), inside)
-        options: dict[str, Any] = {"sigma": task.sigma, "max_steps": self.max_steps}
-        if task.mask is not None:
-            options["mask"] = task.mask
-        if task.bounds is not None:
-            options["bounds"] = (lower[others], upper[others])
-        refit = curve_fit(lambda inner, x: self.model_of(restore(inner), x), task.x, task.y, start[others], **options)
-        known = inside & jnp.isfinite(refit.chi2) & (refit.status != Status.NONFINITE)
-        status = jnp.where(refit.status == Status.SINGULAR, jnp.int32(Status.OK), refit.status)
-        return Held(jnp.where(known, refit.chi2, jnp.inf), restore(refit.params), status)
+        bounds = None if task.bounds is None else (lower[others], upper[others])
+        problem = self._problem(lambda inner, x: self.model_of(restore(inner), x), start[others], bounds)
+        end = lax.while_loop(
+            lambda state: ~levenberg_marquardt.finished(state, self.max_steps),
+            functools.partial(levenberg_marquardt.step, problem),
+            levenberg_marquardt.init(problem, problem.start),
+        )
+        chi2 = jnp.vdot(end.residual, end.residual)
+        known = inside & end.startable & jnp.isfinite(chi2)
+        return Held(jnp.where(known, chi2, jnp.inf), restore(end.params), status_of(problem, end))
 
     def bounds(self) -> tuple[Array, Array]:
         if self.task.bounds is None:
@@ -89,7 +95,8 @@ class Problem(NamedTuple):
 
     def _flat(self, bound: Params) -> Array:
         params = self.task.fit.params
-        alike = jax.tree.structure(bound) == jax.tree.structure(params)
+        structure: Any = jax.tree.structure(params)
+        alike = jax.tree.structure(bound) == structure
         whole = bound if alike else jax.tree.map(lambda _: bound, params)
         spread = jax.tree.map(
             lambda leaf, one: jnp.broadcast_to(jnp.asarray(one, leaf.dtype), leaf.shape), params, whole
@@ -98,10 +105,28 @@ class Problem(NamedTuple):
 
     def _alone(self, free: Array, inside: Array) -> Held:
         """Nothing is left to fit."""
-        task = self.task
-        residual = (task.y - self.model_of(free, task.x)) / (1 if task.sigma is None else task.sigma)
-        chi2 = jnp.sum(residual**2 if task.mask is None else jnp.where(task.mask, residual, 0) ** 2)
+        residual = self._problem(self.model_of, free, None).residual(free)
+        chi2 = jnp.vdot(residual, residual)
         return Held(jnp.where(inside & jnp.isfinite(chi2), chi2, jnp.inf), free, jnp.int32(Status.OK))
+
+    def _problem(self, model: Apply, start: Array, bounds: tuple[Array, Array] | None) -> least_squares.Problem:
+        # The refits of a profile need no covariance, so they are not whole calls of curve_fit.
+        task, options = prepare(
+            model,
+            self.task.x,
+            self.task.y,
+            start,
+            sigma=self.task.sigma,
+            absolute_sigma=False,
+            mask=self.task.mask,
+            bounds=bounds,
+            fixed=None,
+            loss="squared",
+            scale=None,
+            covariance="classic",
+            max_steps=self.max_steps,
+        )
+        return least_squares.problem_of(task, options)
 
 
 def task_of(
@@ -150,7 +175,8 @@ def fixed_of(fit: CurveFit, fixed: Params | None) -> tuple[bool, ...] | None:
         return None
     if not _trace.concrete(fixed):
         raise ValueError("fixed chooses the program, so it cannot be a traced value")
-    if jax.tree.structure(fixed) != jax.tree.structure(fit.params):
-        raise ValueError(f"fixed must be shaped like params, got {jax.tree.structure(fixed)}")
+    structure: Any = jax.tree.structure(fit.params)
+    if jax.tree.structure(fixed) != structure:
+        raise ValueError(f"fixed must be shaped like params, {structure}, got {jax.tree.structure(fixed)}")
     spread = jax.tree.map(lambda leaf, one: np.broadcast_to(np.asarray(one, bool), jnp.shape(leaf)), fit.params, fixed)
     return tuple(bool(one) for leaf in jax.tree.leaves(spread) for one in leaf.ravel())

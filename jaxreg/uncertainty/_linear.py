@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
 
-from jaxreg import _checks
+from jaxreg import _checks, _trace
 from jaxreg._quantiles import t_quantile
 from jaxreg.least_squares import CurveFit
 from jaxreg.models import Apply, Model, Params, apply_of
@@ -48,7 +48,7 @@ def intervals(fit: CurveFit, *, level: ArrayLike = 0.95, distribution: str = "t"
     >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), x, jnp.array([0.0, 1.1, 1.9, 3.1, 3.9]))
     >>> low, high = intervals(fit)
     >>> print(f"{low['resistance']:.3f} to {high['resistance']:.3f}")
-    0.949 to 1.044
+    0.943 to 1.043
     """
     factor = quantile(fit.dof, level, distribution)
 
@@ -87,7 +87,9 @@ def band(
     level: ArrayLike = 0.95,
     distribution: str = "t",
 ) -> Band:
-    """The band around a fitted curve at x, by the delta method with exact derivatives: g = ∂model/∂params, se² = gᵀ C g.
+    """The band around a fitted curve at x, by the delta method: se² = gᵀ C g with g = ∂model/∂params exactly.
+
+    Parameters that are fixed, or that ended at a bound, count as known.
 
     Args:
         model: the fitted model.
@@ -109,10 +111,16 @@ def band(
     >>> x = jnp.arange(5.0)
     >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), x, jnp.array([0.0, 1.1, 1.9, 3.1, 3.9]))
     >>> print(band(jaxreg.models.ohm(), fit, x).lower)
-    [0. 0.949 1.898 2.847 3.796]
+    [0. 0.943 1.887 2.830 3.774]
     """
     _checks.one_of("kind", kind, ("confidence", "prediction"))
-    x = jnp.asarray(x)
+    x, factor = jnp.asarray(x), quantile(fit.dof, level, distribution)
+    scale = jnp.ones_like(fit.chi2) if absolute_sigma else fit.chi2 / fit.dof
+    added = jnp.asarray(sigma, fit.chi2.dtype) ** 2 * scale if kind == "prediction" else jnp.zeros_like(scale)
+    return (_band_compiled if _trace.at_top_level() else _band)(fit, x, added, factor, model=model)
+
+
+def _band(fit: CurveFit, x: Array, added: Array, factor: Array, *, model: Model | Apply) -> Band:
     flat, unravel = ravel_pytree(fit.params)
 
     def predict(parameters: Array) -> Array:
@@ -120,13 +128,15 @@ def band(
 
     prediction = predict(flat)
     slope = jax.jacfwd(predict)(flat)
-    variance = jnp.einsum("ki,ij,kj->k", slope, fit.covariance, slope)
-    if kind == "prediction":
-        scale = 1 if absolute_sigma else fit.chi2 / fit.dof
-        variance = variance + jnp.asarray(sigma, variance.dtype) ** 2 * scale
-    stderr = jnp.sqrt(variance)
-    half_width = quantile(fit.dof, level, distribution) * stderr
-    return Band(prediction, stderr, prediction - half_width, prediction + half_width)
+    covariance = fit.covariance
+    if fit.at_bound is not None:
+        stopped, _ = ravel_pytree(fit.at_bound)
+        covariance = jnp.where(stopped[:, None] | stopped[None], 0, covariance)
+    stderr = jnp.sqrt(jnp.einsum("ki,ij,kj->k", slope, covariance, slope) + added)
+    return Band(prediction, stderr, prediction - factor * stderr, prediction + factor * stderr)
+
+
+_band_compiled = jax.jit(_band, static_argnames="model")
 
 
 def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:

@@ -1,4 +1,4 @@
-"""Profile likelihood: how χ² grows when a parameter (or two) is held away from its estimate and the others are refitted."""
+"""Profile likelihood: how χ² grows when a parameter, or two, is held off its estimate and the others are refitted."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,11 +14,9 @@ from jaxreg import _checks, _names, _trace
 from jaxreg.least_squares import CurveFit
 from jaxreg.models import Apply, Model, Params
 from jaxreg.status import Status
+from jaxreg.uncertainty._edge import edge_distance
 from jaxreg.uncertainty._held import Problem, Task, fixed_of, problem_of, task_of
 from jaxreg.uncertainty._linear import DISTRIBUTIONS, quantile
-
-_MOST_TRIALS = 60
-_FARTHEST = 1e4  # times the linear interval: beyond it an end is called infinite
 
 
 class Profile(NamedTuple):
@@ -43,8 +41,8 @@ class ProfileIntervals(NamedTuple):
     Attributes:
         lower: shaped like params; the bound where the box ends first, and -inf where the data set no limit.
         upper: likewise.
-        discrepancy: likewise: the larger of \\|half-width/(quantile·stderr) - 1\\| at the two ends. The warning number of
-            an error bar: at 0.1 one end of ± stderr is off by 10 %.
+        discrepancy: likewise: the larger of \\|half-width/(quantile·stderr) - 1\\| at the two ends. It is the warning
+            number of one error bar: at 0.1 one of its ends is off by 10 %.
         status: likewise, int32: OK; MAX_STEPS if an end was not found, or if the fit was not the optimum.
     """
 
@@ -161,7 +159,7 @@ def profile_intervals(
     >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), x, y)
     >>> found = profile_intervals(jaxreg.models.ohm(), x, y, fit)
     >>> print(f"{found.lower['resistance']:.3f} to {found.upper['resistance']:.3f}")
-    0.949 to 1.044
+    0.943 to 1.043
     """
     _checks.one_of("distribution", distribution, DISTRIBUTIONS)
     task = task_of(fit, x, y, sigma, mask, bounds)
@@ -176,7 +174,7 @@ def _intervals(task: Task, target: Array, *, model: Model | Apply, **options: An
 
     def end(parameter: Array, sign: Array) -> tuple[Array, Array, Array]:
         stderr = jnp.sqrt(problem.covariance[parameter, parameter])
-        distance, status = _distance(problem, parameter[None], sign * stderr[None], target)
+        distance, status = edge_distance(problem, parameter[None], sign * stderr[None], target)
         value = jnp.clip(problem.center[parameter] + sign * distance * stderr, lower[parameter], upper[parameter])
         return value, jnp.abs(distance / target - 1), status
 
@@ -209,7 +207,7 @@ def profile_contour(
     """The edge of the joint confidence region of two parameters, the others refitted: Δχ² = 2·F·s².
 
     Found exactly along ``num`` directions from the estimate, equally spaced where the covariance's ellipse is a circle;
-    for a linear model it is that ellipse. A region that such a ray leaves more than once is cut at the first edge found.
+    for a linear model it is that ellipse. A region that such a ray leaves more than once is cut at an edge.
 
     Args:
         model: as given to ``curve_fit``, and so are x, y, sigma, absolute_sigma, mask, bounds and fixed.
@@ -230,7 +228,7 @@ def profile_contour(
     >>> line = jaxreg.models.expression("a + b*x")
     >>> edge = profile_contour(line, x, y, jaxreg.curve_fit(line, x, y), ("a", "b"), num=4)
     >>> print(f"{edge.points[0, 0]:.2f}, {edge.points[0, 1]:.2f}")
-    0.31, 0.87
+    0.41, 0.86
     """
     _checks.one_of("distribution", distribution, DISTRIBUTIONS)
     num = _checks.count("num", num, least=3)
@@ -242,10 +240,8 @@ def profile_contour(
         raise ValueError(f"parameters must be two of {', '.join(free)}, got {parameters!r}")
     pair = jnp.array([free.index(name) for name in parameters])
     beyond = 1 - jnp.asarray(level, fit.chi2.dtype)
-    if distribution == "t":
-        square = fit.dof * (beyond ** (-2 / fit.dof) - 1)  # twice the quantile of F(2, dof)
-    else:
-        square = -2 * jnp.log(beyond)
+    # Twice the quantile of F(2, dof), and the quantile of χ² with 2 degrees of freedom.
+    square = fit.dof * (beyond ** (-2 / fit.dof) - 1) if distribution == "t" else -2 * jnp.log(beyond)
     run = _contour_compiled if _trace.at_top_level() else _contour
     options: dict[str, Any] = {"fixed": held, "max_steps": max_steps, "absolute_sigma": absolute_sigma}
     return run(task, pair, jnp.sqrt(square), model=model, num=num, **options)
@@ -256,89 +252,11 @@ def _contour(task: Task, pair: Array, target: Array, *, model: Model | Apply, nu
     root = jnp.linalg.cholesky(problem.covariance[pair[:, None], pair[None]])
     angle = jnp.linspace(0, 2 * jnp.pi, num, endpoint=False, dtype=root.dtype)
     directions = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1) @ root.T
-    distance, status = jax.vmap(lambda direction: _distance(problem, pair, direction, target))(directions)
+    distance, status = jax.vmap(lambda direction: edge_distance(problem, pair, direction, target))(directions)
     return Contour(problem.center[pair][None] + distance[:, None] * directions, status)
 
 
 _contour_compiled = jax.jit(_contour, static_argnames=("model", "num", "fixed", "max_steps", "absolute_sigma"))
-
-
-class _Search(NamedTuple):
-    trial: Array
-    low: Array  # the farthest trial inside
-    low_excess: Array  # tau - target there
-    high: Array  # the nearest trial outside; infinite before there is one
-    high_excess: Array
-    side: Array  # of the last trial: 1 inside, -1 outside
-    params: Array  # (p,), of the farthest refit inside: the next one's start
-    status: Array
-    found: Array
-    worse: Array  # a χ² below the fit's was met
-    trials: Array
-
-
-def _distance(problem: Problem, held: Array, direction: Array, target: Array) -> tuple[Array, Array]:
-    """How far tau = target lies from the estimate along a direction of the held parameters, and the status.
-
-    Regula falsi with Illinois's halving inside a bracket, and bisection where the outer end is not finite; tau is nearly
-    proportional to the distance, so that a few refits do.
-    """
-    tolerance = jnp.sqrt(jnp.finfo(target.dtype).eps)
-    slack = 1e3 * jnp.finfo(target.dtype).eps * problem.task.fit.chi2 + tolerance * problem.variance
-
-    def body(state: _Search) -> _Search:
-        trial = state.trial
-        refit = problem.hold(held, problem.center[held] + trial * direction, state.params)
-        excess = problem.tau(refit.chi2) - target
-        inside = excess < 0
-        side = jnp.where(inside, jnp.int32(1), jnp.int32(-1))
-        again = side == state.side
-        low, high = jnp.where(inside, trial, state.low), jnp.where(inside, state.high, trial)
-        # The end that stays a second time counts half, or the other would never move.
-        low_excess = jnp.where(inside, excess, state.low_excess * jnp.where(again, 0.5, 1))
-        high_excess = jnp.where(inside, state.high_excess * jnp.where(again, 0.5, 1), excess)
-        close = (jnp.abs(excess) <= tolerance * target) | (jnp.isfinite(high) & (high - low <= tolerance * high))
-        grown = trial * jnp.clip(1.05 * target / jnp.maximum(excess + target, 1e-3 * target), 1.1, 3)
-        false_position = low - low_excess * (high - low) / (high_excess - low_excess)
-        bracketed = jnp.where(jnp.isfinite(high_excess), false_position, (low + high) / 2)
-        following = jnp.where(jnp.isfinite(high), bracketed, grown)
-        return _Search(
-            trial=jnp.where(close, jnp.where(jnp.isfinite(excess), trial, low), following),
-            low=low,
-            low_excess=low_excess,
-            high=high,
-            high_excess=high_excess,
-            side=side,
-            params=jnp.where(inside, refit.params, state.params),
-            status=refit.status,
-            found=close,
-            worse=state.worse | (refit.chi2 < problem.task.fit.chi2 - slack),
-            trials=state.trials + 1,
-        )
-
-    def going(state: _Search) -> Array:
-        return ~state.found & (state.trials < _MOST_TRIALS) & (state.low < _FARTHEST * target) & usable & ~state.worse
-
-    usable = jnp.isfinite(direction).all() & jnp.isfinite(target) & (problem.variance > 0)
-    one = jnp.ones((), target.dtype)
-    start = _Search(
-        trial=target,
-        low=0 * one,
-        low_excess=-target,
-        high=jnp.inf * one,
-        high_excess=jnp.inf * one,
-        side=jnp.zeros((), jnp.int32),
-        params=problem.center,
-        status=jnp.int32(Status.OK),
-        found=jnp.asarray(False),
-        worse=jnp.asarray(False),
-        trials=jnp.zeros((), jnp.int32),
-    )
-    end = jax.lax.while_loop(going, body, start)
-    unlimited = ~end.found & jnp.isinf(end.high) & (end.low >= _FARTHEST * target)
-    known = usable & (end.found | unlimited) & ~end.worse
-    distance = jnp.where(known, jnp.where(unlimited, jnp.inf, end.trial), jnp.nan)
-    return distance, jnp.where(known, end.status, jnp.int32(Status.MAX_STEPS))
 
 
 def _spread(problem: Problem, values: Array) -> Params:

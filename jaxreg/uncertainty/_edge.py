@@ -1,0 +1,91 @@
+"""The edge of a region of profile likelihood along a line, by a bracketed search over refits."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxreg.status import Status
+from jaxreg.uncertainty._held import Problem
+
+_MOST_TRIALS = 60
+_FARTHEST = 1e4  # times the linear interval: beyond it an end is called infinite
+
+
+class _Search(NamedTuple):
+    trial: Array
+    low: Array  # the farthest trial inside
+    low_excess: Array  # tau - target there
+    high: Array  # the nearest trial outside; infinite before there is one
+    high_excess: Array
+    side: Array  # of the last trial: 1 inside, -1 outside
+    params: Array  # (p,), of the farthest refit inside: the next one's start
+    status: Array
+    found: Array
+    worse: Array  # a χ² below the fit's was met
+    trials: Array
+
+
+def edge_distance(problem: Problem, held: Array, direction: Array, target: Array) -> tuple[Array, Array]:
+    """How far tau = target lies from the estimate along a direction of the held parameters, and the status.
+
+    Regula falsi with Illinois's halving inside a bracket, and bisection where the outer end is not finite; tau is
+    nearly proportional to the distance, so that a few refits do.
+    """
+    tolerance = jnp.sqrt(jnp.finfo(target.dtype).eps)
+    slack = 1e3 * jnp.finfo(target.dtype).eps * problem.task.fit.chi2 + tolerance * problem.variance
+
+    def body(state: _Search) -> _Search:
+        trial = state.trial
+        refit = problem.hold(held, problem.center[held] + trial * direction, state.params)
+        excess = problem.tau(refit.chi2) - target
+        inside = excess < 0
+        side = jnp.where(inside, jnp.int32(1), jnp.int32(-1))
+        again = side == state.side
+        low, high = jnp.where(inside, trial, state.low), jnp.where(inside, state.high, trial)
+        # The end that stays a second time counts half, or the other would never move.
+        low_excess = jnp.where(inside, excess, state.low_excess * jnp.where(again, 0.5, 1))
+        high_excess = jnp.where(inside, state.high_excess * jnp.where(again, 0.5, 1), excess)
+        close = (jnp.abs(excess) <= tolerance * target) | (jnp.isfinite(high) & (high - low <= tolerance * high))
+        grown = trial * jnp.clip(1.05 * target / jnp.maximum(excess + target, 1e-3 * target), 1.1, 3)
+        false_position = low - low_excess * (high - low) / (high_excess - low_excess)
+        bracketed = jnp.where(jnp.isfinite(high_excess), false_position, (low + high) / 2)
+        following = jnp.where(jnp.isfinite(high), bracketed, jnp.where(trial == 0, target, grown))
+        return _Search(
+            trial=jnp.where(close, jnp.where(jnp.isfinite(excess), trial, low), following),
+            low=low,
+            low_excess=low_excess,
+            high=high,
+            high_excess=high_excess,
+            side=side,
+            params=jnp.where(inside, refit.params, state.params),
+            status=refit.status,
+            found=close,
+            worse=state.worse | (refit.chi2 < problem.task.fit.chi2 - slack),
+            trials=state.trials + 1,
+        )
+
+    def going(state: _Search) -> Array:
+        return ~state.found & (state.trials < _MOST_TRIALS) & (state.low < _FARTHEST * target) & usable & ~state.worse
+
+    usable = jnp.isfinite(direction).all() & jnp.isfinite(target) & (problem.variance > 0)
+    one = jnp.ones((), target.dtype)
+    start = _Search(
+        trial=0 * one,  # a refit there says whether the fit was the optimum
+        low=0 * one,
+        low_excess=-target,
+        high=jnp.inf * one,
+        high_excess=jnp.inf * one,
+        side=jnp.zeros((), jnp.int32),
+        params=problem.center,
+        status=jnp.int32(Status.OK),
+        found=jnp.asarray(False),
+        worse=jnp.asarray(False),
+        trials=jnp.zeros((), jnp.int32),
+    )
+    end = jax.lax.while_loop(going, body, start)
+    unlimited = ~end.found & jnp.isinf(end.high) & (end.low >= _FARTHEST * target)
+    known = usable & (end.found | unlimited) & ~end.worse
+    distance = jnp.where(known, jnp.where(unlimited, jnp.inf, end.trial), jnp.nan)
+    return distance, jnp.where(known, end.status, jnp.int32(Status.MAX_STEPS))

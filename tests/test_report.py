@@ -1,0 +1,161 @@
+"""Reports: numbers against lmfit's, every way to fail shown as such, tables."""
+
+import builtins
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxreg
+from jaxreg import models, report
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+X = np.linspace(0.0, 4.0, 25)
+Y = 2 * np.exp(-1.3 * X) + 0.4 + 0.05 * np.random.default_rng(0).normal(size=25)
+MODEL = models.expression("a*exp(-b*x) + c")
+START = {"a": 1.0, "b": 1.0, "c": 0.0}
+
+
+@pytest.fixture(scope="module")
+def fit() -> jaxreg.CurveFit:
+    with jax.enable_x64(True):
+        return jaxreg.curve_fit(MODEL, X, Y, START)
+
+
+def numbers(text: str, name: str) -> list[str]:
+    """The cells of the line that begins with a name."""
+    return next(line for line in text.splitlines() if line.startswith(name)).split()
+
+
+def test_a_report_says_what_lmfit_says(fit: jaxreg.CurveFit) -> None:
+    """lmfit 1.3.4, ``Model.fit`` and ``fit_report`` of the same data."""
+    text = jaxreg.summary(fit)
+    assert text.startswith(f"OK: converged ({int(fit.num_steps)} steps)\n")
+    assert numbers(text, "a ")[1:3] == ["2.0237", "0.0351"]
+    assert numbers(text, "b ")[1:5] == ["1.3222", "0.0510", "3.9", "%"]
+    assert numbers(text, "c ")[1:3] == ["0.3976", "0.0162"]
+    assert numbers(text, "points")[1] == "25"
+    assert numbers(text, "degrees")[-1] == "22"
+    assert numbers(text, "χ²")[1] == "0.0446217"
+    assert numbers(text, "reduced")[-1] == "0.00202826"
+    assert numbers(text, "AIC")[1] == "-152.210"
+    assert numbers(text, "BIC")[1] == "-148.554"
+    correlations = text[text.index("correlations") :].splitlines()[1:4]
+    assert [line.split() for line in correlations] == [
+        ["b,", "c", "+0.7194"],
+        ["a,", "b", "+0.2880"],
+        ["a,", "c", "-0.1927"],
+    ]
+
+
+def test_a_double_fit_is_reported_where_double_is_off(fit: jaxreg.CurveFit) -> None:
+    with jax.enable_x64(False):
+        assert jaxreg.summary(fit).startswith("OK: converged")
+
+
+def test_small_correlations_are_left_out_and_intervals_have_their_level(fit: jaxreg.CurveFit) -> None:
+    text = report.summary(fit, least_correlation=0.5, level=0.6827, distribution="normal")
+    assert "a, b" not in text
+    assert "68.27 % interval (normal)" in text
+    assert numbers(text, "b ")[-3:] == ["1.271", "to", "1.373"]  # 1.3222 ± 0.0510
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (jaxreg.Status.MAX_STEPS, "MAX_STEPS: not converged: the budget of steps ran out"),
+        (jaxreg.Status.NONFINITE, "NONFINITE: not fitted: the start, or the model there, is not finite"),
+        (jaxreg.Status.SINGULAR, "SINGULAR: the data do not determine every parameter"),
+        (jaxreg.Status.INVALID_INPUT, "INVALID_INPUT: not fitted: an input was out of its range"),
+    ],
+)
+def test_a_failed_fit_has_no_errors_and_says_so(fit: jaxreg.CurveFit, status: jaxreg.Status, words: str) -> None:
+    unknown = jax.tree.map(lambda leaf: jnp.nan * leaf, (fit.stderr, fit.covariance))
+    failed = fit._replace(status=jnp.int32(status), stderr=unknown[0], covariance=unknown[1])
+    text = jaxreg.summary(failed)
+    assert text.startswith(words)
+    assert numbers(text, "b ")[2:] == ["–", "–", "–"]
+    assert "correlations" not in text
+    assert "nan" not in text
+
+
+def test_a_combination_that_is_not_determined_is_named(fit: jaxreg.CurveFit) -> None:
+    direction = jnp.array([0.8, -0.6, 0.0])
+    text = jaxreg.summary(fit._replace(status=jnp.int32(jaxreg.Status.SINGULAR), undetermined=direction))
+    assert "not determined: +0.8·a -0.6·b\n" in text
+
+
+def test_parameters_at_a_bound_and_fixed_ones_are_marked(fit: jaxreg.CurveFit) -> None:
+    covariance = jnp.diag(jnp.array([jnp.nan, 0.01, 0.0]))
+    stopped = {"a": jnp.array(True), "b": jnp.array(False), "c": jnp.array(False)}
+    stderr = {"a": jnp.nan, "b": 0.1, "c": 0.0}
+    text = jaxreg.summary(fit._replace(covariance=covariance, at_bound=stopped, stderr=stderr))
+    assert numbers(text, "a ")[-3:] == ["at", "a", "bound"]
+    assert numbers(text, "c ")[-1] == "fixed"
+    assert numbers(text, "b ")[2] == "0.100"
+
+
+def test_an_exact_fit_and_one_without_degrees_of_freedom(fit: jaxreg.CurveFit) -> None:
+    text = jaxreg.summary(fit._replace(chi2=0.0 * fit.chi2, dof=jnp.int32(0)))
+    assert numbers(text, "reduced")[-1] == "–"
+    assert numbers(text, "AIC")[1] == "-inf"
+
+
+def many(fit: jaxreg.CurveFit) -> jaxreg.CurveFit:
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf, leaf]), fit)
+    return stacked._replace(status=jnp.array([0, 0, int(jaxreg.Status.NONFINITE)]))
+
+
+def test_of_many_fits_the_statuses_are_counted(fit: jaxreg.CurveFit) -> None:
+    lines = jaxreg.summary(many(fit)).splitlines()
+    assert lines[0] == "3 fits: 2 OK, 1 NONFINITE"
+    assert lines[1] == "failed first: [2] NONFINITE"
+    assert numbers("\n".join(lines), "b ")[1:] == ["1.3222", "1.3222", "1.3222", "0.0510"]
+    failed = many(fit)._replace(status=jnp.full(3, int(jaxreg.Status.MAX_STEPS)))
+    assert jaxreg.summary(failed).splitlines()[0] == "3 fits: 3 MAX_STEPS"
+
+
+def test_tables(fit: jaxreg.CurveFit) -> None:
+    table = report.to_dataframe(fit)
+    assert list(table.index) == ["a", "b", "c"]
+    np.testing.assert_allclose(table["stderr"], [fit.stderr[name] for name in "abc"])
+    table = report.to_dataframe(many(fit))
+    assert list(table.columns) == [
+        "a",
+        "b",
+        "c",
+        "a_stderr",
+        "b_stderr",
+        "c_stderr",
+        "chi2",
+        "dof",
+        "num_steps",
+        "status",
+    ]
+    assert list(table["status"]) == ["OK", "OK", "NONFINITE"]
+    assert table.index.name == "fit"
+    grid = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), many(fit))
+    assert report.to_dataframe(grid).index.names == ["fit_0", "fit_1"]
+    assert len(report.to_dataframe(grid)) == 6
+
+
+def test_names_of_the_numbers_in_arrays(fit: jaxreg.CurveFit) -> None:
+    params = {"w": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
+    table = report.to_dataframe(fit._replace(params=params, stderr=params))
+    assert dict(table["value"]) == {"b": 3.0, "w[0]": 1.0, "w[1]": 2.0}
+
+
+def test_without_pandas_the_remedy_is_named(fit: jaxreg.CurveFit, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def refuse(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "pandas":
+            raise ImportError("no pandas")
+        return original(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ImportError, match=r"pip install 'jaxreg\[tables\]'"):
+        report.to_dataframe(fit)

@@ -1,0 +1,294 @@
+"""Intervals, bands, profiles, bootstrap and curvature against closed forms, SciPy, lmfit and published numbers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+
+import jaxreg
+from jaxreg import models, uncertainty
+from jaxreg.status import Status
+
+DOUBLE = pytest.mark.usefixtures("x64")
+
+# Velocity of an enzymatic reaction against substrate concentration, treated with puromycin: M. A. Treloar (1974), as in
+# D. M. Bates and D. G. Watts, Nonlinear Regression Analysis and Its Applications (1988), table A1.3.
+CONCENTRATION = np.array([0.02, 0.02, 0.06, 0.06, 0.11, 0.11, 0.22, 0.22, 0.56, 0.56, 1.10, 1.10])
+VELOCITY = np.array([76.0, 47, 97, 107, 123, 139, 159, 152, 191, 201, 207, 200])
+
+# A line through noise, with its own standard deviations.
+X = np.linspace(0.5, 3.5, 12)
+SIGMA = np.linspace(0.5, 1.5, 12)
+Y = 1.0 + 2.0 * X + SIGMA * np.random.default_rng(0).normal(size=12)
+DESIGN = np.stack([np.ones(12), X], axis=1)
+
+# Both models in one, chosen by a second column, so that every program is compiled once for both.
+MODEL = models.expression("s*(a + b*x) + (1 - s)*a*x/(b + x)", independent=("x", "s"))
+ONE = np.ones(12)
+REACTION: dict[str, Any] = {"x": np.stack([CONCENTRATION, 0 * ONE], axis=1), "y": VELOCITY, "sigma": ONE}
+LINE: dict[str, Any] = {"x": np.stack([X, ONE], axis=1), "y": Y, "sigma": SIGMA}
+
+
+@pytest.fixture(scope="module")
+def puromycin() -> jaxreg.CurveFit:
+    with jax.enable_x64(True):
+        return jaxreg.curve_fit(MODEL, **REACTION, p0={"a": 200.0, "b": 0.1})
+
+
+@pytest.fixture(scope="module")
+def line() -> jaxreg.CurveFit:
+    with jax.enable_x64(True):
+        return jaxreg.curve_fit(MODEL, **LINE, p0={"a": 1.0, "b": 1.0})
+
+
+def weighted_line() -> tuple[np.ndarray, np.ndarray, float]:
+    """Estimate, (XᵀWX)⁻¹ and s² by the normal equations."""
+    weight = SIGMA**-2
+    inverse = np.linalg.inv(DESIGN.T @ (weight[:, None] * DESIGN))
+    estimate = inverse @ DESIGN.T @ (weight * Y)
+    return estimate, inverse, float(np.sum(weight * (Y - DESIGN @ estimate) ** 2) / 10)
+
+
+# ---- intervals and bands ----
+
+
+@DOUBLE
+def test_intervals_of_a_line(line: jaxreg.CurveFit) -> None:
+    estimate, inverse, variance = weighted_line()
+    half = scipy.stats.t.ppf(0.975, 10) * np.sqrt(variance * np.diagonal(inverse))
+    low, high = uncertainty.intervals(line)
+    np.testing.assert_allclose([low["a"], low["b"]], estimate - half, rtol=1e-9)
+    np.testing.assert_allclose([high["a"], high["b"]], estimate + half, rtol=1e-9)
+    low, _ = uncertainty.intervals(line, level=0.6827, distribution="normal")
+    np.testing.assert_allclose(low["a"], line.params["a"] - line.stderr["a"], rtol=1e-4)
+
+
+def test_intervals_of_many_fits_with_parameters_of_any_shape(line: jaxreg.CurveFit) -> None:
+    fit = line._replace(params={"w": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)})
+    fit = fit._replace(stderr={"w": jnp.array([0.1, 0.2]), "b": jnp.array(0.3)}, dof=jnp.int32(4))
+    many = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf, leaf]), fit)._replace(dof=jnp.array([4, 4, 0]))
+    low, high = uncertainty.intervals(many)
+    half = scipy.stats.t.ppf(0.975, 4) * np.array([0.1, 0.2])
+    np.testing.assert_allclose(high["w"], [1 + half[0], 2 + half[1]] * np.array([[1], [1], [np.nan]]), rtol=1e-5)
+    np.testing.assert_allclose(low["b"], [3 - 3 * half[0], 3 - 3 * half[0], np.nan], rtol=1e-5)
+
+
+@DOUBLE
+@pytest.mark.parametrize("absolute", [False, True])
+def test_bands_of_a_line(line: jaxreg.CurveFit, absolute: bool) -> None:
+    estimate, inverse, variance = weighted_line()
+    scale = 1.0 if absolute else variance
+    fit = line._replace(covariance=jnp.asarray(scale * inverse))
+    grid = np.array([-2.0, 0.0, 5.0])
+    rows = np.stack([np.ones(3), grid], axis=1)
+    mean = scale * np.einsum("ki,ij,kj->k", rows, inverse, rows)
+    quantile = scipy.stats.t.ppf(0.95, 10)
+    for kind, added in (("confidence", 0.0), ("prediction", scale * 0.7**2)):
+        band = uncertainty.band(
+            MODEL, fit, np.stack([grid, np.ones(3)], axis=1), kind=kind, sigma=0.7, absolute_sigma=absolute, level=0.9
+        )
+        np.testing.assert_allclose(band.prediction, rows @ estimate, rtol=1e-9)
+        np.testing.assert_allclose(band.upper, rows @ estimate + quantile * np.sqrt(mean + added), rtol=1e-9)
+        np.testing.assert_allclose(band.upper - band.prediction, band.prediction - band.lower, rtol=1e-9)
+
+
+@DOUBLE
+def test_a_parameter_at_a_bound_counts_as_known_in_the_band(line: jaxreg.CurveFit) -> None:
+    covariance = jnp.array([[jnp.nan, jnp.nan], [jnp.nan, 0.04]])
+    fit = line._replace(covariance=covariance, at_bound={"a": jnp.array(True), "b": jnp.array(False)})
+    band = uncertainty.band(MODEL, fit, np.array([[0.0, 1.0], [3.0, 1.0], [-5.0, 1.0]]))
+    np.testing.assert_allclose(band.stderr, [0, 0.6, 1.0], rtol=1e-12)
+
+
+# ---- profiles ----
+
+
+@DOUBLE
+def test_profiles_of_a_line_are_straight(line: jaxreg.CurveFit) -> None:
+    found = uncertainty.profile(MODEL, fit=line, **LINE, num=5, reach=2.0)
+    for name in ("a", "b"):
+        np.testing.assert_allclose(found.tau[name], [-2, -1, 0, 1, 2], rtol=1e-7, atol=1e-7)
+        np.testing.assert_allclose(found.values[name][0], line.params[name] - 2 * line.stderr[name], rtol=1e-12)
+    # Held at a, the best b moves by cov(a, b)/var(a) for each unit of a.
+    trace = found.params["a"][:, 1] - line.params["b"]
+    slope = line.covariance[0, 1] / line.covariance[0, 0]
+    np.testing.assert_allclose(trace, slope * (found.values["a"] - line.params["a"]), rtol=1e-6, atol=1e-9)
+    assert (np.concatenate(list(found.status.values())) == Status.OK).all()
+
+
+@DOUBLE
+def test_profile_intervals_of_a_line_are_those_of_the_covariance(line: jaxreg.CurveFit) -> None:
+    found = uncertainty.profile_intervals(MODEL, fit=line, **LINE)
+    low, high = uncertainty.intervals(line)
+    for name in ("a", "b"):
+        np.testing.assert_allclose([found.lower[name], found.upper[name]], [low[name], high[name]], rtol=1e-7)
+        assert found.discrepancy[name] < 1e-7
+
+
+def refitted_chi2(parameter: str, value: float) -> float:
+    """χ² of Michaelis and Menten's law with V = a or K = b held, by SciPy."""
+
+    def chi2(other: float) -> float:
+        v, k = (value, other) if parameter == "a" else (other, value)
+        return float(np.sum((VELOCITY - v * CONCENTRATION / (k + CONCENTRATION)) ** 2))
+
+    bracket = (0.05, 0.08) if parameter == "a" else (200.0, 220.0)
+    return scipy.optimize.minimize_scalar(chi2, bracket=bracket, tol=1e-12).fun
+
+
+@DOUBLE
+def test_profile_intervals_are_where_scipys_refits_reach_the_level(puromycin: jaxreg.CurveFit) -> None:
+    found = uncertainty.profile_intervals(MODEL, fit=puromycin, **REACTION)
+    chi2 = float(puromycin.chi2)
+    target = chi2 + scipy.stats.t.ppf(0.975, 10) ** 2 * chi2 / 10
+    for name in ("a", "b"):
+        for end in (found.lower[name], found.upper[name]):
+            assert refitted_chi2(name, float(end)) == pytest.approx(target, rel=1e-7)
+        half = scipy.stats.t.ppf(0.975, 10) * puromycin.stderr[name]
+        sides = (
+            np.array([puromycin.params[name] - found.lower[name], found.upper[name] - puromycin.params[name]]) / half
+        )
+        np.testing.assert_allclose(found.discrepancy[name], np.abs(sides - 1).max(), rtol=1e-6)
+    # lmfit 1.3.4, conf_interval(sigmas=[0.95]) of the same fit.
+    ends = [found.lower["a"], found.upper["a"], found.lower["b"], found.upper["b"]]
+    np.testing.assert_allclose(ends, [197.301933, 229.289056, 0.046920342, 0.086156913], rtol=3e-8)
+
+
+@DOUBLE
+def test_chi2_along_a_contour_is_its_level(puromycin: jaxreg.CurveFit) -> None:
+    edge = uncertainty.profile_contour(MODEL, fit=puromycin, parameters=("b", "a"), **REACTION, num=8)
+    k, v = np.asarray(edge.points).T
+    curves = v[:, None] * CONCENTRATION / (k[:, None] + CONCENTRATION)
+    chi2, best = np.sum((VELOCITY - curves) ** 2, axis=1), float(puromycin.chi2)
+    np.testing.assert_allclose(chi2, best + 2 * scipy.stats.f.ppf(0.95, 2, 10) * best / 10, rtol=1e-7)
+
+
+@DOUBLE
+def test_profiles_with_three_parameters_bounds_a_fixed_one_and_missing_points() -> None:
+    model = models.expression("a*exp(-b*x) + c")
+    x = jnp.linspace(0.0, 2.0, 11)
+    y = 2 * jnp.exp(-1.5 * x) + 0.1 * jnp.cos(7 * x)
+    y, mask = y.at[3].set(jnp.nan), jnp.ones(11, bool).at[3].set(False)
+    start = {"a": 1.0, "b": 1.0, "c": 0.0}
+    bounds = ({"a": 0.0, "b": 0.0, "c": -1.0}, {"a": 2.2, "b": jnp.inf, "c": 1.0})
+    fixed = {"a": False, "b": False, "c": True}
+    options: dict[str, Any] = {"mask": mask, "bounds": bounds, "fixed": fixed}
+    fit = jaxreg.curve_fit(model, x, y, start, **options)
+    found = uncertainty.profile_intervals(model, x, y, fit, **options)
+    assert found.upper["a"] == pytest.approx(2.2, rel=1e-7)
+    assert np.isnan(found.lower["c"])
+    kept = np.delete(np.arange(11), 3)
+
+    def chi2(b: float) -> float:
+        design = np.exp(-b * np.asarray(x)[kept])
+        a = np.clip(design @ np.asarray(y)[kept] / (design @ design), 0, 2.2)
+        return float(np.sum((np.asarray(y)[kept] - a * design) ** 2))
+
+    target = float(fit.chi2) * (1 + scipy.stats.t.ppf(0.975, 8) ** 2 / 8)
+    assert chi2(float(found.lower["b"])) == pytest.approx(target, rel=1e-7)
+    assert chi2(float(found.upper["b"])) == pytest.approx(target, rel=1e-7)
+
+
+@DOUBLE
+def test_an_end_that_the_data_do_not_set_is_infinite() -> None:
+    x = jnp.linspace(1.0, 6.0, 9)
+    y = 1 - jnp.exp(-5.0 * x) + 0.02 * jnp.cos(9 * x)  # saturated from the first point on: the rate has no upper limit
+    model = models.expression("1 - exp(-k*x)")
+    fit = jaxreg.curve_fit(model, x, y, {"k": 2.0})
+    found = uncertainty.profile_intervals(model, x, y, fit)
+    assert np.isposinf(found.upper["k"])
+    assert np.isfinite(found.lower["k"])
+    assert found.status["k"] == Status.OK
+
+
+@DOUBLE
+def test_a_fit_short_of_the_optimum_has_no_profile_interval(puromycin: jaxreg.CurveFit) -> None:
+    worse = puromycin._replace(params={"a": jnp.float64(200.0), "b": jnp.float64(0.07)}, chi2=puromycin.chi2 * 1.2)
+    found = uncertainty.profile_intervals(MODEL, fit=worse, **REACTION)
+    assert found.status["b"] == Status.MAX_STEPS
+    assert np.isnan(found.lower["b"])
+
+
+# ---- bootstrap ----
+
+
+def resampled_lines(num: int) -> np.ndarray:
+    """Estimates (num, 2) of a plain loop over resampled points."""
+    rng, estimates = np.random.default_rng(1), []
+    for _ in range(num):
+        rows = rng.integers(0, 12, 12)
+        design = DESIGN[rows] / SIGMA[rows, None]
+        estimates.append(np.linalg.lstsq(design, Y[rows] / SIGMA[rows], rcond=None)[0])
+    return np.array(estimates)
+
+
+@DOUBLE
+@pytest.mark.parametrize("kind", ["pairs", "residual", "parametric"])
+def test_the_bootstrap_of_a_line_has_the_standard_errors_of_its_theory(line: jaxreg.CurveFit, kind: str) -> None:
+    found = uncertainty.bootstrap(jax.random.key(1), MODEL, fit=line, **LINE, kind=kind, num=2000)
+    assert (found.status == Status.OK).all()
+    if kind == "pairs":
+        # Quartiles, since a few draws hold nearly one point only; of 2,000 and 4,000 draws they are known to 4 %.
+        expected = np.subtract(*np.percentile(resampled_lines(4000), [75, 25], axis=0))
+        spread = [np.subtract(*np.percentile(found.params[name], [75, 25])) for name in ("a", "b")]
+        np.testing.assert_allclose(spread, expected, rtol=0.12)
+    else:
+        expected = np.sqrt(np.diagonal(np.asarray(line.covariance)))
+        # 2,000 draws know a standard deviation to 1.6 % (three times that); centring the residuals takes 1/n of s².
+        tolerance = {"residual": 0.07, "parametric": 0.05}[kind]
+        np.testing.assert_allclose([found.stderr["a"], found.stderr["b"]], expected, rtol=tolerance)
+    np.testing.assert_allclose(found.stderr["a"], np.std(found.params["a"], ddof=1), rtol=1e-12)
+    np.testing.assert_allclose(found.upper["b"], np.quantile(found.params["b"], 0.975), rtol=1e-12)
+
+
+def test_the_bootstrap_refuses_what_it_cannot_draw_from(line: jaxreg.CurveFit) -> None:
+    with pytest.raises(ValueError, match="kind must be one of 'pairs', 'residual', 'parametric', got 'rows'"):
+        uncertainty.bootstrap(jax.random.key(0), MODEL, fit=line, **LINE, kind="rows")
+    with pytest.raises(ValueError, match=r"sigma must be a scalar or of shape \(12,\), got \(12, 12\)"):
+        uncertainty.bootstrap(jax.random.key(0), MODEL, fit=line, **{**LINE, "sigma": np.eye(12)})
+
+
+# ---- curvature ----
+
+
+@DOUBLE
+def test_curvature_of_the_puromycin_data_as_published(puromycin: jaxreg.CurveFit) -> None:
+    """W. N. Venables and B. D. Ripley, the example of rms.curv in R's package MASS: 0.2121 and 0.092."""
+    found = uncertainty.curvature(MODEL, puromycin, REACTION["x"])
+    np.testing.assert_allclose(found.parameter_effects, 0.2121, atol=5e-5)
+    np.testing.assert_allclose(found.intrinsic, 0.0920, atol=5e-5)
+
+
+@DOUBLE
+def test_intrinsic_curvature_does_not_depend_on_the_parameters_and_a_line_has_none(
+    puromycin: jaxreg.CurveFit, line: jaxreg.CurveFit
+) -> None:
+    other = models.expression("x/(p + q*x)")  # Lineweaver and Burk's parameters: q = 1/V, p = K/V
+    v, k = float(puromycin.params["a"]), float(puromycin.params["b"])
+    fit = puromycin._replace(params={"p": jnp.float64(k / v), "q": jnp.float64(1 / v)})
+    found = uncertainty.curvature(other, fit, CONCENTRATION)
+    same = uncertainty.curvature(MODEL, puromycin, REACTION["x"])
+    np.testing.assert_allclose(found.intrinsic, same.intrinsic, rtol=1e-6)
+    assert not np.isclose(found.parameter_effects, same.parameter_effects, rtol=0.1)
+    flat = uncertainty.curvature(MODEL, line, LINE["x"], sigma=np.diag(SIGMA**2))
+    np.testing.assert_allclose(flat, [0, 0], atol=1e-12)
+    failed = puromycin._replace(status=jnp.int32(Status.SINGULAR))
+    assert np.isnan(uncertainty.curvature(MODEL, failed, REACTION["x"]).intrinsic)
+
+
+# ---- arguments ----
+
+
+def test_arguments_that_do_not_fit(line: jaxreg.CurveFit) -> None:
+    with pytest.raises(ValueError, match=r"fit.residuals must have shape \(3,\), got \(12,\)"):
+        uncertainty.profile(MODEL, jnp.ones(3), jnp.ones(3), line)
+    with pytest.raises(ValueError, match="parameters must be two of a, b, got"):
+        uncertainty.profile_contour(MODEL, fit=line, parameters=("a", "q"), **LINE)
+    with pytest.raises(ValueError, match=r"fit must be one fit \(vmap over many\), got leading axes \(2,\)"):
+        uncertainty.profile(MODEL, fit=jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), line), **LINE)
+    with pytest.raises(ValueError, match="kind must be one of 'confidence', 'prediction', got 'both'"):
+        uncertainty.band(MODEL, line, LINE["x"], kind="both")
