@@ -20,8 +20,13 @@ FLOORS = [
     ["objective", "batching"],
     ["_minibatch_risk"],
     ["training", "curvature", "least_squares", "sweeps"],
+    ["gradient_noise"],
+    ["studies._runs"],
+    ["studies._atlas", "studies._prediction", "studies._range_test"],
+    ["studies"],
     ["plots._style"],
     ["plots._training", "plots._sweeps", "plots._fits", "plots._series"],
+    ["plots._studies"],
     ["plots"],
     ["__init__"],
 ]
