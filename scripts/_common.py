@@ -4,10 +4,11 @@ import argparse
 import contextlib
 import json
 import math
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -165,11 +166,11 @@ def judge(run_id: str, parameter: str, published: Any, samples: Any) -> dict[str
 
 
 @contextlib.contextmanager
-def figure(settings: Settings, name: str) -> Iterator[Axes]:
+def figure(settings: Settings, name: str, *, size: tuple[float, float] = (6.2, 4.4)) -> Iterator[Axes]:
     """Axes of one figure, written as SVG and PNG at the end. One panel each, so that a phone can show it."""
     # Fixed ids and no date: the same numbers give the same file.
     with plt.rc_context({"font.size": 12, "svg.hashsalt": name}):
-        drawing, ax = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
+        drawing, ax = plt.subplots(figsize=size, layout="constrained")
         yield ax
         drawing.savefig(settings.out / f"{name}.svg", dpi=150, metadata={"Date": None})
         drawing.savefig(settings.out / f"{name}.png", dpi=150)
@@ -223,6 +224,19 @@ def writable_folder(path: Path) -> Path:
     except OSError as error:
         raise ValueError(f"out must be a folder that can be written, got {path}: {error.strerror}") from None
     return path
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers bad arguments in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def refuse(program: str, error: Exception) -> int:
+    """Say in one line what is wrong with the input; the exit code."""
+    print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
 
 
 def parse(description: str | None, arguments: Sequence[str] | None = None) -> Settings:
