@@ -54,15 +54,17 @@ def mean_square_edge(
     """
     _check(params, data)
     eigenvalues, vectors = jnp.linalg.eigh(hessian(objective, params, data))
+    unit = _unit(eigenvalues)
+    eigenvalues = eigenvalues / unit
     pairs = jnp.add.outer(eigenvalues, eigenvalues)
     share = _noise_share(data.y.shape[0], batch_size, replace)
-    curved = pairs > eigenvalues.size * jnp.finfo(pairs.dtype).eps * jnp.abs(eigenvalues).max()
+    curved = pairs > eigenvalues.size * jnp.finfo(pairs.dtype).eps
     scale = jnp.where(curved, jax.lax.rsqrt(jnp.where(curved, pairs, 1)), 0).ravel()
     mean = jnp.diag(jnp.outer(eigenvalues, eigenvalues).ravel())
-    each = _products(_row_hessians(objective, params, data, vectors)).reshape(mean.shape)
+    each = _products(_row_hessians(objective, params, data, vectors) / unit).reshape(mean.shape)
     relative = jnp.outer(scale, scale) * ((1 - share) * mean + share * each)
     largest = jnp.linalg.eigvalsh(relative)[-1]
-    return jnp.where(largest > 0, 1 / jnp.where(largest > 0, largest, 1), jnp.inf)
+    return jnp.where(largest > 0, 1 / jnp.where(largest > 0, largest * unit, 1), jnp.inf)
 
 
 class ExpectedTraining(NamedTuple):
@@ -122,8 +124,10 @@ def expected_training(
     curved = (prediction.excess_loss > 0) & jnp.isfinite(prediction.excess_loss)
     start = jnp.where(curved, slope / jnp.where(curved, eigenvalues, 1), 0)  # the distance, in the eigenvectors
     minimum = unravel(flat - vectors @ start)
-    row_hessians = _row_hessians(objective, params, data, vectors)
-    slopes = jax.vmap(lambda row: ravel_pytree(gradient(objective, minimum, row))[0])(_rows(data)) @ vectors
+    unit = _unit(eigenvalues)
+    curvatures = jnp.outer(eigenvalues / unit, eigenvalues / unit)
+    row_hessians = _row_hessians(objective, params, data, vectors) / unit
+    slopes = jax.vmap(lambda row: ravel_pytree(gradient(objective, minimum, row))[0])(_rows(data)) / unit @ vectors
     products = _products(row_hessians)
     crossed = jnp.einsum("nik,nj->ijk", row_hessians, slopes) / len(slopes)
     scatter = slopes.T @ slopes / len(slopes)
@@ -132,8 +136,8 @@ def expected_training(
     def step(state: tuple[Array, Array], share: Array) -> tuple[tuple[Array, Array], Array]:
         mean, second = state
         cross = crossed @ mean
-        excess = jnp.einsum("ijkl,kl->ij", products, second) - jnp.outer(eigenvalues, eigenvalues) * second
-        noise = rate**2 * share * (excess + cross + cross.T + scatter)
+        excess = jnp.einsum("ijkl,kl->ij", products, second) - curvatures * second
+        noise = (rate * unit) ** 2 * share * (excess + cross + cross.T + scatter)
         after = jnp.outer(decay, decay) * second + jnp.where(share > 0, noise, 0)
         return (decay * mean, after), jnp.diag(after)
 
@@ -160,6 +164,12 @@ def _noise_share(num_rows: int, batch_size: ArrayLike, replace: bool) -> Array:
     """c: the variance of a minibatch's mean, in units of the variance of a row."""
     size = jnp.asarray(batch_size, jnp.result_type(float))
     return 1 / size if replace else (num_rows - size) / (size * max(num_rows - 1, 1))
+
+
+def _unit(eigenvalues: Array) -> Array:
+    """The largest curvature: in units of it, products of curvatures stay in the range of floats."""
+    largest = jnp.abs(eigenvalues).max()
+    return jnp.where(largest > 0, largest, 1)
 
 
 def _rows(data: Dataset) -> Dataset:

@@ -18,7 +18,7 @@ def parser() -> common.Parser:
     made.add_argument("--batch-size", default="32", help="rows in a step")
     made.add_argument("--epochs", type=int, default=12, help="passes over the data")
     made.add_argument("--sampling", choices=("reshuffled", "independent"), default="reshuffled", help="of minibatches")
-    made.set_defaults(learning_rate="0.03,0.1,0.3,1,1.6")
+    made.set_defaults(learning_rate="0.01,0.03,0.1,1.5")
     return made
 
 

@@ -69,7 +69,7 @@ def study(given: argparse.Namespace) -> None:
             "num_steps": found.num_steps,
         },
     )
-    with common.figure(_problem.settings(given), "range_test") as ax:
+    with common.figure(_problem.settings(given), "range_test", size=(6.2, 5.6)) as ax:
         plots.range_test(found, share=given.share, ax=ax)
     failed = (found.status != jaxreg.Status.OK).mean()
     print(

@@ -96,7 +96,7 @@ def predicted_training(result: PredictedTraining, *, ax: Axes | None = None) -> 
         if result.expected is not None:
             expected = np.median(result.expected[:, index], axis=0)
             every = max(1, len(epochs) // 20)
-            dots: dict[str, Any] = {"color": "black", "markersize": 3, "zorder": 3}
+            dots: dict[str, Any] = {"color": color, "markeredgecolor": "black", "markersize": 5, "zorder": 3}
             ax.plot(epochs[::every], expected[::every], "o", label="" if index else "expected", **dots)
     finite = np.isfinite(result.measured)
     # Beyond the top a curve only says that it explodes.
@@ -151,7 +151,7 @@ def range_test(result: RangeTest, *, share: float = 0.9, ax: Axes | None = None)
             bar = {"color": style(index)["color"], "transform": ax.get_xaxis_transform()}
             ax.plot([first, last], [height, height], linewidth=2, **bar)
             ax.plot(middle, height, "osD^v"[index - 1], markersize=6, label=f"{name} = {middle:.3g}", **bar)
-    ax.legend(fontsize="small", framealpha=0.8)
+    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     return ax
 
 

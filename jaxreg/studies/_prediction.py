@@ -109,7 +109,8 @@ def predicted_training(
             order=order,
         )
         assert result.validation_loss is not None
-        values = {"measured": jnp.append(risk(start, data), result.validation_loss), "status": result.status}
+        start_loss = risk(start, data)
+        values = {"measured": jnp.append(start_loss, result.validation_loss), "status": result.status}
         if known:
             expected = gradient_noise.expected_training(
                 risk,
@@ -119,10 +120,18 @@ def predicted_training(
                 batch_sizes=jnp.tile(sizes, epochs),
                 replace=sampling == "independent",
             )
-            return {**values, "expected": expected.loss[::steps], "descent": expected.descent[::steps]}
-        prediction = curvature.predict_training(risk, start, data, learning_rate=learning_rate)
-        return {**values, "descent": prediction.loss(steps * jnp.arange(epochs + 1))}
+            found = {"expected": expected.loss[::steps], "descent": expected.descent[::steps]}
+        else:
+            prediction = curvature.predict_training(risk, start, data, learning_rate=learning_rate)
+            found = {"descent": prediction.loss(steps * jnp.arange(epochs + 1))}
+        return values | {name: _from(start_loss, curve) for name, curve in found.items()}
 
     axes = {"key": jax.random.split(key, num_seeds), "learning_rate": learning_rate}
     found = sweep(member, axes, **options).values
     return PredictedTraining(np.asarray(learning_rate), expected=found.pop("expected", None), **found)
+
+
+def _from(start_loss: Array, curve: Array) -> Array:
+    """A curve of the quadratic at the start, moved to begin there if the loss is not that quadratic."""
+    gap = start_loss - curve[0]
+    return curve + jnp.where(jnp.abs(gap) > 1e-3 * jnp.abs(start_loss), gap, 0)  # below that it is rounding

@@ -182,7 +182,7 @@ def usable_rates(
     before = (place[1:] <= best) & jnp.isfinite(final[:-1])
     fall = jnp.where(before, jnp.where(before, final[:-1] - final[1:], 0) / jnp.log(rate[1:] / rate[:-1]), -jnp.inf)
     at = jnp.argmax(fall) if len(rate) > 1 else 0
-    steepest = jnp.where(before.any(), jnp.sqrt(rate[at] * rate[min(1, len(rate) - 1) + at]), rate[best])
+    steepest = jnp.where(before.any(), jnp.sqrt(rate[at]) * jnp.sqrt(rate[min(1, len(rate) - 1) + at]), rate[best])
     found = UsableRates(rate[first], rate[last], steepest, rate[best], edge)
     return jax.tree.map(lambda value: jnp.where(decrease[best] > 0, value, jnp.nan), found)
 
