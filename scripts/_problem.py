@@ -92,9 +92,14 @@ def options(given: argparse.Namespace) -> dict[str, Any]:
     return {"chunk_size": given.chunk_size, "store": given.store}
 
 
-def main(study: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser, prefix: str) -> int:
+def main(
+    study: Callable[[argparse.Namespace], None],
+    made: argparse.ArgumentParser,
+    prefix: str,
+    arguments: Sequence[str] | None = None,
+) -> int:
     """Read the arguments and run a study; what is wrong with them is one line, and nothing is written."""
-    given = made.parse_args()
+    given = made.parse_args(arguments)
     if given.float64:
         jax.config.update("jax_enable_x64", True)
     new = not given.out.exists()
