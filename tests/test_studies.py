@@ -29,7 +29,7 @@ def atlas(line):
         line,
         learning_rate=RATES,
         batch_size=1000,
-        steps=200,
+        steps=100,
         key=jax.random.key(1),
         num_seeds=3,
         init_scale=np.array([0.01, 1.0], np.float32),
@@ -48,7 +48,7 @@ def test_full_batches_of_an_atlas_grow_beyond_the_critical_rate(atlas):
     runs = atlas.sweep.values
     grew = (runs.final_loss >= runs.start_loss)[0, 0]  # squared
     edge = RATES[np.argmax(grew, axis=1)]
-    # The first rate of the grid beyond the edge: with 200 steps all modes show within a step of the grid.
+    # The first rate of the grid beyond the edge: with 100 steps all modes show within a step of the grid.
     assert (edge >= atlas.critical_learning_rate[0]).all()
     assert (edge <= atlas.critical_learning_rate[0] * STEP).all()
     np.testing.assert_allclose(atlas.mean_square_edge[0, 0], atlas.critical_learning_rate[0], rtol=1e-5)
@@ -59,7 +59,7 @@ def test_a_failed_member_of_an_atlas_says_when(atlas):
     failed = runs.status == jaxreg.Status.DIVERGED
     assert failed[0, :, :, -1].all()  # squared loss at rate 10
     assert np.isinf(runs.final_loss[failed]).all()
-    assert ((runs.num_steps[failed] > 0) & (runs.num_steps[failed] < 200)).all()
+    assert ((runs.num_steps[failed] > 0) & (runs.num_steps[failed] < 100)).all()
     # Huber's gradient is bounded: its runs wander, and none overflows.
     assert not failed[1].any()
 
