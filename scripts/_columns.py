@@ -1,49 +1,57 @@
-"""Columns of numbers from a CSV file, or one line that says what is wrong with it."""
+"""Columns of numbers from a CSV file; what is wrong with it is said by line and column."""
 
 import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 
-def read_columns(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The named columns of a CSV file with a header line, in float64.
+class Table(NamedTuple):
+    """A header and rows of text, each with its line in the file."""
 
-    Raises:
-        ValueError: for a file that cannot be read, a missing column, and the first cell that is not a finite number,
-            by its line in the file and its column.
-    """
+    path: Path
+    names: list[str]
+    rows: list[tuple[int, list[str]]]
+
+    def column(self, name: str) -> np.ndarray:
+        """The finite numbers of a column."""
+        if name not in self.names:
+            raise ValueError(f"{self.path} has no column {name!r}, only {', '.join(map(repr, self.names))}")
+        place = self.names.index(name)
+        return np.array([_number(self.path, line, name, row[place]) for line, row in self.rows])
+
+    def columns(self, names: Sequence[str]) -> np.ndarray:
+        """(rows, columns), or (rows,) of a single one."""
+        found = np.stack([self.column(name) for name in names], axis=1)
+        return found[:, 0] if len(names) == 1 else found
+
+
+def read(path: Path) -> Table:
+    """A file with a header, fields between commas, semicolons or tabs; lines after # and empty ones are skipped."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
-            header = [name.strip() for name in next(rows, [])]
-            for name in names:
-                if header.count(name) != 1:
-                    times = f"{header.count(name)} times" if name in header else "not there"
-                    raise ValueError(f"column {name!r} must be in {path} once, it is {times}: {', '.join(header)}")
-            places = {name: header.index(name) for name in names}
-            columns: dict[str, list[float]] = {name: [] for name in names}
-            for row in rows:
-                if not row:
-                    continue
-                for name, place in places.items():
-                    cell = row[place].strip() if place < len(row) else ""
-                    columns[name].append(_number(cell, f"{path}, line {rows.line_num}, column {name!r}"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ValueError(f"data must be a CSV file that can be read, got {path}: {reason}") from None
-    if not columns[names[0]]:
-        raise ValueError(f"data must have at least one row, got none in {path}")
-    return {name: np.array(values) for name, values in columns.items()}
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from None
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
+    if len(lines) < 2:
+        raise ValueError(f"{path} must have a header and at least one row, got {len(lines)} lines")
+    delimiter = max(",;\t", key=lines[0][1].count)
+    fields = [next(csv.reader([line], delimiter=delimiter, skipinitialspace=True)) for _, line in lines]
+    names = [name.strip() for name in fields[0]]
+    for (number, _), row in zip(lines, fields, strict=True):
+        if len(row) != len(names):
+            raise ValueError(f"{path}, line {number}: {len(names)} columns wanted, got {len(row)}")
+    return Table(path, names, [(number, row) for (number, _), row in zip(lines[1:], fields[1:], strict=True)])
 
 
-def _number(cell: str, where: str) -> float:
+def _number(path: Path, line: int, name: str, cell: str) -> float:
     try:
-        number = float(cell)
+        value = float(cell)
     except ValueError:
-        raise ValueError(f"{where} must be a number, got {cell!r}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{where} must be finite, got {cell!r}")
-    return number
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{path}, line {line}, column {name!r}: a finite number wanted, got {cell.strip()!r}")
+    return value

@@ -168,13 +168,20 @@ def judge(run_id: str, parameter: str, published: Any, samples: Any) -> dict[str
 @contextlib.contextmanager
 def figure(settings: Settings, name: str, *, size: tuple[float, float] = (6.2, 4.4)) -> Iterator[Axes]:
     """Axes of one figure, written as SVG and PNG at the end. One panel each, so that a phone can show it."""
+    with drawing(settings.out, name):
+        yield plt.subplots(figsize=size, layout="constrained")[1]
+
+
+@contextlib.contextmanager
+def drawing(out: Path, name: str) -> Iterator[None]:
+    """Whatever figure is drawn meanwhile, written as SVG and PNG at the end."""
     # Fixed ids and no date: the same numbers give the same file.
     with plt.rc_context({"font.size": 12, "svg.hashsalt": name}):
-        drawing, ax = plt.subplots(figsize=size, layout="constrained")
-        yield ax
-        drawing.savefig(settings.out / f"{name}.svg", dpi=150, metadata={"Date": None})
-        drawing.savefig(settings.out / f"{name}.png", dpi=150)
-        plt.close(drawing)
+        yield
+        drawn = plt.gcf()
+        drawn.savefig(out / f"{name}.svg", dpi=150, metadata={"Date": None})
+        drawn.savefig(out / f"{name}.png", dpi=150)
+        plt.close(drawn)
 
 
 def save_json(path: Path, value: Any) -> None:

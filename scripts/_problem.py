@@ -126,13 +126,12 @@ def problem(given: argparse.Namespace) -> Problem:
         rows, where = _built_in(given.model, jax.random.key(given.seed)), "the exercises' data"
     else:
         names = _split("x", given.x)
-        columns = _columns.read_columns(given.data, [*names, given.y])
-        x = np.stack([columns[name] for name in names], axis=1)
-        if given.model != "linear":
-            if len(names) > 1:
-                raise ValueError(f"x must be one column for the model {given.model}, got {', '.join(names)}")
-            x = x[:, 0]
-        rows, where = data.Dataset(jnp.asarray(x, float), jnp.asarray(columns[given.y], float)), given.data.name
+        table = _columns.read(given.data)
+        if given.model != "linear" and len(names) > 1:
+            raise ValueError(f"x must be one column for the model {given.model}, got {', '.join(names)}")
+        x = np.stack([table.column(name) for name in names], axis=1)
+        x = x if given.model == "linear" else x[:, 0]
+        rows, where = data.Dataset(jnp.asarray(x, float), jnp.asarray(table.column(given.y), float)), given.data.name
     model = models.linear(rows.x.shape[1]) if given.model == "linear" else getattr(models, given.model)()
     return Problem(f"{given.model} on {where}, {len(rows.y)} rows", model, rows)
 
