@@ -43,7 +43,7 @@ def mean_square_edge(
     Returns:
         Scalar; infinite where nothing curves.
 
-    Source: R. Mulayoff and T. Michaeli, Exact Mean Square Linear Stability Analysis for SGD, COLT 2024, theorem 1.
+    Source: R. Mulayoff and T. Michaeli, Exact Mean Square Linear Stability Analysis for SGD, COLT 2024 (arXiv:2306.07850).
 
     >>> from jaxreg import losses, models
     >>> from jaxreg.objective import empirical_risk
