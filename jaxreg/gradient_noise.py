@@ -43,7 +43,7 @@ def mean_square_edge(
     Returns:
         Scalar; infinite where nothing curves.
 
-    Source: R. Mulayoff and T. Michaeli, Exact Mean Square Linear Stability Analysis for SGD, COLT 2024 (arXiv:2306.07850).
+    Source: R. Mulayoff and T. Michaeli, Proceedings of Machine Learning Research 247 (2024) 3915.
 
     >>> from jaxreg import losses, models
     >>> from jaxreg.objective import empirical_risk
