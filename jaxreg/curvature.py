@@ -198,7 +198,9 @@ def predict_training(
     noise = 4 * floor * jnp.linalg.norm(flat) + 4 * flat.size * jnp.finfo(slope.dtype).eps * jnp.linalg.norm(slope)
     sloped = jnp.abs(slope) > noise  # what rounding leaves of a gradient that is zero
     minimum = flat - vectors @ jnp.where(curved, slope / jnp.where(curved, eigenvalues, 1), 0)
-    share = jnp.where(curved, 0.5 * slope**2 / jnp.where(curved, eigenvalues, 1), jnp.where(sloped, jnp.inf, 0))
+    # In this order, because the square of a slope may leave the range of floats.
+    share = 0.5 * slope * (slope / jnp.where(curved, eigenvalues, 1))
+    share = jnp.where(curved, share, jnp.where(sloped, jnp.inf, 0))
     prediction = TrainingPrediction(
         learning_rate=jnp.asarray(learning_rate, eigenvalues.dtype),
         eigenvalues=eigenvalues,

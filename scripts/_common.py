@@ -174,10 +174,10 @@ def judge(run_id: str, parameter: str, published: Any, samples: Any) -> dict[str
 
 
 @contextlib.contextmanager
-def figure(settings: Settings, name: str) -> Iterator[Axes]:
+def figure(settings: Settings, name: str, *, size: tuple[float, float] = (6.2, 4.4)) -> Iterator[Axes]:
     """Axes of one figure, written as SVG and PNG at the end. One panel each, so that a phone can show it."""
     with drawing(settings.out, name):
-        yield plt.subplots(figsize=(6.2, 4.4), layout="constrained")[1]
+        yield plt.subplots(figsize=size, layout="constrained")[1]
 
 
 @contextlib.contextmanager

@@ -1,7 +1,5 @@
 """What becomes of the last, smaller minibatch? Its size, and the effect of keeping or dropping it."""
 
-from functools import partial
-
 import _common as common
 import jax
 import jax.numpy as jnp
@@ -22,8 +20,8 @@ def run(settings: common.Settings) -> common.Answer:
         common.judge("last_batch", f"sizes_of_partial_batches[{epoch}]", size, [sizes[epoch]])
         for epoch, size in enumerate(RUN["sizes_of_partial_batches"])
     ]
-    lines = common.line_replicates(settings)
-    kept, dropped = (np.asarray(jax.jit(jax.vmap(partial(_loss, remainder)))(lines)) for remainder in ("keep", "drop"))
+    axes = {"lines": common.line_replicates(settings)}
+    kept, dropped = jaxreg.sweep(_loss, axes, static={"remainder": ["keep", "drop"]}).values
     ratio = dropped / kept
     fewer = 1 - common.NUM_TRAIN // common.BATCH_SIZE / common.STEPS_PER_EPOCH
     better = np.mean(kept < dropped)

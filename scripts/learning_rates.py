@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import jaxreg
-from jaxreg import curvature, losses, models, plots
+from jaxreg import curvature, losses, plots
 
 RUNS = ("lr_0.003", "lr_0.03", "lr_0.3", "lr_3")
 EPOCHS = (3, 10, 20)
@@ -30,15 +30,17 @@ def run(settings: common.Settings) -> common.Answer:
         for index, name in enumerate(RUNS)
         for row in common.judge_line(name, jax.tree.map(lambda leaf, index=index: leaf[index], short))
     ]
-    long = _over_rates_and_seeds(_long)(rates, common.line_replicates(settings, min(settings.replicates, 100)))
+    few = common.line_replicates(settings, min(settings.replicates, 100))
+    long = _over_rates_and_seeds(_long)(rates, few)
     assert long.validation_loss is not None
     after = np.median(np.asarray(long.validation_loss), axis=1)[:, np.array(EPOCHS) - 1]
 
-    # One seed after the other, so that the residuals of all rates stay in the cache.
     lines = common.line_replicates(settings, SEEDS)
-    full, edges = jax.jit(lambda lines: jax.lax.map(_full_batch, lines))(lines)
-    noisy = jax.jit(lambda lines: jax.lax.map(_minibatches, lines))(lines)
-    predicted, measured = np.asarray(edges), _edge(full)
+    study = jaxreg.sweep(
+        _edge_run, {"lines": lines, "rate": RATES}, static={"batch_size": [common.NUM_TRAIN, common.BATCH_SIZE]}
+    )
+    full, noisy = (Edge(*(leaf[index] for leaf in study.values)) for index in range(2))
+    predicted, measured = np.asarray(jax.jit(jax.vmap(_critical))(lines)), _edge(full)
     deviation = measured / predicted - 1
     edge, found, noisy_found = (float(np.median(values)) for values in (predicted, measured, _edge(noisy)))
 
@@ -104,46 +106,36 @@ def _long(rate: jax.Array, lines: common.Replicates) -> jaxreg.Training:
     return common.fit_line(lines.key, rate, lines.train, validation=lines.validation, epochs=max(EPOCHS))
 
 
-class Sweep(NamedTuple):
+class Edge(NamedTuple):
     start_loss: jax.Array  # over all training rows
-    final_loss: jax.Array  # (rates,)
-    status: jax.Array  # (rates,)
+    final_loss: jax.Array
+    status: jax.Array
 
 
-def _full_batch(lines: common.Replicates) -> tuple[Sweep, jax.Array]:
-    """All rates of one seed, and the predicted edge."""
+def _edge_run(lines: common.Replicates, rate: jax.Array, batch_size: int) -> Edge:
+    full = batch_size == common.NUM_TRAIN
     params = common.LINE.init(lines.key)
-
-    def member(rate: jax.Array) -> jaxreg.Training:
-        return jaxreg.train(
-            common.LINE,
-            losses.squared,
-            lines.train,
-            optimizer=optax.sgd(rate),
-            epochs=STEPS,
-            batch_size=common.NUM_TRAIN,
-            key=lines.key,
-            params=params,
-            order="sequential",
-        )
-
-    return _sweep(member, params, lines), curvature.critical_learning_rate(RISK, params, lines.train)
+    result = jaxreg.train(
+        common.LINE,
+        losses.squared,
+        lines.train,
+        optimizer=optax.sgd(rate),
+        epochs=STEPS if full else 3,
+        batch_size=batch_size,
+        key=lines.key,
+        params=params,
+        order="sequential" if full else "reshuffled",
+    )
+    return Edge(RISK(params, lines.train), RISK(result.params, lines.train), result.status)
 
 
-def _minibatches(lines: common.Replicates) -> Sweep:
-    params = common.LINE.init(lines.key)
-    return _sweep(lambda rate: common.fit_line(lines.key, rate, lines.train, params=params), params, lines)
+def _critical(lines: common.Replicates) -> jax.Array:
+    return curvature.critical_learning_rate(RISK, common.LINE.init(lines.key), lines.train)
 
 
-def _sweep(member: Callable[[jax.Array], jaxreg.Training], params: models.Params, lines: common.Replicates) -> Sweep:
-    result = jax.vmap(member)(jnp.asarray(RATES))
-    final = jax.vmap(RISK, (0, None))(result.params, lines.train)
-    return Sweep(RISK(params, lines.train), final, result.status)
-
-
-def _edge(sweep: Sweep) -> np.ndarray:
+def _edge(study: Edge) -> np.ndarray:
     """For each seed, the lowest rate whose final loss is not below the start's."""
-    below = np.asarray(sweep.final_loss) < np.asarray(sweep.start_loss)[:, None]
+    below = np.asarray(study.final_loss) < np.asarray(study.start_loss)
     return RATES[np.argmax(~below, axis=1)]
 
 

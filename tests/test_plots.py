@@ -10,7 +10,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 import jaxreg
-from jaxreg import models, plots, uncertainty
+from jaxreg import models, plots, studies, uncertainty
 from jaxreg.training import Training
 
 
@@ -156,6 +156,68 @@ def test_comparison_says_how_many_diverged():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b\n50 % diverged"]
     cross = next(line for line in ax.lines if line.get_marker() == "X")
     assert cross.get_xdata()[0] == 2
+
+
+def atlas(status):
+    """Two batch sizes, three rates, two seeds."""
+    runs = studies.Run(
+        start_loss=np.ones((1, 2, 1, 3, 2)),
+        final_loss=np.where(status == jaxreg.Status.OK, np.array([0.1, 1.5, 0.5])[:, None], np.inf),
+        status=status,
+        num_steps=np.full(status.shape, 7),
+        params={},
+    )
+    axes = {"loss": (abs,), "batch_size": (8, 32), "init_scale": [1.0], "learning_rate": np.array([0.1, 1.0, 10.0])}
+    swept = jaxreg.Sweep({**axes, "key": np.arange(2)}, runs, ("loss", "batch_size"))
+    return studies.Atlas(swept, np.array([0.8]), np.array([[0.3, np.nan]]))
+
+
+def test_an_atlas_shows_every_member_once():
+    status = np.zeros((1, 2, 1, 3, 2), np.int32)
+    status[0, 1, 0, 2] = jaxreg.Status.DIVERGED
+    ax = plots.divergence_atlas(atlas(status))
+    assert ax.get_xscale() == "log"
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["8", "32"]
+    fell, grew, failed = (~np.ma.getmaskarray(mesh.get_array()) for mesh in ax.collections[:3])
+    np.testing.assert_array_equal(fell, [[1, 0, 1], [1, 0, 1], [1, 0, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(grew, [[0, 1, 0]] * 4)
+    np.testing.assert_array_equal(failed, [[0, 0, 0], [0, 0, 0], [0, 0, 1], [0, 0, 1]])
+    assert sum(part.get_hatch() == "////" for part in ax.collections) == 2  # one patch for each failed seed
+    assert legend(ax) == ["loss did not fall", "failed", "2/λmax", "mean-square edge"]
+    edge = next(part for part in ax.collections if part.get_label() == "2/λmax")
+    np.testing.assert_array_equal(edge.get_segments(), [[[0.8, 0], [0.8, 1]], [[0.8, 1], [0.8, 2]]])
+
+
+def test_an_atlas_without_failures_has_no_hatching():
+    ax = plots.divergence_atlas(atlas(np.zeros((1, 2, 1, 3, 2), np.int32)))
+    assert not any(part.get_hatch() for part in ax.collections)
+    assert "failed" not in legend(ax)
+
+
+def test_predicted_training_ends_a_failed_rate_in_a_cross():
+    measured = np.array([[[4.0, 2.0, 1.0], [4.0, 9.0, np.nan]]])
+    status = np.array([[0, jaxreg.Status.DIVERGED]])
+    found = studies.PredictedTraining(np.array([0.1, 3.0]), measured, np.ones((1, 2, 3)), np.ones((1, 2, 3)), status)
+    ax = plots.predicted_training(found)
+    assert (ax.get_xlabel(), ax.get_yscale()) == ("epoch", "log")
+    assert legend(ax) == ["rate 0.1", "without noise, from the Hessian", "expected", "rate 3 (100 % failed)"]
+    cross = next(line for line in ax.lines if line.get_marker() == "X")
+    assert (cross.get_xdata()[0], cross.get_ydata()[0]) == (1, 9.0)
+
+
+def test_a_range_test_shows_the_usable_rates_and_theory_with_error_bars():
+    rates = np.array([0.1, 0.3, 1.0, 3.0])
+    loss = np.array([[0.5, 0.1, 0.2, np.inf], [0.6, 0.2, 0.1, np.inf]])
+    ends = studies.UsableRates(
+        *(np.array([low, high]) for low, high in [(0.1, 0.1), (1, 1), (0.1, 0.3), (0.3, 1), (3, 3)])
+    )
+    status = np.array([[0, 0, 0, 2], [0, 0, 0, 2]])
+    found = studies.RangeTest(rates, np.ones(2), loss, status, status, ends, np.full(2, 2.0), np.full(2, 1.9))
+    ax = plots.range_test(found)
+    assert {"usable in 90 %: 0.1 to 1", "best = 0.65", "edge = 3", "1/λmax = 1", "2/λmax = 2"} <= set(legend(ax))
+    assert any(part.get_hatch() for part in ax.collections)
+    best = ax.lines[[line.get_label() for line in ax.lines].index("best = 0.65") - 1]
+    np.testing.assert_allclose(best.get_xdata(), np.percentile([0.3, 1.0], [5, 95]))
 
 
 def test_colors_are_distinct():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 import _common as common  # noqa: E402
 import _page  # noqa: E402
+import _problem  # noqa: E402
 import reproduce  # noqa: E402
 
 EXERCISES = [*reproduce.EXERCISES, "reproduce"]
-TOOLS = ["certify", "fit", "spectrum"]
+TOOLS = ["certify", "divergence_atlas", "fit", "predicted_training", "range_test", "spectrum", "sweep"]
+STUDIES = ("divergence_atlas", "predicted_training", "range_test", "sweep")
 
 
 def run_script(name, *arguments):
@@ -91,11 +94,11 @@ def test_fewer_lines_are_the_first_of_many():
     np.testing.assert_array_equal(many.train.y, few.train.y)
 
 
-@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize("name", [*EXERCISES, *STUDIES])
 def test_every_script_has_help(name, capsys):
     module = __import__(name)
     with pytest.raises(SystemExit) as ended:
-        common.parse(module.__doc__, ["--help"])
+        module.parser().parse_args(["--help"]) if name in STUDIES else common.parse(module.__doc__, ["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert all(option in shown for option in ("--out", "--seed", "--replicates"))
@@ -126,3 +129,109 @@ def test_the_page_needs_no_network_and_escapes(tmp_path):
     assert "<strong>0 of 1</strong>" in page
     assert "class=no" in page
     assert "http" not in page
+
+
+def run_study(name, *arguments):
+    """A study's script in this process."""
+    module = __import__(name)
+    return _problem.main(module.study, module.parser(), name, [*map(str, arguments)])
+
+
+@pytest.fixture
+def csv(tmp_path):
+    """Sixty rows of y = 2 a - 3 b + 1."""
+    a, b = np.random.default_rng(0).normal(size=(2, 60))
+    rows = [
+        f"{first!r}, {second!r},{2 * first - 3 * second + 1!r}"
+        for first, second in zip(a.tolist(), b.tolist(), strict=True)
+    ]
+    file = tmp_path / "rows.csv"
+    file.write_text("\n".join(["a, b,y", *rows, ""]))
+    return file
+
+
+def test_a_sweep_over_a_csv(csv, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ("--data", csv, "--x", "a,b", "--y", "y", "--batch-size", "20,60", "--epochs", 40, "--seeds", 3)
+    assert run_study("sweep", *arguments, "--learning-rate", "0.01:30:20", "--out", out) == 0
+    shown = capsys.readouterr().out
+    assert "linear on rows.csv, 60 rows, sgd, 40 epochs: 120 members" in shown
+    rows = json.loads((out / "sweep.json").read_text())["combinations"]
+    assert [row["batch_size"] for row in rows] == [20, 60]
+    # Full-batch descent grows from 2/λmax on; the grid steps by 1.52.
+    assert 1 <= rows[1]["edge"] / rows[1]["critical_learning_rate"] < 1.53
+    assert 0 < rows[1]["share_failed"] < 1
+    arrays = np.load(out / "sweep.npz")
+    assert arrays["final_loss"].shape == arrays["status"].shape == (1, 2, 1, 20, 3)
+    best = np.unravel_index(np.nanargmin(arrays["final_loss"]), (1, 2, 1, 20, 3))
+    np.testing.assert_allclose(arrays["params.w"][best], [2.0, -3.0], atol=1e-4)
+    assert {file.name for file in out.glob("*.svg")} == {f"sweep_squared_batch_{size}_init_1.svg" for size in (20, 60)}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        (
+            "divergence_atlas",
+            ("--batch-size", "500,1000", "--loss", "squared", "--init-scale", "1", "--steps", 100),
+            "failed",
+        ),
+        ("predicted_training", ("--batch-size", 1000, "--epochs", 5, "--learning-rate", "0.1,0.5"), "largest miss"),
+        ("range_test", ("--batch-size", 500, "--steps", 10), "usable for 90 % of 2 seeds"),
+    ],
+)
+def test_a_study_runs_alone(name, arguments, said, tmp_path, capsys):
+    assert run_study(name, "--model", "ohm", "--seeds", 2, "--out", tmp_path / "out", *arguments) == 0
+    assert said in capsys.readouterr().out
+    assert {file.suffix for file in (tmp_path / "out").iterdir()} >= {".json", ".svg", ".png"}
+    json.loads((tmp_path / "out" / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--data", "none.csv", "--x", "a", "--y", "y"),
+            "none.csv cannot be read: No such file",
+        ),
+        (("--x", "a"), "data, x and y go together"),
+        (
+            ("--learning-rate", "1:2"),
+            r"learning-rate must be LOW:HIGH:COUNT\[:log|lin\] with a COUNT of at least 2, got '1:2'",
+        ),
+        (("--learning-rate", "2:1:5"), "learning-rate must rise from LOW to HIGH"),
+        (("--learning-rate", "0:1:5"), "learning-rate must be positive to be spaced by logarithms"),
+        (("--learning-rate", "1,two"), "learning-rate must be a number, got 'two'"),
+        (("--loss", "hubr"), "loss must be one of squared, absolute, .*, got 'hubr'"),
+        (("--loss", "squared:2"), "loss squared has no threshold"),
+        (("--loss", "absolute"), "learning-rate must be given for a loss without curvature"),
+        (("--batch-size", "1001"), "batch-size must be whole numbers from 1 to 1000, got '1001'"),
+        (("--epochs", "0"), "epochs must be whole numbers from 1"),
+        (("--seeds", "0"), "seeds must be at least 1, got 0"),
+        (("--chunk-size", "0"), "chunk_size must be at least 1, got 0"),
+    ],
+)
+def test_a_sweep_refuses_in_one_line_and_writes_nothing(arguments, message, tmp_path, capsys):
+    assert run_study("sweep", "--out", tmp_path / "out", *arguments) == 2
+    shown = capsys.readouterr()
+    assert re.search(message, shown.err)
+    assert shown.err.count("\n") == 1
+    assert not shown.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_names_line_and_column_of_a_bad_cell(tmp_path, capsys):
+    file = tmp_path / "rows.csv"
+    file.write_text("a,y\n1,2\n3,x\n")
+    assert run_study("sweep", "--data", file, "--x", "a", "--y", "y", "--out", tmp_path / "out") == 2
+    assert "line 3, column 'y': a finite number wanted, got 'x'" in capsys.readouterr().err
+    assert run_study("sweep", "--data", file, "--x", "a,b", "--y", "y", "--out", tmp_path / "out") == 2
+    assert "has no column 'b', only 'a', 'y'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_ranges_of_numbers():
+    np.testing.assert_allclose(_problem.numbers("rate", "1:100:3:log"), [1, 10, 100], rtol=1e-6)
+    np.testing.assert_allclose(_problem.numbers("rate", "1:3:3:lin"), [1, 2, 3], rtol=1e-6)
+    np.testing.assert_allclose(_problem.numbers("rate", "3, 1,2"), [1, 2, 3])
+    assert _problem.losses_named("huber:0.5")[0].keywords == {"delta": 0.5}

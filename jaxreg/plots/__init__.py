@@ -6,6 +6,7 @@ Failed members are always shown. Nothing global is set.
 
 from jaxreg.plots._fits import contour, curve, fit, profile, residuals
 from jaxreg.plots._series import comparison, distribution, lines, points
+from jaxreg.plots._studies import divergence_atlas, predicted_training, range_test
 from jaxreg.plots._style import COLORS, STYLES, style
 from jaxreg.plots._sweeps import rate_sweep
 from jaxreg.plots._training import loss_curves, training
@@ -17,11 +18,14 @@ __all__ = [
     "contour",
     "curve",
     "distribution",
+    "divergence_atlas",
     "fit",
     "lines",
     "loss_curves",
     "points",
+    "predicted_training",
     "profile",
+    "range_test",
     "rate_sweep",
     "residuals",
     "style",

@@ -1,0 +1,244 @@
+"""What the scripts of studies share: a problem, ranges of numbers, and names of losses and optimisers as arguments."""
+
+import argparse
+import contextlib
+import math
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import _columns
+import _common as common
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxreg
+from jaxreg import curvature, data, losses, models, results
+
+MODELS = ("linear", "ohm", "planck")
+LOSSES: dict[str, tuple[Any, str | None]] = {  # with the name of the threshold
+    "squared": (losses.squared, None),
+    "absolute": (losses.absolute, None),
+    "huber": (losses.huber, "delta"),
+    "pseudo_huber": (losses.pseudo_huber, "delta"),
+    "log_cosh": (losses.log_cosh, None),
+    "quantile": (losses.quantile, "q"),
+    "cauchy": (losses.cauchy, "delta"),
+    "tukey": (losses.tukey, "delta"),
+}
+OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
+    "sgd": optax.sgd,
+    "momentum": partial(optax.sgd, momentum=0.9),
+    "nesterov": partial(optax.sgd, momentum=0.9, nesterov=True),
+    "adam": optax.adam,
+    "rmsprop": optax.rmsprop,
+    "adagrad": optax.adagrad,
+}
+SPANS = (1e-3, 10.0, 240)  # rates by default: from this to this part of 2/λmax, so many
+
+
+class Problem(NamedTuple):
+    """A model with its data."""
+
+    name: str
+    model: jaxreg.Model
+    data: data.Dataset
+
+
+def parser(description: str | None, *, seeds: int) -> common.Parser:
+    """The arguments that all studies have."""
+    made = common.Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made.add_argument("--out", type=Path, default=Path("report"), help="folder for numbers and figures")
+    made.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
+    made.add_argument("--replicates", "--seeds", type=int, default=seeds, help="runs of each kind, each with its seed")
+    made.add_argument("--model", choices=MODELS, default="linear", help="what is fitted")
+    made.add_argument("--data", type=Path, help="a CSV file with a header; without it, data of the exercises")
+    made.add_argument("--x", help="columns of the CSV, the features: COL[,COL]")
+    made.add_argument("--y", help="column of the CSV, the target")
+    made.add_argument("--float64", action="store_true", help="compute in double precision")
+    made.add_argument(
+        "--learning-rate",
+        help="LOW:HIGH:COUNT[:log|lin] (log if not said), or numbers with commas between; "
+        f"without it {SPANS[2]} rates around 2/λmax of the first loss",
+    )
+    return made
+
+
+def add_sweep(made: argparse.ArgumentParser) -> None:
+    """The arguments of studies that go through all optimisers and keep what they have finished."""
+    made.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="with optax's other settings")
+    made.add_argument("--chunk-size", type=int, help="members computed and stored together")
+    made.add_argument("--store", type=Path, help="folder that keeps finished members; the same call goes on from there")
+
+
+def add_loss(made: argparse.ArgumentParser, *, several: bool) -> None:
+    """One loss or several."""
+    names = ", ".join(LOSSES)
+    said = "with commas between; " if several else ""
+    made.add_argument("--loss", default="squared", help=f"{said}{names}; a threshold follows a colon: huber:0.5")
+
+
+def settings(given: argparse.Namespace) -> common.Settings:
+    """What the exercise scripts know too."""
+    return common.Settings(given.seed, given.replicates, given.out)
+
+
+def options(given: argparse.Namespace) -> dict[str, Any]:
+    """Those of ``jaxreg.sweep``."""
+    return {"chunk_size": given.chunk_size, "store": given.store}
+
+
+def main(
+    study: Callable[[argparse.Namespace], None],
+    made: argparse.ArgumentParser,
+    prefix: str,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Read the arguments and run a study; what is wrong with them is one line, and nothing is written."""
+    given = made.parse_args(arguments)
+    if given.float64:
+        jax.config.update("jax_enable_x64", True)
+    new = not given.out.exists()
+    try:
+        if given.replicates < 1:
+            raise ValueError(f"seeds must be at least 1, got {given.replicates}")
+        common.writable_folder(given.out)
+        study(given)
+    except (ValueError, MemoryError, ImportError) as error:
+        if new:
+            with contextlib.suppress(OSError):
+                given.out.rmdir()
+        return common.refuse(made.prog, error)
+    written = sorted(path.name for path in given.out.glob(f"{prefix}*"))
+    print(f"\nwritten to {given.out}: {', '.join(written)}")
+    return 0
+
+
+def problem(given: argparse.Namespace) -> Problem:
+    """The model and its rows, from the CSV or as in the exercises."""
+    if (given.data is None) != (given.x is None) or (given.data is None) != (given.y is None):
+        raise ValueError("data, x and y go together: give all three or none")
+    if given.data is None:
+        rows, where = _built_in(given.model, jax.random.key(given.seed)), "the exercises' data"
+    else:
+        names = _split("x", given.x)
+        table = _columns.read(given.data)
+        if given.model != "linear" and len(names) > 1:
+            raise ValueError(f"x must be one column for the model {given.model}, got {', '.join(names)}")
+        x = np.stack([table.column(name) for name in names], axis=1)
+        x = x if given.model == "linear" else x[:, 0]
+        rows, where = data.Dataset(jnp.asarray(x, float), jnp.asarray(table.column(given.y), float)), given.data.name
+    model = models.linear(rows.x.shape[1]) if given.model == "linear" else getattr(models, given.model)()
+    return Problem(f"{given.model} on {where}, {len(rows.y)} rows", model, rows)
+
+
+def _built_in(model: str, key: jax.Array) -> data.Dataset:
+    if model == "linear":
+        return common.line_data(key)[0]
+    if model == "ohm":
+        return data.ohm(key, common.NUM_TRAIN, 5.1, noise=1.0)
+    return data.planck(key, 1e-9 * jnp.arange(300.0, 2000.0), 5020.0, noise=0.01)
+
+
+def learning_rates(given: argparse.Namespace, posed: Problem, loss: Any) -> np.ndarray:
+    """The rates asked for, rising, or those around 2/λmax at the data's own guess."""
+    if given.learning_rate is not None:
+        return numbers("learning-rate", given.learning_rate)
+    rows = posed.data
+    point = posed.model.init(jax.random.key(0)) if posed.model.guess is None else posed.model.guess(rows.x, rows.y)
+    risk = jaxreg.empirical_risk(posed.model, loss)
+    critical = float(jax.jit(lambda params: curvature.critical_learning_rate(risk, params, rows))(point))
+    if not math.isfinite(critical):
+        raise ValueError("learning-rate must be given for a loss without curvature")
+    low, high, count = SPANS
+    return np.geomspace(low * critical, high * critical, count, dtype=np.asarray(rows.y).dtype)
+
+
+def numbers(name: str, text: str) -> np.ndarray:
+    """Rising numbers from LOW:HIGH:COUNT[:log|lin] or a list with commas."""
+    if ":" not in text:
+        found = np.unique([_number(name, part) for part in _split(name, text)])
+    else:
+        low, high, count, *spacing = [*text.split(":"), "", ""][: max(3, text.count(":") + 1)]
+        first, last = _number(name, low), _number(name, high)
+        if not count.isdecimal() or int(count) < 2 or spacing not in ([], ["log"], ["lin"]):
+            raise ValueError(f"{name} must be LOW:HIGH:COUNT[:log|lin] with a COUNT of at least 2, got {text!r}")
+        if not first < last:
+            raise ValueError(f"{name} must rise from LOW to HIGH, got {text!r}")
+        if spacing != ["lin"] and first <= 0:
+            raise ValueError(f"{name} must be positive to be spaced by logarithms, got {text!r}")
+        found = (np.linspace if spacing == ["lin"] else np.geomspace)(first, last, int(count))
+    if found[0] <= 0:
+        raise ValueError(f"{name} must be positive, got {found[0]:g}")
+    return found.astype(jnp.result_type(float))
+
+
+def counts(name: str, text: str, *, most: int) -> list[int]:
+    """Whole numbers with commas between, each at least 1."""
+    found = []
+    for part in _split(name, text):
+        if not part.isdecimal() or not 1 <= int(part) <= most:
+            raise ValueError(f"{name} must be whole numbers from 1 to {most}, got {part!r}")
+        found.append(int(part))
+    return list(dict.fromkeys(found))
+
+
+def losses_named(text: str) -> list[Any]:
+    """Losses by name, with a threshold after a colon."""
+    found = []
+    for part in dict.fromkeys(_split("loss", text)):
+        name, _, threshold = part.partition(":")
+        if name not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {name!r}")
+        loss, option = LOSSES[name]
+        if threshold:
+            if option is None:
+                raise ValueError(f"loss {name} has no threshold, got {part!r}")
+            loss = partial(loss, **{option: _number(f"{option} of {name}", threshold)})
+        found.append(loss)
+    return found
+
+
+def one_loss(text: str) -> Any:
+    """The only one."""
+    found = losses_named(text)
+    if len(found) > 1:
+        raise ValueError(f"loss must be one here, got {text!r}")
+    return found[0]
+
+
+def save_arrays(path: Path, swept: jaxreg.Sweep) -> None:
+    """All axes and values of a sweep by name, as ``numpy.load`` reads them."""
+    coordinates: dict[str, np.ndarray] = {}
+    for name, points in swept.axes.items():
+        coordinates |= results.labels(name, points, static=name in swept.static)
+    leaves = jax.tree.leaves(swept.values)
+    named = results.variables(swept.values, coordinates, leading=len(swept.axes))
+    arrays: dict[str, Any] = coordinates | {one.name: leaf for one, leaf in zip(named, leaves, strict=True)}
+    np.savez(path, **arrays)
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(f"{name} must be a number, got {text.strip()!r}")
+    return found
+
+
+def _split(name: str, text: str) -> Sequence[str]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise ValueError(f"{name} must be words or numbers with commas between, got {text!r}")
+    return parts
+
+
+def run(study: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser, prefix: str) -> None:
+    """``main`` as a program."""
+    sys.exit(main(study, made, prefix))
