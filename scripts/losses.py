@@ -37,7 +37,7 @@ ROBUST_FITS = {  # loss and start; the unit of each threshold is a scale estimat
 
 
 def run(settings: common.Settings) -> common.Answer:
-    """Which loss survives a corrupted row? The published runs, the influence of one target, clipping, and robust fits."""
+    """Which loss survives a corrupted row? The published runs, one target, clipping, robust fits."""
     published, clean = _published(settings)
     squared, absolute = (np.median(np.asarray(clean[name]), axis=0) for name in ("squared", "absolute"))
 
