@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-EXERCISES = sorted(file.stem for file in SCRIPTS.glob("[a-z]*.py"))
+TOOLS = {"benchmark", "kill_sweep"}  # have command lines of their own
+EXERCISES = sorted(file.stem for file in SCRIPTS.glob("[a-z]*.py") if file.stem not in TOOLS)
 sys.path.insert(0, str(SCRIPTS))
 import _common as common  # noqa: E402
 import _page  # noqa: E402
