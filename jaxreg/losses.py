@@ -84,7 +84,7 @@ def _huber_jvp(at: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[
 
 @jax.custom_jvp
 def _clipped(residual: Array, delta: Array) -> Array:
-    return jnp.maximum(jnp.minimum(residual, delta), -delta)
+    return jnp.where(residual > delta, delta, jnp.where(residual < -delta, -delta, residual))
 
 
 @_clipped.defjvp
