@@ -90,7 +90,8 @@ def _from_statistics(model: Model, params: Params, data: Dataset, reduction: str
 
     def value_and_grad(params: Params, gram: Array) -> tuple[Array, Params]:
         offset = jnp.append(ravel_pytree(params)[0] - reference, -1)
-        slope = jnp.matmul(gram, offset, precision=lax.Precision.HIGHEST)
+        # The Gram matrix is symmetric, and members come first in a product from the left as in the parameters.
+        slope = jnp.matmul(offset, gram, precision=lax.Precision.HIGHEST)
         value = jnp.vdot(offset, slope, precision=lax.Precision.HIGHEST) / 2
         # Infinities of both signs meet in the sum before the loss itself is one; rounding may take a zero below zero.
         value = jnp.where(jnp.isnan(value), gram[-1, -1] + jnp.inf, jnp.where(value < 0, 0, value))
