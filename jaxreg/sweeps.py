@@ -220,7 +220,7 @@ class _Values:
             program.points(number, axis.leaves, [start[number] for start in starts], length)
             for number, (axis, length) in enumerate(zip(self.study.axes, self.block, strict=True))
         ]
-        leaves = [np.asarray(leaf) for leaf in program.compiled(*points)]
+        leaves = list(map(_on_each_device, program.compiled(*points)))
         for device, place in enumerate(group):
             for array, leaf in zip(self.arrays, leaves, strict=True):
                 _copy_tiles(leaf[device], self._part(array, place), program.tile)
@@ -284,6 +284,12 @@ class _Values:
 
 def _groups(places: Sequence[Place], size: int) -> list[tuple[Place, ...]]:
     return [tuple(places[start : start + size]) for start in range(0, len(places), size)]
+
+
+def _on_each_device(leaf: jax.Array) -> list[np.ndarray]:
+    """The parts of an array along its leading axis, one to a device; as one array they would be copied first."""
+    shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return [np.asarray(shard.data)[0] for shard in shards]
 
 
 def _copy_tiles(leaf: np.ndarray, target: np.ndarray, tile: tuple[int, ...]) -> None:
