@@ -80,7 +80,7 @@ def sweep(
     study = study_of(fn, axes, static)
     devices = _devices(mesh)
     workers = blocks.workers_on(devices)
-    division = _division(study, chunk_size, workers * len(devices) * jax.process_count())
+    division = _division(study, chunk_size, max(workers, len(devices)) * jax.process_count())
     kept = None if store is None else _opened(store, study, division, axes)
     values = _Values(study, division if kept is None else kept.division, kept)
     with blocks.Progress(values.num_members, progress) as bar:
