@@ -194,10 +194,11 @@ class _Values:
             memory = blocks.memory_of(devices[0])
             if program.num_bytes > memory:
                 raise MemoryError(_too_large(self.division, f" ({program.num_bytes / 2**30:.1f} GiB)"))
+            groups = _groups(list(places), len(devices))
             blocks.run(
-                _groups(list(places), len(devices)),
+                groups,
                 functools.partial(self._compute, program, len(devices)),
-                workers=min(workers, max(memory // max(program.num_bytes, 1), 1)),
+                workers=min(workers, len(groups), max(memory // max(program.num_bytes, 1), 1)),
                 finished=lambda group, diverged: bar.advance(sum(map(self._size, group)), diverged),
             )
         if self.store is not None:
