@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import blocks
 from jaxreg._study import Choice, Points, member_of
-from jaxreg._tiles import NARROW, block_of, fits_cache, mapped, padded, tile_shape
+from jaxreg._tiles import NARROW, block_of, fits_cache, full_registers, mapped, padded, tile_shape
 
 _WORKING_SET = 2**26  # bytes of temporary arrays from which on smaller tiles are tried
 _FULL_LANES = 64  # members in the smallest tile that is tried
@@ -50,7 +50,7 @@ def block_program(
     del x64  # tells programs under one setting from those under the other
     tile = mapped(member_of(fn, choice, forms), [form.draws for form in forms])
     on_cpu = devices[0].platform == "cpu"
-    lengths = tile_shape(block, NARROW)
+    lengths = full_registers(tile_shape(block, NARROW))
     if not (on_cpu and math.prod(block) > NARROW and _runs_in_cache(tile, forms, lengths)):
         lengths = block
     program = _compiled(tile, forms, block, lengths, devices)

@@ -7,11 +7,17 @@ import jax
 from jax.extend.core import Literal
 
 _CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
+ROW_SUMS = "jaxreg_row_sums"  # the name of a call that stays whole: a loop over rows, written as one reduction
 
 
 def called(equation: Any) -> Any | None:
     """The program that an equation only calls, to be read in its place; None for any other equation."""
     return equation.params["jaxpr"] if equation.primitive.name in _CALLS else None
+
+
+def sums_rows(equation: Any) -> bool:
+    """Whether an equation is the call of a loop over rows."""
+    return called(equation) is not None and equation.params["name"] == ROW_SUMS
 
 
 def evaluate(jaxpr: Any, equation: Any, operands: Sequence[Any]) -> list[Any]:

@@ -4,6 +4,7 @@ Which is fastest depends on the problem and on how many members of a sweep are c
 iterates up to rounding and can be differentiated.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ from jaxreg.objective import Loss, batch_risk
 _FEW_PARAMS = 4
 _MOST_SCALARS = 8  # parameters, or numbers in a row of x, on the path of scalars
 _MANY_MEMBERS = 64  # from here on members fill the vector registers
-_TILE = 4  # rows to an iteration of the loop over rows
+_TILE = 8  # rows that LLVM unrolls; of 16 it makes a loop, and then the members are not on the vector unit
+_MOST_TILES = 4  # tiles to an iteration of the loop over rows
 
 
 class MinibatchRisk(NamedTuple):
@@ -50,8 +52,9 @@ def minibatch_risk(
         _checks.shape("the model's prediction", jax.eval_shape(model.apply, params, data.x), data.y.shape)
         return _from_statistics(model, params, data, reduction)
     in_a_row = data.x.size // data.x.shape[0]
-    if max(size, in_a_row) <= _MOST_SCALARS and _members.count() >= _MANY_MEMBERS:
-        return _row_by_row(model, loss, reduction)
+    one_dtype = len({leaf.dtype for leaf in jax.tree.leaves(data)}) == 1
+    if max(size, in_a_row) <= _MOST_SCALARS and one_dtype and _members.count() >= _MANY_MEMBERS:
+        return _row_by_row(model, loss, data, reduction)
     return MinibatchRisk(gather, jax.value_and_grad(batch_risk(model, loss, reduction=reduction)), lax.scan)
 
 
@@ -89,7 +92,8 @@ def _from_statistics(model: Model, params: Params, data: Dataset, reduction: str
 
     def value_and_grad(params: Params, gram: Array) -> tuple[Array, Params]:
         offset = jnp.append(ravel_pytree(params)[0] - reference, -1)
-        slope = jnp.matmul(gram, offset, precision=lax.Precision.HIGHEST)
+        # The Gram matrix is symmetric, and members come first in a product from the left as in the parameters.
+        slope = jnp.matmul(offset, gram, precision=lax.Precision.HIGHEST)
         value = jnp.vdot(offset, slope, precision=lax.Precision.HIGHEST) / 2
         # Infinities of both signs meet in the sum before the loss itself is one; rounding may take a zero below zero.
         value = jnp.where(jnp.isnan(value), gram[-1, -1] + jnp.inf, jnp.where(value < 0, 0, value))
@@ -112,39 +116,41 @@ def _near_least_squares(columns: Array, data: Dataset) -> Array:
     return jnp.where(jnp.isfinite(solution).all(), solution, 0)
 
 
-def _row_by_row(model: Model | Apply, loss: Loss, reduction: str) -> MinibatchRisk:
+def _row_by_row(model: Model | Apply, loss: Loss, data: Dataset, reduction: str) -> MinibatchRisk:
     """A loop over the rows, members side by side: the gradient of a row is a few scalars and needs no memory."""
-    apply = apply_of(model)
+    apply, row_shape, size = apply_of(model), data.x.shape[1:], data.x.size // data.x.shape[0]
 
-    def batches(data: Dataset, plan: Plan) -> Dataset:
+    def batches(data: Dataset, plan: Plan) -> Array:
+        """(steps, groups, tiles, rows, [x…, y, weight]), the weights divided by what the sum is."""
         steps, batch_size = plan.indices.shape
-        filling = ((0, 0), (0, -batch_size % _TILE))
+        tiles = -(-batch_size // _TILE)
+        group = min(tiles, _MOST_TILES)
+        filling = ((0, 0), (0, -batch_size % (group * _TILE)))
         filled = Plan(jnp.pad(plan.indices, filling, mode="edge"), jnp.pad(plan.weights, filling))
-        return jax.tree.map(
-            lambda leaf: leaf.reshape(steps, -1, _TILE, *leaf.shape[2:]),
-            gather(data, filled),
-        )
+        rows = gather(data, filled)
+        assert rows.weight is not None
+        weight = rows.weight / _total(rows.weight, reduction)[:, None]
+        columns = [rows.x.reshape(*rows.y.shape, -1), rows.y[..., None], weight[..., None]]
+        return jnp.concatenate(columns, axis=-1).reshape(steps, -1, group, _TILE, columns[0].shape[-1] + 2)
 
-    def of_row(params: Params, x: Array, y: Array, weight: Array) -> Array:
-        each = loss(apply(params, x[None]), y[None])
+    def of_row(params: Params, row: Array) -> Array:
+        x, y, weight = (lax.slice_in_dim(row, *span) for span in ((0, size), (size, size + 1), (size + 1, size + 2)))
+        each = loss(apply(params, x.reshape(1, *row_shape)), y)
         _checks.shape("the loss of the rows", each, (1,))
-        return jnp.where(weight > 0, weight * each[0], 0)
+        return jnp.where(weight > 0, weight * each, 0).reshape(())
 
-    def value_and_grad(params: Params, batch: Dataset) -> tuple[Array, Params]:
-        assert batch.weight is not None
-        rows = (batch.x, batch.y, batch.weight)
+    def value_and_grad(params: Params, batch: Array) -> tuple[Array, Params]:
+        def of_group(tiles: Array) -> Any:
+            return _scalars.sum_over_rows(jax.value_and_grad(of_row), params, tiles)
 
-        def tile(sums: Any, rows: tuple[Array, ...]) -> tuple[Any, None]:
-            for row in zip(*rows, strict=True):
-                sums = jax.tree.map(jnp.add, sums, jax.value_and_grad(of_row)(params, *row))
-            return sums, None
+        if batch.shape[0] == 1:
+            return of_group(batch[0])
+        zero = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(of_group, batch[0]))
+        return _scalars.scan(
+            lambda sums, tiles: (jax.tree.map(jnp.add, sums, of_group(tiles)), None), zero, batch, ahead=True
+        )[0]
 
-        one = jax.eval_shape(jax.value_and_grad(of_row), params, *(leaf[0, 0] for leaf in rows))
-        start = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), one)
-        total = _total(batch.weight.reshape(-1), reduction)
-        return jax.tree.map(lambda leaf: leaf / total.astype(leaf.dtype), _scalars.scan(tile, start, rows)[0])
-
-    return MinibatchRisk(batches, value_and_grad, _scalars.scan)
+    return MinibatchRisk(batches, value_and_grad, functools.partial(_scalars.scan, ahead=True))
 
 
 def _total(weight: Array, reduction: str) -> Array:

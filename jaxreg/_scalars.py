@@ -30,8 +30,12 @@ class _Unpacked(NamedTuple):
 _Value = Array | _Unpacked
 
 
-def scan(step: Callable[..., Any], start: Any, sequences: Any) -> tuple[Any, Any]:
-    """``jax.lax.scan``, its small carries and the small arrays that ``step`` closes over taken apart."""
+def scan(step: Callable[..., Any], start: Any, sequences: Any, *, ahead: bool = False) -> tuple[Any, Any]:
+    """``jax.lax.scan``, its small carries and the small arrays that ``step`` closes over taken apart.
+
+    With ``ahead`` an iteration cuts out of the sequences what the next one takes. XLA then computes with an array at a
+    fixed place; at a place that depends on the iteration it keeps loops over members off the vector unit.
+    """
     element = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), sequences)
     program, shapes = jax.make_jaxpr(step, return_shape=True)(start, element)
     carry_shapes, stacked_shapes = shapes
@@ -54,11 +58,57 @@ def scan(step: Callable[..., Any], start: Any, sequences: Any) -> tuple[Any, Any
         results = _evaluate(program.jaxpr, consts, [*values_of(carry), *jax.tree.leaves(element)])
         return carried(results[: len(kinds)]), list(map(_packed, results[len(kinds) :]))
 
-    end, stacked = lax.scan(on_scalars, carried(jax.tree.leaves(start)), sequences)
+    first = carried(jax.tree.leaves(start))
+    if ahead and jax.tree.leaves(sequences)[0].shape[0]:
+
+        def on_the_one_before(carry: tuple[Any, Any], following: Any) -> tuple[tuple[Any, Any], Any]:
+            after, results = on_scalars(*carry)
+            return (after, following), results
+
+        following = jax.tree.map(lambda leaf: jnp.roll(leaf, -1, axis=0), sequences)
+        (end, _), stacked = lax.scan(
+            on_the_one_before, (first, jax.tree.map(lambda leaf: leaf[0], sequences)), following
+        )
+    else:
+        end, stacked = lax.scan(on_scalars, first, sequences)
     return (
         jax.tree.unflatten(jax.tree.structure(carry_shapes), map(_packed, values_of(end))),
         jax.tree.unflatten(jax.tree.structure(stacked_shapes), stacked),
     )
+
+
+def sum_over_rows(fn: Callable[[Any, Array], Any], shared: Any, tiles: Array) -> Any:
+    """``fn(shared, row)`` summed over all rows of some tiles, each tile in one pass over the members.
+
+    XLA makes one loop over the members of a tile, with its rows unrolled inside, what all numbers of the result need
+    computed once and the sums in registers. As sums of their own each would be a loop, and compute it again.
+    """
+    program, shapes = jax.make_jaxpr(fn, return_shape=True)(shared, tiles[0, 0])
+
+    def numbers(leaves: list[Array], row: Array) -> list[Array]:
+        results = _evaluate(program.jaxpr, program.consts, [*leaves, row])
+        return [number for result in results for number in _unpacked(result).numbers]
+
+    def row_sums(leaves: list[Array], tiles: Array) -> list[Array]:
+        of_tiles = [_sums(*jax.vmap(numbers, (None, 0))(leaves, rows)) for rows in tiles]
+        return [functools.reduce(lax.add, parts) for parts in zip(*of_tiles, strict=True)]
+
+    row_sums.__name__ = _jaxprs.ROW_SUMS
+    sums = iter(jax.jit(row_sums)(jax.tree.leaves(shared), tiles))
+    return jax.tree.map(
+        lambda shape: _packed(_Unpacked(shape.shape, tuple(next(sums) for _ in range(math.prod(shape.shape))))), shapes
+    )
+
+
+@jax.custom_jvp
+def _sums(*columns: Array) -> tuple[Array, ...]:
+    zeros = tuple(np.zeros((), column.dtype) for column in columns)
+    return tuple(lax.reduce(columns, zeros, lambda a, b: tuple(map(lax.add, a, b)), (0,)))
+
+
+@_sums.defjvp
+def _sums_jvp(columns: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Any, Any]:
+    return _sums(*columns), tuple(tangent.sum(axis=0) for tangent in tangents)
 
 
 def _evaluate(jaxpr: Any, consts: Sequence[_Value], args: Sequence[_Value]) -> list[_Value]:
@@ -71,7 +121,7 @@ def _evaluate(jaxpr: Any, consts: Sequence[_Value], args: Sequence[_Value]) -> l
     for equation in jaxpr.eqns:
         name, operands = equation.primitive.name, list(map(read, equation.invars))
         inner = _jaxprs.called(equation)
-        if inner is not None:
+        if inner is not None and not _jaxprs.sums_rows(equation):
             results = _evaluate(inner.jaxpr, inner.consts, operands)
         elif name in _RULES and all(_small(atom.aval) for atom in (*equation.invars, *equation.outvars)):
             results = [_RULES[name](equation, *map(_unpacked, operands))]

@@ -15,8 +15,9 @@ from jax.extend.core import Literal
 
 from jaxreg import _jaxprs, _members
 
-NARROW = 512  # members in a tile whose inner loops stay in the first-level cache
+NARROW = 320  # members in a tile whose inner loops stay in the first-level cache, and are not worth a thread to XLA
 WIDE = 8192  # members in a tile otherwise: each operation is one call for all of them
+_REGISTER = 16  # float32 numbers in the widest one
 _CACHE = 24 * 1024  # bytes that an inner loop may touch
 
 Points = Any  # a pytree of arrays with a leading axis
@@ -30,6 +31,11 @@ def tile_shape(grid: Sequence[int], most: int) -> tuple[int, ...]:
         lengths.append(math.ceil(length / parts))
         most //= lengths[-1]
     return tuple(reversed(lengths))
+
+
+def full_registers(lengths: tuple[int, ...]) -> tuple[int, ...]:
+    """The lengths of a tile with a last axis of whole vector registers: what is left over is computed one by one."""
+    return (*lengths[:-1], math.ceil(lengths[-1] / _REGISTER) * _REGISTER)
 
 
 def mapped(member: Callable[..., Any], draws: Sequence[bool]) -> Callable[..., Any]:
@@ -48,7 +54,7 @@ def mapped(member: Callable[..., Any], draws: Sequence[bool]) -> Callable[..., A
 def fits_cache(program: Any, lane: int) -> bool:
     """Whether all innermost loops over members touch so little that they run in the first-level cache.
 
-    XLA then compiles each of them into one piece of code. ``program`` is the jaxpr of a tile whose last axis has
+    A call that sums over rows counts as such a loop. ``program`` is the jaxpr of a tile whose last axis has
     ``lane`` members; an array without an axis of that length is shared by them.
     """
     sizes = [_bytes_of_members(loop, lane) for loop in _innermost_loops(program.jaxpr)]
@@ -59,7 +65,7 @@ def _innermost_loops(jaxpr: Any) -> list[Any]:
     loops = []
     for equation in jaxpr.eqns:
         inner = [loop for part in _jaxprs.inner_jaxprs(equation) for loop in _innermost_loops(part)]
-        if not inner and equation.primitive.name in ("scan", "while"):
+        if _jaxprs.sums_rows(equation) or (not inner and equation.primitive.name in ("scan", "while")):
             inner = [equation]
         loops += inner
     return loops

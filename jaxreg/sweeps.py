@@ -79,7 +79,7 @@ def sweep(
     study = study_of(fn, axes, static)
     devices = _devices(mesh)
     workers = blocks.workers_on(devices)
-    division = _division(study, chunk_size, workers * len(devices) * jax.process_count())
+    division = _division(study, chunk_size, max(workers, len(devices)) * jax.process_count())
     kept = None if store is None else _opened(store, study, division, axes)
     values = _Values(study, division if kept is None else kept.division, kept)
     with blocks.Progress(values.num_members, progress) as bar:
@@ -184,10 +184,11 @@ class _Values:
             memory = blocks.memory_of(devices[0])
             if program.num_bytes > memory:
                 raise MemoryError(_too_large(self.division, f" ({program.num_bytes / 2**30:.1f} GiB)"))
+            groups = _groups(list(places), len(devices))
             blocks.run(
-                _groups(list(places), len(devices)),
+                groups,
                 functools.partial(self._compute, program, len(devices)),
-                workers=min(workers, max(memory // max(program.num_bytes, 1), 1)),
+                workers=min(workers, len(groups), max(memory // max(program.num_bytes, 1), 1)),
                 finished=lambda group, diverged: bar.advance(sum(map(self._size, group)), diverged),
             )
         if self.store is not None:
@@ -210,7 +211,7 @@ class _Values:
             program.points(number, axis.leaves, [start[number] for start in starts], length)
             for number, (axis, length) in enumerate(zip(self.study.axes, self.block, strict=True))
         ]
-        leaves = [np.asarray(leaf) for leaf in program.compiled(*points)]
+        leaves = list(map(_on_each_device, program.compiled(*points)))
         for device, place in enumerate(group):
             for array, leaf in zip(self.arrays, leaves, strict=True):
                 _copy_tiles(leaf[device], self._part(array, place), program.tile)
@@ -267,6 +268,12 @@ class _Values:
 
 def _groups(places: Sequence[Place], size: int) -> list[tuple[Place, ...]]:
     return [tuple(places[start : start + size]) for start in range(0, len(places), size)]
+
+
+def _on_each_device(leaf: jax.Array) -> list[np.ndarray]:
+    """The parts of an array along its leading axis, one to a device; as one array they would be copied first."""
+    shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return [np.asarray(shard.data)[0] for shard in shards]
 
 
 def _copy_tiles(leaf: np.ndarray, target: np.ndarray, tile: tuple[int, ...]) -> None:

@@ -12,13 +12,27 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
+import _benchmark  # noqa: E402
 import _common as common  # noqa: E402
 import _page  # noqa: E402
 import _problem  # noqa: E402
+import _sgd  # noqa: E402
+import benchmark  # noqa: E402
+import kill_sweep  # noqa: E402
 import reproduce  # noqa: E402
 
 EXERCISES = [*reproduce.EXERCISES, "reproduce"]
-TOOLS = ["certify", "divergence_atlas", "fit", "predicted_training", "range_test", "spectrum", "sweep"]
+TOOLS = [
+    "benchmark",
+    "certify",
+    "divergence_atlas",
+    "fit",
+    "kill_sweep",
+    "predicted_training",
+    "range_test",
+    "spectrum",
+    "sweep",
+]
 STUDIES = ("divergence_atlas", "predicted_training", "range_test", "sweep")
 
 
@@ -235,3 +249,99 @@ def test_ranges_of_numbers():
     np.testing.assert_allclose(_problem.numbers("rate", "1:3:3:lin"), [1, 2, 3], rtol=1e-6)
     np.testing.assert_allclose(_problem.numbers("rate", "3, 1,2"), [1, 2, 3])
     assert _problem.losses_named("huber:0.5")[0].keywords == {"delta": 0.5}
+
+
+def descent(given):
+    """The problem's minibatch SGD in float64, written out: params (p, members) and losses (steps, members)."""
+    params, history = np.outer(given.start, np.ones(len(given.rates))), []
+    for x, y, weight in zip(given.x.astype(float), given.y.astype(float), given.weight, strict=True):
+        columns = np.column_stack([x, np.ones(len(y))])
+        residual = columns @ params - y[:, None]
+        clipped = np.clip(residual, -1, 1)
+        slope, loss = {
+            "squared": (residual, residual**2 / 2),
+            "huber": (clipped, clipped * (residual - clipped / 2)),
+            "absolute": (np.sign(residual), np.abs(residual)),
+        }[given.loss]
+        share = weight / weight.sum()
+        history.append(share @ loss)
+        params = params - given.rates * ((columns * share[:, None]).T @ slope)
+    return params, np.array(history)
+
+
+@pytest.mark.parametrize("loss", list(_sgd.LOSSES))
+def test_the_c_limit_descends(loss):
+    """75 members: a vector that is not full, a block that is not full. Tolerances: float32; see _benchmark_sweep."""
+    given = _sgd.problem(loss, 75)
+    made = _sgd.c(given)
+    if isinstance(made, str):
+        pytest.skip(made)
+    for found, wanted in zip(made.numbers(made.run()), descent(given), strict=True):
+        _benchmark.close(loss, found, wanted, tolerance=2e-5, share=0.95 if loss == "absolute" else 1.0)
+
+
+def test_the_benchmark_checks_times_and_judges(tmp_path, capsys):
+    asked = ["--case", "squared,retrace", "--only", "plain,sweep", "--members", "40", "--repeats", "2"]
+    assert benchmark.main(["sweep", *asked, "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "plain, sweep compute the same parameters and losses to 2e-06" in shown
+    measured = json.loads((tmp_path / "benchmark_sweep.json").read_text())
+    assert set(measured["cases"]["squared"]["timings"]) == {"plain", "sweep"}
+    assert len(measured["cases"]["squared"]["timings"]["sweep"]["seconds"]) == 2
+    assert [one["met"] for one in measured["cases"]["retrace"]["targets"]] == [True]
+    assert measured["machine"]["versions"]["jax"]
+
+
+def test_the_benchmark_times_nothing_that_computes_other_numbers():
+    timed = []
+
+    def check(results):
+        _benchmark.close("b's params", results["b"], results["a"], tolerance=1e-6)
+
+    with pytest.raises(AssertionError, match=r"b's params differ: 50\.0 % of the members agree"):
+        _benchmark.interleaved(
+            {"a": lambda: np.ones((3, 2)), "b": lambda: timed.append(1) or np.array([[1, 1], [1, 1], [1, np.nan]])},
+            5,
+            check,
+        )
+    assert len(timed) == 1
+
+
+def test_a_target_is_met_or_missed():
+    timings = {
+        "one": _benchmark.Timing(9.0, [2.0, 4.0], [3.0, 2.0]),
+        "other": _benchmark.Timing(5.0, [1.0, 1.0], [1.0, 1.0]),
+    }
+    verdict = _benchmark.ratio("case", timings, "one", "other", 2.0)
+    assert (verdict.value, verdict.of_medians, verdict.of_work, verdict.met) == (2.0, 3.0, 2.0, True)
+    assert not verdict._replace(limit=1.9).met
+    assert verdict._replace(limit=1.9, at_least=True).met
+    assert timings["one"].compilation == 6.0
+
+
+def test_a_benchmark_that_is_not_known_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        benchmark.main(["sweep", "--case", "squared,cubed"])
+    assert "cubed is none of squared, huber" in capsys.readouterr().err
+
+
+def test_a_killed_sweep_loses_nothing(tmp_path):
+    outcome = kill_sweep.killed(1, 8, 0, tmp_path)
+    assert outcome.kills == 1
+    assert outcome.sweeps * 8 == outcome.chunks
+
+
+def test_a_chunk_that_is_lost_or_written_again_is_noticed(tmp_path):
+    folder = tmp_path / kill_sweep.MARKS
+    folder.mkdir(parents=True)
+    (folder / "0").write_text("1")
+    marks = kill_sweep.Marks(tmp_path)
+    assert marks.look() == 1
+    assert marks.look() == 0
+    (folder / "new").write_text("1")
+    (folder / "new").rename(folder / "0")
+    with pytest.raises(AssertionError, match="chunk 0 was finished and was computed again"):
+        marks.look()
+    (folder / "0").unlink()
+    with pytest.raises(AssertionError, match="chunk 0 was finished and is lost"):
+        marks.look()

@@ -1,0 +1,319 @@
+"""The cases of ``benchmark.py sweep``: the exercises' problem on every program for it, each ratio beside its target."""
+
+import argparse
+import contextlib
+import functools
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import _benchmark as benchmark
+import _sgd
+import jax
+import numpy as np
+from _benchmark import Case, Timing, Verdict
+
+import jaxreg
+
+PUBLISHED_MEMBERS = 3  # of the published loop, 40 ms each
+TOLERANCE = 2e-6  # (1 + |number|); programs add in other orders, and 96 steps keep the rounding of float32 below this
+# The slope of |r| jumps at 0: where rounding decides the sign of one residual, that member's path parts for good.
+SHARE = {"squared": 1.0, "huber": 1.0, "absolute": 0.99}
+
+NOT_SLOWER = 1.05  # two runs of the same differ by as much
+
+Settings = argparse.Namespace
+
+
+def compared(name: str, given: _sgd.Problem, makers: Sequence[str], settings: Settings) -> Case:
+    """Check that all competitors compute the same numbers, then time them in turn."""
+    notes, competitors = [], {}
+    for maker in makers:
+        if maker not in settings.only:
+            continue
+        made = getattr(_sgd, maker)(given)
+        if isinstance(made, str):
+            notes.append(f"without {maker}: {made}")
+        else:
+            competitors[maker] = made
+
+    def check(results: dict[str, Any]) -> None:
+        wanted = None
+        for maker, result in results.items():
+            found = competitors[maker].numbers(result)
+            wanted = found if wanted is None else wanted
+            for part, a, b in zip(("params", "losses"), found, wanted, strict=True):
+                benchmark.close(f"{name}: {maker}'s {part}", a, b, tolerance=TOLERANCE, share=SHARE[given.loss])
+        if len(results) > 1:
+            share = "" if SHARE[given.loss] == 1 else f" for at least {100 * SHARE[given.loss]:g} % of the members"
+            notes.append(f"{', '.join(results)} compute the same parameters and losses to {TOLERANCE:g}{share}")
+
+    timings = benchmark.interleaved({maker: made.run for maker, made in competitors.items()}, settings.repeats, check)
+    return Case(timings, dict.fromkeys(timings, given.steps * len(given.rates)), [], notes)
+
+
+def judged(name: str, case: Case, *targets: tuple[str, str, float]) -> Case:
+    """The case with its targets ``(one, other, limit)``, as far as both were timed."""
+    verdicts = [
+        benchmark.ratio(name, case.timings, one, other, limit)
+        for one, other, limit in targets
+        if one in case.timings and other in case.timings
+    ]
+    return case._replace(verdicts=verdicts)
+
+
+def squared(settings: Settings) -> Case:
+    """Squared loss against the C limit."""
+    makers = ("c", "numba_rows", "numba_members", "plain", "bare", "sweep")
+    case = compared("squared", _sgd.problem("squared", settings.members), makers, settings)
+    return judged("squared", case, ("sweep", "c", 1.0))
+
+
+def huber(settings: Settings) -> Case:
+    """Huber's loss against numba and the C limit."""
+    return _robust("huber", settings)
+
+
+def absolute(settings: Settings) -> Case:
+    """The absolute loss against numba and the C limit."""
+    return _robust("absolute", settings)
+
+
+def _robust(loss: str, settings: Settings) -> Case:
+    makers = ("c", "numba_rows", "numba_members", "plain", "bare", "sweep")
+    case = compared(loss, _sgd.problem(loss, settings.members), makers, settings)
+    return judged(loss, case, ("sweep", "numba_rows", 0.6), ("sweep", "numba_members", 0.6), ("sweep", "c", 5.0))
+
+
+def features(settings: Settings) -> Case:
+    """32 features, minibatches of 256, against plain vmap(scan)."""
+    given = _sgd.problem("squared", max(settings.members // 10, 1), features=32, batch_size=256, largest_rate=0.05)
+    return judged(
+        "features", compared("features", given, ("plain", "c", "bare", "sweep"), settings), ("sweep", "plain", 0.25)
+    )
+
+
+def published(settings: Settings) -> Case:
+    """The published loop: one run after another in PyTorch, and in scikit-learn, which makes other steps."""
+    given = _sgd.problem("squared", settings.members)
+    some = given._replace(rates=given.rates[:: math.ceil(len(given.rates) / PUBLISHED_MEMBERS)])
+    loops = compared("published", some, ("torch", "c"), settings)
+    fast = compared("published", given, ("sweep",), settings)
+    timings = {name: loops.timings[name] for name in loops.timings if name != "c"} | fast.timings
+    sizes = loops.members_steps | fast.members_steps
+    notes, verdicts = loops.notes, []
+    sklearn = _sgd.scikit(some) if "scikit" in settings.only else "not asked for"
+    if isinstance(sklearn, str):
+        notes.append(f"without scikit: {sklearn}")
+    else:
+        timings |= benchmark.interleaved({"scikit": sklearn.run}, settings.repeats)
+        sizes["scikit"] = sizes["torch"] if "torch" in sizes else given.steps * len(some.rates)
+        notes.append(
+            "scikit-learn's SGDRegressor steps after every row: not the same numbers, its time is by epochs alike"
+        )
+    if {"torch", "sweep"} <= timings.keys():
+        weight = sizes["torch"] / sizes["sweep"]
+        one = benchmark.ratio("published", timings, "torch", "sweep", 20_000, weight=weight)
+        verdicts = [one._replace(at_least=True)]
+    return Case(timings, {name: sizes[name] for name in timings}, verdicts, notes)
+
+
+def million(settings: Settings) -> Case:
+    """A hundred times the members, final parameters only: peak memory, and the time of a member."""
+    few, many = settings.members, 100 * settings.members
+    with _other_process() as call:
+        timings = _calls(
+            call, {str(few): {"members": few}, str(many): {"members": many}}, max(settings.repeats // 5, 1)
+        )
+        peak = call({"peak": True})[0]
+    ratio = benchmark.ratio("million", timings, str(many), str(few), 1.5, weight=many / few)
+    memory = benchmark.single("million", f"peak GB of {many} members", peak, 1.0)
+    return Case(timings, {str(few): 96 * few, str(many): 96 * many}, [ratio, memory], [])
+
+
+def devices(settings: Settings) -> Case:
+    """One virtual CPU device against two."""
+    sizes: dict[str, int] = {}
+    timings: dict[str, Timing] = {}
+    with _other_process(devices=1) as one, _other_process(devices=2) as two:
+        for loss in _sgd.LOSSES:
+            asked = {"members": settings.members, "loss": loss, "whole": True}
+            runs = {f"{loss} on 1": functools.partial(one, asked), f"{loss} on 2": functools.partial(two, asked)}
+            timings |= _timed_there(runs, settings.repeats)
+            sizes |= dict.fromkeys(runs, 96 * settings.members)
+    verdicts = [benchmark.ratio("devices", timings, f"{loss} on 2", f"{loss} on 1", NOT_SLOWER) for loss in _sgd.LOSSES]
+    return Case(timings, sizes, verdicts, [])
+
+
+def keys(settings: Settings) -> Case:
+    """20 keys, the rows reshuffled for each, against one key."""
+    given = _sgd.problem("squared", settings.members)
+    run, count = _sgd.training(given), max(settings.members // 20, 1)
+    grid = {"key": jax.random.split(_sgd.KEY, 20), "learning_rate": given.rates[::20][:count]}
+    timings = benchmark.interleaved(
+        {
+            "20 keys": lambda: jaxreg.sweep(run, grid, progress=False),
+            "1 key": lambda: jaxreg.sweep(run, {"learning_rate": given.rates}, progress=False),
+        },
+        settings.repeats,
+    )
+    sizes = {"20 keys": given.steps * 20 * count, "1 key": given.steps * settings.members}
+    weight = sizes["20 keys"] / sizes["1 key"]
+    return Case(timings, sizes, [benchmark.ratio("keys", timings, "20 keys", "1 key", 5.0, weight=weight)], [])
+
+
+def retrace(settings: Settings) -> Case:
+    """A second call with other numbers of the same shapes traces nothing."""
+    given, traced = _sgd.problem("squared", settings.members), []
+
+    def run(learning_rate: jax.Array) -> jaxreg.Training:
+        traced.append(True)
+        return _sgd.training(given)(learning_rate)
+
+    jaxreg.sweep(run, {"learning_rate": given.rates}, progress=False)
+    before = len(traced)
+    jaxreg.sweep(run, {"learning_rate": given.rates / 2}, progress=False)
+    again = len(traced) - before
+    return Case({}, {}, [benchmark.single("retrace", "traces of a second call", again, 0)], [])
+
+
+def overhead(settings: Settings) -> Case:
+    """One block of ``sweep`` against ``jit`` of the same nested ``vmap``, members first and members last."""
+    timings: dict[str, Timing] = {}
+    for members in (settings.members, 1):
+        runs = _block_and_bare(_sgd.problem("squared", members))
+        timings |= benchmark.interleaved(runs, settings.repeats if members > 1 else 20 * settings.repeats)
+    one, other = timings["1, sweep"], timings["1, members last"]
+    extra = Verdict(
+        "overhead",
+        "ms more for 1 member",
+        value=1e3 * (one.minimum - other.minimum),
+        of_medians=1e3 * (one.median - other.median),
+        of_work=1e3 * (min(one.work) - min(other.work)),
+        limit=1.0,
+    )
+    relative = [
+        benchmark.ratio("overhead", timings, f"{settings.members}, sweep", f"{settings.members}, {bare}", 1.05)
+        for bare in ("members first", "members last")
+    ]
+    return Case(timings, {name: 96 * int(name.split(",")[0]) for name in timings}, [*relative, extra], [])
+
+
+def _block_and_bare(given: _sgd.Problem) -> dict[str, Callable[[], Any]]:
+    members, run = len(given.rates), _sgd.training(given)
+
+    def bare(out_axes: int) -> Callable[[], Any]:
+        compiled = jax.jit(jax.vmap(run, out_axes=out_axes))
+        return lambda: jax.tree.map(np.asarray, compiled(given.rates))
+
+    def one_block() -> Any:
+        return jaxreg.sweep(run, {"learning_rate": given.rates}, chunk_size=members, progress=False)
+
+    return {f"{members}, members first": bare(0), f"{members}, members last": bare(-1), f"{members}, sweep": one_block}
+
+
+CASES: dict[str, Callable[[Settings], Case]] = {
+    case.__name__: case
+    for case in (squared, huber, absolute, features, published, million, devices, keys, retrace, overhead)
+}
+COMPETITORS = ("c", "numba_rows", "numba_members", "plain", "bare", "sweep", "torch", "scikit")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    benchmark.names(parser, "--case", list(CASES), f"some of {', '.join(CASES)} (all)")
+    benchmark.names(parser, "--only", COMPETITORS, f"competitors, some of {', '.join(COMPETITORS)} (all)")
+    parser.add_argument("--members", type=int, default=10_240, help="members of a sweep (%(default)s)")
+
+
+def run(settings: Settings) -> dict[str, Case]:
+    """Run the cases that are asked for."""
+    found = {}
+    for name in settings.case:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        found[name] = CASES[name](settings)
+    return found
+
+
+# What runs in processes of its own: other devices, and memory that nothing else has used.
+
+Call = Callable[[dict[str, Any]], list[float]]
+
+
+@contextlib.contextmanager
+def _other_process(devices: int = 1) -> Iterator[Call]:
+    """A process that sweeps when it is asked to; the call gives its wall and processor seconds."""
+    folder = Path(__file__).parent
+    command = [sys.executable, "-c", "import _benchmark_sweep; _benchmark_sweep.serve()"]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asking, answering = process.stdin, process.stdout
+
+        def call(asked: dict[str, Any]) -> list[float]:
+            print(json.dumps(asked), file=asking, flush=True)
+            answer = answering.readline()
+            if not answer:
+                raise RuntimeError(f"the process for {asked} has ended")
+            return [float(number) for number in answer.split()]
+
+        yield call
+        asking.close()
+
+
+def _calls(call: Call, asked: dict[str, dict[str, Any]], repeats: int) -> dict[str, Timing]:
+    return _timed_there({name: functools.partial(call, one) for name, one in asked.items()}, repeats)
+
+
+def _timed_there(runs: Mapping[str, Callable[[], list[float]]], repeats: int) -> dict[str, Timing]:
+    timings = {name: Timing(run()[0], [], []) for name, run in runs.items()}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            seconds, work = run()
+            timings[name].times.append(seconds)
+            timings[name].work.append(work)
+    return timings
+
+
+def serve() -> None:
+    """Sweep as each line of the input says, and print the seconds, or the peak of memory in GB."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if asked.get("peak"):
+            print(_peak_memory() / 1e9, flush=True)
+        else:
+            print(*benchmark.timed(_sweep_of(**asked))[:2], flush=True)
+
+
+def _peak_memory() -> int:
+    """The most bytes that this process has held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage counts what the parent held when it started this process
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@functools.cache
+def _sweep_of(members: int, loss: str = "squared", whole: bool = False) -> Callable[[], Any]:
+    given = _sgd.problem(loss, members)
+    train = _sgd.training(given)
+
+    def final(learning_rate: jax.Array) -> Any:
+        result = train(learning_rate)
+        return result if whole else result.params
+
+    return lambda: jaxreg.sweep(final, {"learning_rate": given.rates}, progress=False)
