@@ -25,11 +25,13 @@ class Program(NamedTuple):
             values as (devices, tiles along each axis…, shape of a leaf…, lengths in a tile…).
         tile: the shape of a tile.
         num_bytes: device memory that a call takes.
+        may_share: whether several threads may call it at once.
     """
 
     compiled: Callable[..., Any]
     tile: tuple[int, ...]
     num_bytes: int
+    may_share: bool
 
     def points(self, axis: int, leaves: Sequence[np.ndarray], starts: Sequence[int], length: int) -> list[np.ndarray]:
         """The points of one axis for the blocks that begin at ``starts``, one to a device."""
@@ -88,4 +90,4 @@ def _compiled(
     compiled = program.lower(shared, *shapes).compile()
     memory = compiled.memory_analysis()
     num_bytes = 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
-    return Program(functools.partial(compiled, shared), lengths, num_bytes)
+    return Program(functools.partial(compiled, shared), lengths, num_bytes, blocks.may_share(compiled))

@@ -80,6 +80,19 @@ def compiler_options(platform: str) -> dict[str, Any]:
     return options
 
 
+def may_share(compiled: Any) -> bool:
+    """Whether several threads may run a compiled program at once.
+
+    Not with LAPACK in it: its QR of a batch waits for the threads that XLA runs programs on, and two that do so at once
+    wait for each other for ever (jaxlib 0.10.2).
+
+    >>> qr = jax.jit(lambda x: jax.numpy.linalg.qr(x)[0]).lower(jax.ShapeDtypeStruct((4, 9, 3), np.float32)).compile()
+    >>> may_share(qr), may_share(jax.jit(lambda x: 2 * x).lower(1.0).compile())
+    (False, True)
+    """
+    return "lapack" not in compiled.as_text()
+
+
 def run(
     jobs: Iterable[Job], compute: Callable[[Job], Any], *, workers: int, finished: Callable[[Job, Any], None]
 ) -> None:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.scipy.linalg import cho_solve
+
+from jaxreg._triangular import least_singular, qr_root, solve_upper
 
 KINDS = ("classic", "HC0", "HC1", "HC2", "HC3", "hessian")
 
@@ -129,13 +131,14 @@ def _inverse_root(jacobian: Array, free: Array) -> tuple[Array, Array, Array]:
     scale = jnp.where(norms > 0, norms, 1)
     # A parameter that is held stands alone in a row of its own.
     held = jnp.diag(1 - free.astype(jacobian.dtype))
-    r = jnp.linalg.qr(jnp.concatenate([(jacobian / scale[:, None]).T, held]), mode="r")
-    _, spectrum, directions = jnp.linalg.svd(lax.stop_gradient(r))
-    regular = spectrum[-1] > max(num_params, num_rows) * jnp.finfo(r.dtype).eps * spectrum[0]
-    identity = jnp.eye(num_params, dtype=r.dtype)
-    inverse = solve_triangular(jnp.where(regular, r, identity), identity) / scale[:, None]
+    root = qr_root(jnp.hstack([jacobian / scale[:, None], held]))
+    smallest, direction = least_singular(lax.stop_gradient(root))
+    # The columns have length 1, so the largest singular value is at most √p.
+    regular = smallest > max(num_params, num_rows) * jnp.finfo(root.dtype).eps * num_params**0.5
+    identity = jnp.eye(num_params, dtype=root.dtype)
+    inverse = solve_upper(jnp.where(regular, root, identity), identity) / scale[:, None]
 
-    direction = directions[-1] / lax.stop_gradient(scale)
+    direction = direction / lax.stop_gradient(scale)
     direction = direction * jnp.sign(direction[jnp.argmax(jnp.abs(direction))]) / jnp.linalg.norm(direction)
     return inverse, regular, jnp.where(regular, 0, direction)
 

@@ -185,10 +185,11 @@ class _Values:
             if program.num_bytes > memory:
                 raise MemoryError(_too_large(self.division, f" ({program.num_bytes / 2**30:.1f} GiB)"))
             groups = _groups(list(places), len(devices))
+            most = max(memory // max(program.num_bytes, 1), 1) if program.may_share else 1
             blocks.run(
                 groups,
                 functools.partial(self._compute, program, len(devices)),
-                workers=min(workers, len(groups), max(memory // max(program.num_bytes, 1), 1)),
+                workers=min(workers, len(groups), most),
                 finished=lambda group, diverged: bar.advance(sum(map(self._size, group)), diverged),
             )
         if self.store is not None:

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "jaxreg"
 FLOORS = [
     ["_version", "status", "_trace", "_lanczos", "_members", "_jaxprs", "results"],
-    ["_expressions", "_names", "_quantiles"],
+    ["_expressions", "_names", "_quantiles", "_triangular"],
     ["_checks", "_scalars", "_tables", "_tiles", "_study", "blocks", "store._trees"],
     ["_block_program", "store._description"],
     ["store"],

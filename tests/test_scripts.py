@@ -22,18 +22,8 @@ import kill_sweep  # noqa: E402
 import reproduce  # noqa: E402
 
 EXERCISES = [*reproduce.EXERCISES, "reproduce"]
-TOOLS = [
-    "benchmark",
-    "certify",
-    "divergence_atlas",
-    "fit",
-    "kill_sweep",
-    "predicted_training",
-    "range_test",
-    "spectrum",
-    "sweep",
-]
 STUDIES = ("divergence_atlas", "predicted_training", "range_test", "sweep")
+TOOLS = ["benchmark", "certify", "fit", "kill_sweep", "spectrum", *STUDIES]
 
 
 def run_script(name, *arguments):

@@ -277,7 +277,7 @@ def test_a_block_too_large_names_chunk_size(monkeypatch):
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
 
-    program = _block_program.Program(exhausted, (5,), 0)
+    program = _block_program.Program(exhausted, (5,), 0, True)
     monkeypatch.setattr(sweeps, "block_program", lambda *_: program)
     with pytest.raises(MemoryError, match=r"does not fit in memory: give a smaller chunk_size"):
         jaxreg.sweep(lambda x: x, {"x": RATES})

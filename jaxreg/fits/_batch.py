@@ -105,7 +105,7 @@ class Batch:
             own = jax.tree.map(lambda leaf: _in_lanes(_canonical(leaf[sets[rows]]), shape), self.own)
             return self.shared, own, jax.tree.map(lambda leaf: _in_lanes(leaf[rows], shape), states), np.int32(most)
 
-        compiled = _compiled(program, *_form(inputs(blocks_of_sets[0])))
+        compiled, may_share = _compiled(program, *_form(inputs(blocks_of_sets[0])))
         parts: dict[int, list[np.ndarray]] = {}
 
         def compute(rows: slice) -> Any:
@@ -114,7 +114,8 @@ class Batch:
         def keep(rows: slice, found: Any) -> None:
             parts[rows.start] = found
 
-        blocks.run(blocks_of_sets, compute, workers=min(self.workers, len(blocks_of_sets)), finished=keep)
+        workers = min(self.workers, len(blocks_of_sets)) if may_share else 1
+        blocks.run(blocks_of_sets, compute, workers=workers, finished=keep)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(sets)], *(parts[key] for key in sorted(parts)))
 
 
@@ -168,7 +169,7 @@ def _shapes_of_member(form: Form, structure: Any, shapes: tuple[Any, ...]) -> An
 
 
 @functools.lru_cache(maxsize=128)
-def _compiled(program: Any, structure: Any, shapes: tuple[Any, ...]) -> Callable[..., Any]:
-    """Compiled on the caller's thread, once."""
-    compiled: Callable[..., Any] = program.lower(*_shapes(structure, shapes)).compile()
-    return compiled
+def _compiled(program: Any, structure: Any, shapes: tuple[Any, ...]) -> tuple[Callable[..., Any], bool]:
+    """Compiled on the caller's thread, once; and whether several threads may call it at once."""
+    compiled = program.lower(*_shapes(structure, shapes)).compile()
+    return compiled, blocks.may_share(compiled)

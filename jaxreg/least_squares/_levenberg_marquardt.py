@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.linalg import solve_triangular
 
+from jaxreg._triangular import qr_root, solve_upper
 from jaxreg.least_squares._problem import Problem
 
 FIRST_DAMPING = 1e-3  # relative to the scaled system
@@ -133,7 +133,7 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     if accelerate:
         bend = root * problem.second_derivative(params, velocity / system.unit)
         # By the normal equations' factor: it need not have more than its leading digits.
-        acceleration = -solve_triangular(triangle, solve_triangular(triangle, system.slopes @ bend, trans=1))
+        acceleration = -solve_upper(triangle, solve_upper(triangle, system.slopes @ bend, transposed=True))
         straight = 2 * jnp.linalg.norm(acceleration) <= _MOST_ACCELERATION * jnp.linalg.norm(velocity)
         change = jnp.where(below, velocity, velocity + acceleration / 2)
     trial, predicted = params + change / system.unit, decrease
@@ -201,8 +201,8 @@ def _into_box(
 def _solve(slopes: Array, values: Array, damping: Array) -> tuple[Array, Array]:
     """R of a QR of slopesᵀ with √damping·I below it, and argmin ‖slopesᵀ v + values‖² + damping·‖v‖²."""
     num_params = slopes.shape[0]
-    below = jnp.sqrt(damping) * jnp.eye(num_params, num_params + 1, dtype=slopes.dtype)
+    below = jnp.sqrt(damping) * jnp.eye(num_params + 1, num_params, dtype=slopes.dtype)
     # With the values as one more column their projection stands beside R, and Q is never formed.
-    r = jnp.linalg.qr(jnp.concatenate([jnp.concatenate([slopes, values[None]]).T, below]), mode="r")
-    triangle = r[:num_params, :num_params]
-    return triangle, -solve_triangular(triangle, r[:num_params, num_params])
+    root = qr_root(jnp.hstack([jnp.concatenate([slopes, values[None]]), below]))
+    triangle = root[:num_params, :num_params]
+    return triangle, -solve_upper(triangle, root[:num_params, num_params])

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxreg._triangular import qr_root, solve_upper
 from jaxreg.covariance import Covariance
 from jaxreg.least_squares._levenberg_marquardt import LEAST_GAIN, MOST_STALLED, RELATIVE_OFFSET
 from jaxreg.least_squares._problem import Problem
@@ -65,15 +66,13 @@ def plain_fit(problem: Problem) -> PlainFit:
 def plain_covariance(problem: Problem, params: Array, *, absolute_sigma: bool) -> Covariance:
     """The classic covariance at an optimum of plain steps, whose columns are known to be independent."""
     values, columns = _linearised(problem, [params[index] for index in range(params.size)])
-    inverse = _inverse_root(columns)
-    count = range(len(columns))
-    dof = problem.counted.sum().astype(values.dtype) - len(columns)
+    count = len(columns)
+    inverse = solve_upper(qr_root(jnp.stack(columns)), jnp.eye(count, dtype=values.dtype))
+    dof = problem.counted.sum().astype(values.dtype) - count
     variance = jnp.where(dof > 0, _dot(values, values) / jnp.where(dof > 0, dof, 1), jnp.nan)
-    matrix = [
-        [sum(inverse[i, k] * inverse[j, k] for k in range(max(i, j), len(columns))) for j in count] for i in count
-    ]
-    scale = jnp.ones_like(variance) if absolute_sigma else variance
-    found = jnp.stack([jnp.stack([jnp.asarray(entry) * scale for entry in row]) for row in matrix])
+    # Not a product of matrices, which vmap would make a call of a library for each fit.
+    matrix = jnp.stack([jnp.sum(inverse * inverse[index][None], axis=1) for index in range(count)])
+    found = matrix if absolute_sigma else variance * matrix
     return Covariance(found, jnp.asarray(True), jnp.zeros_like(params))
 
 
@@ -143,24 +142,3 @@ def _gauss_newton(values: Array, columns: Sequence[Array], norms: Sequence[Array
         step[i] = (half[i] - sum(lower[k, i] * step[k] for k in step)) / lower[i, i]
     decrease = jnp.sum(jnp.stack(half) ** 2)
     return [step[i] / norms[i] for i in count], decrease, least > jnp.finfo(values.dtype).eps ** 0.5
-
-
-def _inverse_root(columns: Sequence[Array]) -> dict[tuple[int, int], Array]:
-    """R⁻¹ (upper triangular) of J = QR, by modified Gram-Schmidt, whose R is as accurate as Householder's.
-
-    Source: Å. Björck, BIT 7 (1967) 1.
-    """
-    count = range(len(columns))
-    rest, root = list(columns), {}
-    for i in count:
-        root[i, i] = jnp.sqrt(_dot(rest[i], rest[i]))
-        direction = rest[i] / root[i, i]
-        for j in range(i + 1, len(columns)):
-            root[i, j] = _dot(direction, rest[j])
-            rest[j] = rest[j] - root[i, j] * direction
-    inverse: dict[tuple[int, int], Array] = {}
-    for i in count:
-        inverse[i, i] = 1 / root[i, i]
-        for j in range(i + 1, len(columns)):
-            inverse[i, j] = -sum(inverse[i, k] * root[k, j] for k in range(i, j)) / root[j, j]
-    return inverse
