@@ -7,6 +7,7 @@ only when asked for.
 from jaxreg import (
     batching,
     blocks,
+    covariance,
     curvature,
     data,
     least_squares,
@@ -39,6 +40,7 @@ __all__ = [
     "__version__",
     "batching",
     "blocks",
+    "covariance",
     "curvature",
     "curve_fit",
     "data",
