@@ -7,6 +7,7 @@ only when asked for.
 from jaxreg import (
     batching,
     blocks,
+    covariance,
     curvature,
     data,
     least_squares,
@@ -42,6 +43,7 @@ __all__ = [
     "__version__",
     "batching",
     "blocks",
+    "covariance",
     "curvature",
     "curve_fit",
     "data",

@@ -3,8 +3,10 @@
 from enum import IntEnum
 from typing import Any
 
+import jax
 import numpy as np
 
+_MAX_TERMS = 6  # parameters in one undetermined combination
 _MAX_NAMED = 20  # failed members named in one message; the rest are counted
 
 
@@ -22,9 +24,9 @@ class Status(IntEnum):
     DIVERGED = 2
     """A step made the parameters non-finite; the result holds the last finite ones."""
     NONFINITE = 3
-    """The start, or the model at the start, is not finite; nothing was done."""
+    """The start, or the model or the data at the start, is not finite; nothing was done."""
     SINGULAR = 4
-    """The data do not determine every parameter: covariance and standard errors are infinite."""
+    """The data do not determine every parameter: there is no covariance, and no standard error."""
     INVALID_INPUT = 5
     """A value was out of its range; found under a trace, where nothing can be raised."""
 
@@ -36,7 +38,8 @@ def raise_if_failed(result: Any) -> None:
         result: anything with a ``status`` field (a ``Training``, a ``CurveFit``), or an integer array of status codes.
 
     Raises:
-        RuntimeError: naming each failed member by its index and its status.
+        RuntimeError: naming each failed member by its index and its status, and the combination of parameters that the
+            data do not determine where that is what failed.
 
     >>> import jax.numpy as jnp
     >>> raise_if_failed(jnp.array([0, 0]))
@@ -50,8 +53,11 @@ def raise_if_failed(result: Any) -> None:
     if not len(failed):
         return
     if codes.ndim == 0:
-        raise RuntimeError(f"the fit failed: {_name(codes)}")
-    members = [f"[{', '.join(map(str, index))}] {_name(codes[tuple(index)])}" for index in failed[:_MAX_NAMED]]
+        raise RuntimeError(f"the fit failed: {_name(codes)}{_undetermined(result, ())}")
+    members = [
+        f"[{', '.join(map(str, index))}] {_name(codes[tuple(index)])}{_undetermined(result, tuple(index))}"
+        for index in failed[:_MAX_NAMED]
+    ]
     if len(failed) > _MAX_NAMED:
         members.append(f"and {len(failed) - _MAX_NAMED} more")
     raise RuntimeError(f"{len(failed)} of {codes.size} fits failed: {', '.join(members)}")
@@ -62,3 +68,18 @@ def _name(code: Any) -> str:
         return Status(int(code)).name
     except ValueError:
         return f"unknown status {int(code)}"
+
+
+def _undetermined(result: Any, index: tuple[int, ...]) -> str:
+    """The combination that a singular curve fit could not determine, in words."""
+    if not hasattr(result, "undetermined") or int(np.asarray(result.status)[index]) != Status.SINGULAR:
+        return ""
+    weights = np.asarray(result.undetermined)[index]
+    names = [
+        (jax.tree_util.keystr(path, simple=True, separator=".") or "params") + "".join(f"[{k}]" for k in place)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(result.params)
+        for place in np.ndindex(np.shape(leaf)[len(index) :])
+    ]
+    large = [k for k in np.argsort(-np.abs(weights), kind="stable") if abs(weights[k]) > 1e-3 * np.abs(weights).max()]
+    terms = [f"{'-' if weights[k] < 0 else '+'} {abs(weights[k]):.3g} {names[k]}" for k in sorted(large[:_MAX_TERMS])]
+    return ", not determined: " + " ".join(terms).removeprefix("+ ") if terms else ""

@@ -30,6 +30,7 @@ class State(NamedTuple):
     params: Array  # (p,), of the free parameters
     residual: Array  # (n,), weighted by sigma
     jacobian: Array  # (p, n), of it
+    noise: Array  # the loss's unit at these residuals
     scale: Array  # (p,), running maximum of the Jacobian's column norms
     damping: Array
     growth: Array  # the factor of the damping at the next rejection
@@ -54,6 +55,7 @@ def init(problem: Problem, start: Array) -> State:
         params=start,
         residual=jnp.zeros(problem.num_rows, start.dtype),
         jacobian=jnp.zeros((start.size, problem.num_rows), start.dtype),
+        noise=one,
         scale=jnp.zeros_like(start),
         damping=FIRST_DAMPING * one,
         growth=2 * one,
@@ -87,8 +89,7 @@ def judge(problem: Problem, state: State) -> State:
     # Written so that a NaN rejects.
     finite = jnp.isfinite(residual).all() & jnp.isfinite(jacobian).all() & jnp.isfinite(state.trial).all()
     first = state.num_steps < 0
-    noise = problem.noise(state.residual)
-    gain = (problem.cost(state.residual, noise) - problem.cost(residual, noise)) / state.decrease
+    gain = (problem.cost(state.residual, state.noise) - problem.cost(residual, state.noise)) / state.decrease
     gain = jnp.where(state.trusted, jnp.where(state.swings, 0.5, 1), gain)
     accept = finite & (first | ((state.straight | state.trusted) & (gain > _LEAST_GAIN)))
 
@@ -97,10 +98,12 @@ def judge(problem: Problem, state: State) -> State:
     # No floor but the smallest number: NIST's MGH10 has a column that shrinks by 1e48 against its running maximum, and
     # a floor of eps² would hold that parameter where it is.
     limits = jnp.finfo(damping.dtype)
+    residual = jnp.where(accept, residual, state.residual)
     return state._replace(
         params=jnp.where(accept, state.trial, state.params),
         moved=jnp.where(accept, state.trial - state.params, 0),
-        residual=jnp.where(accept, residual, state.residual),
+        residual=residual,
+        noise=problem.noise(residual),
         jacobian=jnp.where(accept, jacobian, state.jacobian),
         damping=jnp.where(first, state.damping, jnp.clip(damping, limits.tiny, 1 / limits.eps**2)),
         growth=jnp.where(accept, 2, 2 * state.growth),
@@ -112,8 +115,7 @@ def judge(problem: Problem, state: State) -> State:
 def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     """Solve for the next trial, unless the state is at the optimum."""
     params, damping = state.params, state.damping
-    noise = problem.noise(state.residual)
-    slope, root = problem.weights(state.residual, noise)
+    slope, root = problem.weights(state.residual, state.noise)
     system, columns, scale = _system(problem, state, slope, root)
     triangle, velocity = _solve(system.slopes, system.values, damping)
     decrease = jnp.sum((velocity @ system.slopes) ** 2) + 2 * damping * jnp.sum(velocity**2)
@@ -123,7 +125,7 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     most = decrease * jnp.maximum(1, damping / FIRST_DAMPING)
     small = most <= (_RELATIVE_OFFSET * size) ** 2
     reach = size * problem.size + jnp.linalg.norm(system.values) * jnp.vdot(jnp.abs(params), columns)
-    floor = 4 * jnp.finfo(size.dtype).eps * (problem.cost(state.residual, noise) + reach)
+    floor = 4 * jnp.finfo(size.dtype).eps * (problem.cost(state.residual, state.noise) + reach)
     below = decrease <= floor
     stalled = state.stalled + (below & (decrease > 0.5 * state.last_decrease))
 

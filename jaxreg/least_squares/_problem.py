@@ -148,6 +148,7 @@ def _derivative(fn: Callable[[Array], Array]) -> Callable[[Array], Array]:
 
 def problem_of(task: Task, options: Options) -> Problem:
     """The problem of one fit."""
+    task = jax.tree.map(jnp.asarray, task)
     apply = apply_of(options.model)
     dtype = jnp.result_type(task.x, task.y, *(jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(task.p0)))
     start, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), task.p0))
