@@ -7,6 +7,7 @@ only when asked for.
 from jaxreg import (
     batching,
     blocks,
+    covariance,
     curvature,
     data,
     fits,
@@ -46,6 +47,7 @@ __all__ = [
     "__version__",
     "batching",
     "blocks",
+    "covariance",
     "curvature",
     "curve_fit",
     "data",

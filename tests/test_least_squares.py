@@ -1,7 +1,9 @@
 """curve_fit against SciPy, NIST's certified values, closed forms and central differences."""
 
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +15,10 @@ import scipy.optimize
 import jaxreg
 from jaxreg import models
 from jaxreg.status import Status
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+from _firas import TABLE
 
 DOUBLE = pytest.mark.usefixtures("x64")
 
@@ -213,6 +219,29 @@ def test_planck_temperature_and_gain_are_found_from_any_start() -> None:
     # SciPy's default tolerance of 1.5e-8, and nine digits of the radiation constants.
     np.testing.assert_allclose(fits.params["temperature"], expected[0], rtol=1e-6)
     np.testing.assert_allclose(fits.params["gain"], expected[1], rtol=1e-6)
+
+
+@DOUBLE
+def test_the_temperature_of_the_sky_is_found_from_any_start() -> None:
+    wavenumber, intensity, sigma = np.array(TABLE).T  # 1/cm, MJy/sr, kJy/sr
+
+    def radiance(params: Any, wavenumber: Any) -> Any:
+        wavelength = 1e-2 / wavenumber
+        return 1e20 * models.planck_radiance(wavelength, params["temperature"]) * wavelength**2 / 299792458.0
+
+    @jax.jit
+    @jax.vmap
+    def fit(temperature: Any) -> Any:
+        start = {"temperature": temperature}
+        return jaxreg.curve_fit(radiance, wavenumber, intensity, start, sigma=1e-3 * sigma, absolute_sigma=True)
+
+    fits = fit(jnp.geomspace(0.1, 300.0, 30))
+    jaxreg.raise_if_failed(fits)
+    # COBE/FIRAS's own statistics, to the digits that are given: 2.725015 K ± 0.0000076 K, chi2 45.10, 42 degrees.
+    np.testing.assert_allclose(fits.params["temperature"], 2.725015, atol=5e-7)
+    np.testing.assert_allclose(fits.stderr["temperature"], 7.6e-6, atol=5e-8)
+    np.testing.assert_allclose(fits.chi2, 45.10, atol=5e-3)
+    assert (fits.dof == 42).all()
 
 
 @DOUBLE

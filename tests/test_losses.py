@@ -154,3 +154,7 @@ def test_irls_weights_are_slope_over_residual(name):
 def test_irls_weights_stop_growing_at_the_floor():
     got = losses.irls_weight(losses.absolute, jnp.array([0.0, 1e-9, 0.5]), jnp.zeros(3), floor=0.01)
     np.testing.assert_allclose(got, [0.0, 100.0, 2.0], rtol=1e-6)
+
+
+def test_soft_l1_is_scipys_name_of_pseudo_huber():
+    assert losses.soft_l1 is losses.pseudo_huber

@@ -132,3 +132,42 @@ def test_a_plain_function_is_a_model_and_a_word_is_not():
     assert models.apply_of(np.add) is np.add
     with pytest.raises(ValueError, match="model must be a Model or a function f\\(params, x\\), got str"):
         models.apply_of("linear")
+
+
+PEAKS = {"amplitude": 2.0, "center": 0.4, "width": 0.1}
+DECAYS = {"amplitude": 2.0, "rate": 3.0}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("offset", [None, 0.7], ids=["no offset", "offset"])
+@pytest.mark.parametrize(("make", "truth"), [(models.gaussian, PEAKS), (models.exponential, DECAYS)])
+def test_a_guess_is_near_the_truth_in_any_order_and_units(make, truth, offset, sign):
+    model = make(offset=offset is not None)
+    units = {"amplitude": sign * 1e9, "offset": 1e9, "center": 1e-6, "width": 1e-6, "rate": 1e6}
+    params = {
+        name: value * units[name] for name, value in (truth | ({} if offset is None else {"offset": offset})).items()
+    }
+    generator = np.random.default_rng(0)
+    x = 1e-6 * generator.permutation(np.linspace(0.0, 1.0, 80))
+    y = np.asarray(model.apply(params, x)) + 0.02e9 * generator.normal(size=80)
+    got = model.guess(jnp.asarray(x), jnp.asarray(y))
+    assert got.keys() == params.keys()
+    # Near enough for a fit: the noise is a hundredth of the amplitude.
+    for name, value in params.items():
+        np.testing.assert_allclose(got[name], value, atol=0.25 * abs(truth.get(name, 1.0) * units[name]))
+
+
+def test_a_peak_and_a_decay_are_their_formulas():
+    x = np.linspace(0.0, 1.0, 11)
+    peak = {**PEAKS, "offset": 0.5}
+    expected = 2.0 * np.exp(-(((x - 0.4) / 0.1) ** 2) / 2) + 0.5
+    np.testing.assert_allclose(models.gaussian(offset=True).apply(peak, x), expected, rtol=1e-5)
+    np.testing.assert_allclose(models.exponential().apply(DECAYS, x), 2.0 * np.exp(-3.0 * x), rtol=1e-5)
+
+
+def test_the_inits_have_the_params_of_the_models():
+    for make in (models.gaussian, models.exponential):
+        for offset in (False, True):
+            model = make(offset=offset)
+            assert model.apply(model.init(KEY), X[:, 0]).shape == (50,)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxreg import _checks, _trace, losses
 from jaxreg import covariance as covariances
@@ -125,8 +125,8 @@ def _guess(model: Model | Apply, x: Any, y: Any, mask: Any, bounds: Any, fixed: 
 
 
 def guessed(x: Array, y: Array, mask: Array | None, bounds: Any, *, guess: Any) -> Params:
-    """The model's guess from the rows that are there, moved into the box."""
-    data = neutral_rows(Dataset(jnp.asarray(x), jnp.asarray(y), mask))
+    """The model's guess from the rows that are there, moved into the box; no derivative of a fit depends on it."""
+    data = neutral_rows(lax.stop_gradient(Dataset(jnp.asarray(x), jnp.asarray(y), mask)))
     start = guess(data.x, data.y)
     if bounds is None:
         return start
