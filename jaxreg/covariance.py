@@ -75,30 +75,26 @@ def estimate(
     counted = jnp.ones(num_rows, bool) if counted is None else counted
     total, used = counted.sum().astype(slope.dtype), free.sum().astype(slope.dtype)
     jacobian = jnp.where(free[:, None], jacobian, 0)
-    upper = None if curvature is None else jnp.maximum(jnp.where(counted, curvature, 0), 0)
-
-    inverse, regular, undetermined = _inverse_root(
-        jacobian if upper is None else jnp.sqrt(upper)[None] * jacobian, free
-    )
-    rows = inverse.T @ jacobian  # in parameters whose bread is C, the identity unless some curvature is negative
-    bread = jnp.eye(num_params, dtype=slope.dtype)
-    if kind == "hessian":
-        assert hessian is not None
-        held = jnp.diag(1 - free.astype(slope.dtype))
-        bread = inverse.T @ jnp.where(free[:, None] & free[None], hessian, held) @ inverse
-    elif upper is not None and curvature is not None:
-        lower = jnp.where(counted, curvature, 0) - upper
-        bread = bread + (rows * lower[None]) @ rows.T
-    if kind == "hessian" or upper is not None:
-        bread, definite = _inverse(bread)
-        undetermined = jnp.where(regular & ~definite, jnp.nan, undetermined)
-        regular = regular & definite
-
     square = jnp.where(counted, slope, 0) ** 2
+    weight = None if curvature is None else jnp.where(counted, curvature, 0)
+
+    root = jnp.ones_like(slope) if weight is None else jnp.sqrt(jnp.maximum(weight, 0))
+    inverse, regular, undetermined = _inverse_root(root[None] * jacobian, free)
+    rows = inverse.T @ jacobian  # in parameters in which the bread is the identity, but for negative weights
+    bread = jnp.eye(num_params, dtype=slope.dtype)
+    if kind == "hessian" and hessian is not None:
+        held = jnp.diag(1 - free.astype(slope.dtype))
+        bread, definite = _inverse(inverse.T @ jnp.where(free[:, None] & free[None], hessian, held) @ inverse)
+    elif weight is not None:
+        bread, definite = _inverse(bread + (rows * jnp.minimum(weight, 0)[None]) @ rows.T)
+    else:
+        definite = jnp.asarray(True)
+    regular = regular & definite
+
     if kind in ("classic", "hessian"):
         middle = bread * _variance(square.sum(), curvature, counted, total, used, absolute_sigma)
     else:
-        leverage = jnp.einsum("in,ij,jn->n", rows, bread, rows) * (1 if curvature is None else curvature)
+        leverage = jnp.einsum("in,ij,jn->n", rows, bread, rows) * (1 if weight is None else weight)
         if kind == "HC1":
             square = square * _ratio(total, total - used)
         elif kind in ("HC2", "HC3"):

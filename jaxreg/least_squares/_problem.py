@@ -149,65 +149,85 @@ def _derivative(fn: Callable[[Array], Array]) -> Callable[[Array], Array]:
 def problem_of(task: Task, options: Options) -> Problem:
     """The problem of one fit."""
     task = jax.tree.map(jnp.asarray, task)
-    apply = apply_of(options.model)
-    dtype = jnp.result_type(task.x, task.y, *(jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(task.p0)))
-    start, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), task.p0))
-    places = np.arange(start.size) if options.free is None else np.flatnonzero(options.free)
-    source = np.full(start.size, places.size)  # of each parameter among the free ones, or beyond them
-    source[places] = np.arange(places.size)
-
-    def spread(values: Array) -> Array:
-        return values if options.free is None else jnp.pad(values, [(0, 1), *[(0, 0)] * (values.ndim - 1)])[source]
-
-    def restore(params: Array) -> Params:
-        return unravel(params if options.free is None else jnp.where(np.array(options.free), spread(params), start))
-
-    def of_free(like_p0: Params) -> Array:
-        return ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), like_p0))[0][places]
-
-    num_rows = task.y.shape[0]
+    layout = _layout(task, options)
+    dtype, num_rows = layout.start.dtype, task.y.shape[0]
     counted = jnp.ones(num_rows, bool) if task.mask is None else task.mask
     data = task if task.mask is None else neutral_rows(Dataset(task.x, task.y, task.mask))
-    whiten, valid = _whitening(task.sigma, counted)
-    valid &= counted.sum() >= places.size
-    bounds = None if task.bounds is None else (of_free(task.bounds[0]), of_free(task.bounds[1]))
-    if bounds is not None:
-        valid &= ((bounds[0] <= start[places]) & (start[places] <= bounds[1])).all()
+    whiten, valid = _whitening(task.sigma.astype(dtype), counted)
+    valid &= counted.sum() >= layout.start.size
+    bounds = None
+    if task.bounds is not None:
+        lower, upper = map(layout.of_free, task.bounds)
+        bounds = lower, upper
+        valid &= ((lower <= layout.start) & (layout.start <= upper)).all()
 
     def raw(params: Array) -> Array:
-        prediction = apply(restore(params), data.x)
+        prediction = apply_of(options.model)(layout.restore(params), data.x)
         _checks.shape("the model's prediction", prediction, (num_rows,))
-        return data.y - prediction
+        return (data.y - prediction).astype(dtype)
 
     def whitened(residual: Array) -> Array:
         return whiten(residual if task.mask is None else jnp.where(counted, residual, 0))
 
     return Problem(
-        start=start[places],
-        spread=spread,
-        unravel=unravel,
-        restore=restore,
+        start=layout.start,
+        spread=layout.spread,
+        unravel=layout.unravel,
+        restore=layout.restore,
         residual=lambda params: whitened(-raw(params)),
         raw=raw,
         counted=counted,
-        size=jnp.linalg.norm(whitened(data.y)),
+        size=jnp.linalg.norm(whitened(data.y.astype(dtype))),
         valid=valid,
         bounds=bounds,
-        loss=None if options.loss is None else _of_residual(options.loss, task.thresholds or {}),
+        loss=_of_residual(options.loss, task.thresholds, dtype),
         scale=options.scale,
     )
 
 
-def _of_residual(loss: Loss, thresholds: dict[str, Any]) -> Callable[[Array], Array]:
-    return lambda residual: loss(residual, jnp.zeros_like(residual), **thresholds)
+class _Layout(NamedTuple):
+    """Where the free parameters stand among all."""
+
+    start: Array
+    of_free: Callable[[Params], Array]  # shaped like p0 -> (p,)
+    spread: Callable[[Array], Array]
+    unravel: Callable[[Array], Params]
+    restore: Callable[[Array], Params]
+
+
+def _layout(task: Task, options: Options) -> _Layout:
+    dtype = jnp.result_type(task.x, task.y, *jax.tree.leaves(task.p0))
+    whole, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf.astype(dtype), task.p0))
+    is_free = np.ones(whole.size, bool) if options.free is None else np.array(options.free)
+    places = np.flatnonzero(is_free)
+    source = np.full(whole.size, places.size)  # of each parameter among the free ones, or beyond them
+    source[places] = np.arange(places.size)
+
+    def of_free(like_p0: Params) -> Array:
+        return ravel_pytree(jax.tree.map(lambda leaf: leaf.astype(dtype), like_p0))[0][places]
+
+    def spread(values: Array) -> Array:
+        return values if is_free.all() else jnp.pad(values, [(0, 1), *[(0, 0)] * (values.ndim - 1)])[source]
+
+    def restore(params: Array) -> Params:
+        return unravel(params if is_free.all() else jnp.where(is_free, spread(params), whole))
+
+    return _Layout(whole[places], of_free, spread, unravel, restore)
+
+
+def _of_residual(loss: Loss | None, thresholds: Any, dtype: Any) -> Callable[[Array], Array] | None:
+    if loss is None:
+        return None
+    keywords = {name: value.astype(dtype) for name, value in (thresholds or {}).items()}
+    return lambda residual: loss(residual, jnp.zeros_like(residual), **keywords)
 
 
 def _whitening(sigma: Array, counted: Array) -> tuple[Callable[[Array], Array], Array]:
     """Division of residuals by sigma, or a solve with its Cholesky factor, and whether sigma allows it."""
     if sigma.ndim < 2:
-        usable = positive(sigma) | ~counted if sigma.ndim else positive(sigma)
-        unit = jnp.where(usable if not sigma.ndim else positive(sigma), sigma, 1)
-        return lambda residual: residual / unit, usable.all()
+        usable = positive(sigma)
+        unit = jnp.where(usable, sigma, 1)
+        return lambda residual: residual / unit, (usable | ~counted if sigma.ndim else usable).all()
     # The rows that are there have the covariance's block, so the others may have any: the identity's.
     both = counted[:, None] & counted[None]
     identity = jnp.eye(sigma.shape[0], dtype=sigma.dtype)
