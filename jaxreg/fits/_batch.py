@@ -18,8 +18,10 @@ from jaxreg.least_squares._problem import Task
 _CACHED = 2**14
 _FEWEST, _MOST = 64, 256
 _ON_ACCELERATOR = 2**14  # lanes of a tile
-_COMPACTED = 64  # lanes where only the fits that need more steps go on
-_FIRST_STEPS, _MOST_STEPS = 8, 512  # between two compactions
+# Lanes and steps of the fits that plain steps lose: most end in the first round, and those that do not are few. A fit's
+# lanes depend on its own steps alone, and with them its bits.
+_FIRST_LANES, _FIRST_STEPS = 128, 24
+_LATER_LANES, _MOST_STEPS = 32, 512
 _CHUNK = 2**14  # data sets read, fitted and stored together, of up to
 _CHUNK_NUMBERS = 2**22  # numbers
 
@@ -83,15 +85,15 @@ class Batch:
 
     def _stepped(self, sets: np.ndarray) -> CurveFit:
         """Fits by Levenberg-Marquardt's steps; after every few, those that are not finished are put together."""
-        lanes = (_COMPACTED,)
-        states = self._mapped(self.programs.begin, sets, lanes)
-        active, most = np.arange(len(sets)), _FIRST_STEPS
+        first, later = (_FIRST_LANES,), (_LATER_LANES,)
+        states = self._mapped(self.programs.begin, sets, first)
+        active, lanes, most = np.arange(len(sets)), first, _FIRST_STEPS
         while len(active):
             after, finished = self._mapped(self.programs.advance, sets[active], lanes, _taken(states, active), most)
             for state, leaf in zip(jax.tree.leaves(states), jax.tree.leaves(after), strict=True):
                 state[active] = leaf
-            active, most = active[~finished], min(2 * most, _MOST_STEPS)
-        return self._mapped(self.programs.close, sets, lanes, states)
+            active, lanes, most = active[~finished], later, min(2 * most, _MOST_STEPS)
+        return self._mapped(self.programs.close, sets, first, states)
 
     def _mapped(
         self, program: Callable[..., Any], sets: np.ndarray, lanes: tuple[int, ...], states: Any = None, most: int = 0
