@@ -85,7 +85,7 @@ def least_singular(root: Array) -> tuple[Array, Array]:
     regular = root + jnp.diag(jnp.where(jnp.abs(pivots) < least, least - pivots, 0))
 
     def step(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        vector, _ = state
+        vector = state[0]
         vector = solve_upper(regular, solve_upper(regular, vector, transposed=True))
         length = jnp.linalg.norm(vector)
         return vector / length, 1 / jnp.sqrt(length)
