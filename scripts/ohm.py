@@ -16,10 +16,11 @@ OHM = models.ohm()
 
 def run(settings: common.Settings) -> common.Answer:
     """What is the resistance? A line with a bias by gradient descent, as published, and V = I·R by least squares."""
-    rows, trained, fitted = jax.jit(jax.vmap(_member))(settings.keys())
+    rows, trained = jax.jit(jax.vmap(_member))(settings.keys())
+    fitted = jaxreg.fit_many(OHM, rows.x, rows.y)
     published = common.judge_line("ohm", trained)
     slope = common.line_parameters(trained)["w[0]"]
-    estimate, stderr = (np.asarray(part["resistance"]) for part in (fitted.params, fitted.stderr))
+    estimate, stderr = fitted.params["resistance"], fitted.stderr["resistance"]
     covered = np.mean(np.abs(estimate - RESISTANCE) <= 1.96 * stderr)
     jaxreg.raise_if_failed(fitted)
 
@@ -67,7 +68,7 @@ def run(settings: common.Settings) -> common.Answer:
     )
 
 
-def _member(key: jax.Array) -> tuple[data.Dataset, jaxreg.Training, jaxreg.CurveFit]:
+def _member(key: jax.Array) -> tuple[data.Dataset, jaxreg.Training]:
     key_data, key_train = jax.random.split(key)
     rows = data.ohm(key_data, common.NUM_TRAIN, RESISTANCE, noise=NOISE)
     trained = jaxreg.train(
@@ -79,7 +80,7 @@ def _member(key: jax.Array) -> tuple[data.Dataset, jaxreg.Training, jaxreg.Curve
         batch_size=common.BATCH_SIZE,
         key=key_train,
     )
-    return rows, trained, jaxreg.curve_fit(OHM, rows.x, rows.y)
+    return rows, trained
 
 
 if __name__ == "__main__":

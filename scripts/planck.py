@@ -29,20 +29,18 @@ def run(settings: common.Settings) -> common.Answer:
     published = [common.judge("planck", "temperature", RUN["temperature"], temperature)]
 
     with jax.enable_x64(True):
-        starts = jnp.geomspace(*STARTS, 50)
-        rows = _spectrum(settings.keys(1)[0])
-        firsts, fits = jax.jit(jax.vmap(_proper, (None, 0)))(rows, starts)
-        jaxreg.raise_if_failed(firsts)
-        jaxreg.raise_if_failed(fits)
+        starts = np.geomspace(*STARTS, 50)
+        spectra = jax.jit(jax.vmap(_spectrum))(settings.keys())
+        x, spectra = np.asarray(spectra.x[0]), np.asarray(spectra.y)
+        firsts, fits = _proper(x, np.tile(spectra[0], (len(starts), 1)), starts)
         fit = jax.tree.map(lambda leaf: leaf[0], fits)
-        alone = jax.jit(jax.vmap(lambda key: _temperature_alone(_spectrum(key))))(settings.keys())
+        alone = jaxreg.fit_many(PUBLISHED_MODEL, x[:1000], spectra[:, :1000], residuals=False)
         jaxreg.raise_if_failed(alone)
         bias = float(np.median(alone.params["temperature"])) - TRUTH
-        many = jax.jit(jax.vmap(lambda key: _proper(_spectrum(key), RUN["initial_temperature"])[1]))(settings.keys())
-        jaxreg.raise_if_failed(many)
+        _, many = _proper(x, spectra, np.full(len(spectra), RUN["initial_temperature"]))
         sky = _firas.fit(_firas.spectrum())
         jaxreg.raise_if_failed(sky)
-        figures = _figures(settings, rows, fit, firsts.num_steps, starts, temperature, sky)
+        figures = _figures(settings, x, fit, firsts.num_steps, starts, temperature, sky)
 
     value, error = float(fit.params["temperature"]), float(fit.stderr["temperature"])
     gain, gain_error = float(fit.params["gain"]), float(fit.stderr["gain"])
@@ -119,30 +117,29 @@ def _spectrum(key: jax.Array) -> data.Dataset:
     return data.planck(key, _wavelength(), TRUTH, gain_spread=0.05, noise=NOISE)
 
 
-def _proper(rows: data.Dataset, start: jax.typing.ArrayLike) -> tuple[jaxreg.CurveFit, jaxreg.CurveFit]:
-    # The noise is relative, so its sigma needs the curve: a first fit without weights gives it.
-    first = jaxreg.curve_fit(MODEL, rows.x, rows.y, {"temperature": start, "gain": 1.0})
-    sigma = NOISE * MODEL.apply(first.params, rows.x)
-    return first, jaxreg.curve_fit(MODEL, rows.x, rows.y, first.params, sigma=sigma, absolute_sigma=True)
-
-
-def _temperature_alone(rows: data.Dataset) -> jaxreg.CurveFit:
-    train, _ = data.split(rows, 1000)
-    return jaxreg.curve_fit(PUBLISHED_MODEL, train.x, train.y)
+def _proper(x: np.ndarray, y: np.ndarray, starts: np.ndarray) -> tuple[jaxreg.CurveFit, jaxreg.CurveFit]:
+    """Temperature and gain of each spectrum, first without weights."""
+    # The noise is relative, so its sigma needs the curve: a first fit gives it.
+    first = jaxreg.fit_many(MODEL, x, y, {"temperature": starts, "gain": np.ones_like(starts)}, p0_each=True)
+    sigma = NOISE * (y - first.residuals)
+    second = jaxreg.fit_many(MODEL, x, y, first.params, p0_each=True, sigma=sigma, absolute_sigma=True)
+    jaxreg.raise_if_failed(first)
+    jaxreg.raise_if_failed(second)
+    return first, second
 
 
 def _figures(
     settings: common.Settings,
-    rows: data.Dataset,
+    x: np.ndarray,
     fit: jaxreg.CurveFit,
-    num_steps: jax.Array,
-    starts: jax.Array,
+    num_steps: jax.typing.ArrayLike,
+    starts: np.ndarray,
     temperature: np.ndarray,
     sky: jaxreg.CurveFit,
 ) -> dict[str, str]:
-    nanometres = np.asarray(rows.x) * 1e9
+    nanometres = 1e9 * x
     spectra = {
-        f"{kelvin:.0f} K": data.planck(settings.keys(1)[0], rows.x, kelvin, gain_spread=0.05, noise=NOISE).y * 1e-12
+        f"{kelvin:.0f} K": data.planck(settings.keys(1)[0], x, kelvin, gain_spread=0.05, noise=NOISE).y * 1e-12
         for kelvin in (4000.0, 5000.0)
     }
     seen = _firas.spectrum()
@@ -153,7 +150,9 @@ def _figures(
         marks = {"published": RUN["temperature"], "truth": TRUTH}
         plots.distribution(temperature, marks=marks, xlabel="temperature / K", ax=ax)
     with common.figure(settings, "planck_residuals") as ax:
-        plots.residuals(nanometres, fit.residuals, NOISE * MODEL.apply(fit.params, rows.x), xlabel=across, ax=ax)
+        plots.residuals(
+            nanometres, fit.residuals, NOISE * MODEL.apply(fit.params, jnp.asarray(x)), xlabel=across, ax=ax
+        )
     with common.figure(settings, "planck_starts") as ax:
         steps = {"temperature and gain": num_steps}
         plots.lines(starts, steps, xlabel="start / K", ylabel="steps to the optimum", xscale="log", ax=ax)

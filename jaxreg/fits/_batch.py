@@ -18,9 +18,9 @@ from jaxreg.least_squares._problem import Task
 _CACHED = 2**14
 _FEWEST, _MOST = 64, 256
 _ON_ACCELERATOR = 2**14  # lanes of a tile
-# Lanes and steps of the fits that plain steps lose: most end in the first round, and those that do not are few. A fit's
-# lanes depend on its own steps alone, and with them its bits.
-_FIRST_LANES, _FIRST_STEPS = 128, 24
+# Lanes and steps of the fits that plain steps lose, or that have none (robust ones): most end in the first round, and
+# those that do not are few. A fit's lanes depend on its own steps alone, and with them its bits.
+_FIRST_LANES, _FIRST_STEPS, _FIRST_STEPS_OF_ALL = 128, 24, 64
 _LATER_LANES, _MOST_STEPS = 32, 512
 _CHUNK = 2**14  # data sets read, fitted and stored together, of up to
 _CHUNK_NUMBERS = 2**22  # numbers
@@ -87,7 +87,8 @@ class Batch:
         """Fits by Levenberg-Marquardt's steps; after every few, those that are not finished are put together."""
         first, later = (_FIRST_LANES,), (_LATER_LANES,)
         states = self._mapped(self.programs.begin, sets, first)
-        active, lanes, most = np.arange(len(sets)), first, _FIRST_STEPS
+        most = _FIRST_STEPS_OF_ALL if self.programs.plain is None else _FIRST_STEPS
+        active, lanes = np.arange(len(sets)), first
         while len(active):
             after, finished = self._mapped(self.programs.advance, sets[active], lanes, _taken(states, active), most)
             for state, leaf in zip(jax.tree.leaves(states), jax.tree.leaves(after), strict=True):
