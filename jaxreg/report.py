@@ -1,19 +1,16 @@
-"""Text reports of fits, and their parameters as tables. For the host: they read numbers, so not under ``jit``."""
+"""Text reports of fits. For the host: they read numbers, so not under ``jit``."""
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxreg import _names, _tables
+from jaxreg import _names
 from jaxreg.least_squares import CurveFit
 from jaxreg.status import Status
 from jaxreg.uncertainty import quantile
-
-if TYPE_CHECKING:
-    import pandas
 
 _WORDS = {
     Status.OK: "converged",
@@ -73,28 +70,6 @@ def summary(
         "" if fit.scale is None else f"scale of the residuals, estimated: {_significant(float(fit.scale), 4)} sigmas",
     ]
     return "\n\n".join(section for section in sections if section)
-
-
-def to_dataframe(fit: CurveFit) -> "pandas.DataFrame":
-    """A fit's parameters as a pandas DataFrame.
-
-    Args:
-        fit: one ``curve_fit``, or many on leading axes.
-
-    Returns:
-        For one fit a row for each parameter: value, stderr, status. For many a row for each fit: every parameter and
-        its ``…_stderr``, chi2, dof, num_steps, status.
-
-    Raises:
-        ImportError: without pandas (``pip install 'jaxreg[tables]'``).
-
-    >>> import jax.numpy as jnp
-    >>> import jaxreg
-    >>> x, y = jnp.arange(5.0), jnp.array([0.0, 1.1, 1.9, 3.1, 3.9])
-    >>> to_dataframe(jaxreg.curve_fit(jaxreg.models.ohm(), x, y)).loc["resistance", "status"]
-    'OK'
-    """
-    return _tables.of_fit(fit)
 
 
 def _parameters(fit: CurveFit, level: float, distribution: str, digits: int) -> str:

@@ -119,10 +119,10 @@ def test_of_many_fits_the_statuses_are_counted(fit: jaxreg.CurveFit) -> None:
 
 
 def test_tables(fit: jaxreg.CurveFit) -> None:
-    table = report.to_dataframe(fit)
+    table = fit.to_dataframe()
     assert list(table.index) == ["a", "b", "c"]
     np.testing.assert_allclose(table["stderr"], [fit.stderr[name] for name in "abc"])
-    table = report.to_dataframe(many(fit))
+    table = many(fit).to_dataframe()
     assert list(table.columns) == [
         "a",
         "b",
@@ -138,13 +138,13 @@ def test_tables(fit: jaxreg.CurveFit) -> None:
     assert list(table["status"]) == ["OK", "OK", "NONFINITE"]
     assert table.index.name == "fit"
     grid = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), many(fit))
-    assert report.to_dataframe(grid).index.names == ["fit_0", "fit_1"]
-    assert len(report.to_dataframe(grid)) == 6
+    assert grid.to_dataframe().index.names == ["fit_0", "fit_1"]
+    assert len(grid.to_dataframe()) == 6
 
 
 def test_names_of_the_numbers_in_arrays(fit: jaxreg.CurveFit) -> None:
     params = {"w": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
-    table = report.to_dataframe(fit._replace(params=params, stderr=params))
+    table = fit._replace(params=params, stderr=params).to_dataframe()
     assert dict(table["value"]) == {"b": 3.0, "w[0]": 1.0, "w[1]": 2.0}
 
 
@@ -158,4 +158,4 @@ def test_without_pandas_the_remedy_is_named(fit: jaxreg.CurveFit, monkeypatch: p
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError, match=r"pip install 'jaxreg\[tables\]'"):
-        report.to_dataframe(fit)
+        fit.to_dataframe()

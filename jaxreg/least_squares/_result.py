@@ -1,16 +1,19 @@
 """From the parameters that the solver ended with to a result: covariance, errors, status, all differentiable."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg import covariance
+from jaxreg import _tables, covariance
 from jaxreg.least_squares._levenberg_marquardt import State
 from jaxreg.least_squares._problem import Options, Problem
 from jaxreg.models import Params
 from jaxreg.status import Status
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class CurveFit(NamedTuple):
@@ -45,6 +48,18 @@ class CurveFit(NamedTuple):
     at_bound: Params | None
     undetermined: Array
     scale: Array | None
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """The parameters as a pandas DataFrame.
+
+        Returns:
+            For one fit a row for each parameter: value, stderr, status. For many a row for each fit: every parameter
+            and its ``…_stderr``, chi2, dof, num_steps, status.
+
+        Raises:
+            ImportError: without pandas (``pip install 'jaxreg[tables]'``).
+        """
+        return _tables.of_fit(self)
 
 
 def status_of(problem: Problem, state: State) -> Array:
