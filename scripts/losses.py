@@ -1,5 +1,6 @@
 """Which loss survives a corrupted row? The published runs, the influence of one target, clipping, and robust fits."""
 
+import textwrap
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -61,7 +62,7 @@ def run(settings: common.Settings) -> common.Answer:
         plots.comparison(groups, ylabel="largest relative error of w and b", ax=ax)
 
     with common.figure(settings, "losses_robust") as ax:
-        groups = {f"{kind},\n{name}": found.error for (kind, name), found in robust.items() if name != "least squares"}
+        groups = {textwrap.fill(f"{kind}: {name}", 10): found.error for (kind, name), found in robust.items() if name != "least squares"}
         plots.comparison(groups, ylabel="largest relative error of w and b", ax=ax)
 
     mended = {label: float(np.mean(values < 0.01)) for label, values in clipping.items()}
