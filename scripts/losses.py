@@ -62,7 +62,8 @@ def run(settings: common.Settings) -> common.Answer:
         plots.comparison(groups, ylabel="largest relative error of w and b", ax=ax)
 
     with common.figure(settings, "losses_robust") as ax:
-        groups = {textwrap.fill(f"{kind}: {name}", 10): found.error for (kind, name), found in robust.items() if name != "least squares"}
+        shown = {name: found.error for name, found in robust.items() if name[1] != "least squares"}
+        groups = {textwrap.fill(f"{kind}: {name}", 9): error for (kind, name), error in shown.items()}
         plots.comparison(groups, ylabel="largest relative error of w and b", ax=ax)
 
     mended = {label: float(np.mean(values < 0.01)) for label, values in clipping.items()}
