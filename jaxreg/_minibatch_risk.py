@@ -14,6 +14,7 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from jaxreg import _checks, _members, _scalars, losses
+from jaxreg._triangular import qr_root, solve_upper
 from jaxreg.batching import Plan, gather
 from jaxreg.data import Dataset
 from jaxreg.models import Apply, Model, Params, apply_of
@@ -105,14 +106,16 @@ def _from_statistics(model: Model, params: Params, data: Dataset, reduction: str
 
 def _near_least_squares(columns: Array, data: Dataset) -> Array:
     """Parameters near the least squares of all rows, wherever there are finite ones; zero otherwise."""
-    weighted = columns if data.weight is None else columns * data.weight[:, None]
-    normal = jnp.matmul(weighted.T, columns, precision=lax.Precision.HIGHEST)
-    target = jnp.matmul(weighted.T, data.y, precision=lax.Precision.HIGHEST)
-    scale = jnp.sqrt(jnp.diagonal(normal))
+    root_weight = jnp.ones_like(data.y) if data.weight is None else jnp.sqrt(data.weight)
+    rows = root_weight[None] * columns.T
+    scale = jnp.linalg.norm(rows, axis=1)
     scale = jnp.where(scale > 0, scale, 1)
+    count = len(scale)
     # The small ridge is for columns that depend on each other.
-    ridge = len(scale) * jnp.finfo(normal.dtype).eps * jnp.eye(len(scale), dtype=normal.dtype)
-    solution = jnp.linalg.solve(normal / jnp.outer(scale, scale) + ridge, target / scale) / scale
+    ridge = jnp.sqrt(count * jnp.finfo(rows.dtype).eps) * jnp.eye(count + 1, count, dtype=rows.dtype)
+    system = jnp.concatenate([rows / scale[:, None], (root_weight * data.y)[None]])
+    root = qr_root(jnp.hstack([system, ridge]))
+    solution = solve_upper(root[:count, :count], root[:count, count]) / scale
     return jnp.where(jnp.isfinite(solution).all(), solution, 0)
 
 

@@ -25,6 +25,9 @@ _NEEDS_A_VALUE = (
 Choice = tuple[tuple[str, Any], ...]  # a combination of static values, with their names
 
 
+_LARGE = 64  # numbers in a point
+
+
 class Points(NamedTuple):
     """The form of an axis's points: what a program is compiled for. Hashable."""
 
@@ -37,6 +40,11 @@ class Points(NamedTuple):
     def draws(self) -> bool:
         """Whether members along the axis have random numbers of their own."""
         return any(kind is not None for kind in self.keys)
+
+    @property
+    def costly(self) -> bool:
+        """Whether much is computed from a point alone: an order of the rows from a key, statistics from a data set."""
+        return self.draws or sum(math.prod(shape) for shape, _ in self.shapes) > _LARGE
 
     def leaves(self, *leading: int) -> list[jax.ShapeDtypeStruct]:
         """What travels for points with these leading axes."""

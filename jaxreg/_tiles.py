@@ -20,6 +20,8 @@ WIDE = 8192  # members in a tile otherwise: each operation is one call for all o
 _REGISTER = 16  # float32 numbers in the widest one
 _CACHE = 24 * 1024  # bytes that an inner loop may touch
 
+_FULL_LANES = 64  # members that fill the vector registers
+
 Points = Any  # a pytree of arrays with a leading axis
 
 
@@ -36,6 +38,21 @@ def tile_shape(grid: Sequence[int], most: int) -> tuple[int, ...]:
 def full_registers(lengths: tuple[int, ...]) -> tuple[int, ...]:
     """The lengths of a tile with a last axis of whole vector registers: what is left over is computed one by one."""
     return (*lengths[:-1], math.ceil(lengths[-1] / _REGISTER) * _REGISTER)
+
+
+def block_shape(grid: Sequence[int], costly: Sequence[bool], most: int) -> tuple[int, ...]:
+    """The lengths of a block of at most ``most`` members: cut along the costly axes first, then as a tile is.
+
+    What is computed from the points of one axis is computed again in each block along another. The last axis keeps
+    enough members to fill the vector unit.
+    """
+    lengths = list(grid)
+    for axis in (axis for axis, dear in enumerate(costly) if dear):
+        others = math.prod(lengths) // lengths[axis]
+        least = _FULL_LANES if axis == len(grid) - 1 else 1
+        parts = math.ceil(lengths[axis] / max(most // others, least))
+        lengths[axis] = math.ceil(lengths[axis] / parts)
+    return tile_shape(lengths, most)
 
 
 def mapped(member: Callable[..., Any], draws: Sequence[bool]) -> Callable[..., Any]:

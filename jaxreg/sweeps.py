@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxreg import _checks, _trace, blocks
 from jaxreg._block_program import Program, block_program
 from jaxreg._study import Study, member_of, spoken, study_of
-from jaxreg._tiles import WIDE, tile_shape
+from jaxreg._tiles import WIDE, block_shape
 from jaxreg.results import Sweep, leaf_names
 from jaxreg.status import Status
 from jaxreg.store import Division, Store, open_store
@@ -107,7 +107,7 @@ def _division(study: Study, chunk_size: int | None, shares: int) -> Division:
         most = max(min(WIDE, math.ceil(study.num_members / shares)), _FEW)
     else:
         most = _checks.count("chunk_size", chunk_size, least=1)
-    block = tile_shape(study.grid, most)
+    block = block_shape(study.grid, [form.costly for form in study.forms], most)
     return Division(tuple(map(len, study.static.values())), study.as_given(study.grid), study.as_given(block))
 
 

@@ -335,3 +335,11 @@ def test_an_error_in_one_block_ends_the_others():
 def test_results_are_json_ready_tables():
     result = jaxreg.sweep(lambda x: {"y": x}, {"x": [0.5, 1.5]})
     assert json.loads(result.to_dataframe().to_json(orient="records")) == [{"x": 0.5, "y": 0.5}, {"x": 1.5, "y": 1.5}]
+
+
+def test_blocks_are_cut_along_what_is_costly():
+    """Otherwise each block computes the same orders of the rows, or statistics of the same data sets, again."""
+    assert _tiles.block_shape((4, 1000), (False, True), 2000) == (4, 500)
+    assert _tiles.block_shape((20, 512), (True, False), 5120) == (10, 512)
+    assert _tiles.block_shape((4, 1000), (False, False), 2000) == (2, 1000)
+    assert _tiles.block_shape((2000, 70), (False, True), 1000) == (15, 70)  # enough members for the vector unit
