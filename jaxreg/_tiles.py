@@ -50,7 +50,7 @@ def block_shape(grid: Sequence[int], costly: Sequence[bool], most: int) -> tuple
     for axis in (axis for axis, dear in enumerate(costly) if dear):
         others = math.prod(lengths) // lengths[axis]
         least = _FULL_LANES if axis == len(grid) - 1 else 1
-        parts = math.ceil(lengths[axis] / max(most // others, least))
+        parts = max(min(math.ceil(lengths[axis] / max(most // others, 1)), lengths[axis] // least), 1)
         lengths[axis] = math.ceil(lengths[axis] / parts)
     return tile_shape(lengths, most)
 
