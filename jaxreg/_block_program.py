@@ -39,7 +39,7 @@ class Program(NamedTuple):
         return [np.stack([padded(leaf, start, parts, self.tile[axis]) for start in starts]) for leaf in leaves]
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=64)
 def block_program(
     fn: Callable[..., Any],
     choice: Choice,

@@ -4,7 +4,7 @@ import functools
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from jaxreg import _trace
+from jaxreg.results import readable
 
 # What JAX raises for a traced value in the place of a Python one; in a shape it is a plain TypeError.
 _NEEDS_A_VALUE = (
@@ -22,7 +23,7 @@ _NEEDS_A_VALUE = (
     jax.errors.TracerIntegerConversionError,
 )
 
-Choice = tuple[tuple[str, Any], ...]  # a combination of static values, with their names
+Choice = tuple[tuple[str, Any, type], ...]  # a combination of static values: name, value, and its type, as 1 == 1.0
 
 
 _LARGE = 64  # numbers in a point
@@ -91,7 +92,7 @@ class Study(NamedTuple):
     @property
     def choices(self) -> list[Choice]:
         """The combinations of static values, the last varying fastest."""
-        return [tuple(zip(self.static, values, strict=True)) for values in itertools.product(*self.static.values())]
+        return [choice_of(self.static, values) for values in itertools.product(*self.static.values())]
 
     @property
     def forms(self) -> tuple[Points, ...]:
@@ -112,19 +113,24 @@ class Study(NamedTuple):
         return tuple(values[self.given.index(number)] for number in range(len(values)))
 
 
+def choice_of(names: Iterable[str], values: Iterable[Any]) -> Choice:
+    """A combination of static values."""
+    return tuple((name, value, type(value)) for name, value in zip(names, values, strict=True))
+
+
 def member_of(fn: Callable[..., Any], choice: Choice, forms: Sequence[Points]) -> Callable[..., Any]:
     """``fn`` as a function of what travels: one list of arrays for each axis."""
 
     def member(*points: list[Array]) -> Any:
         named = {form.name: form.assemble(leaves) for form, leaves in zip(forms, points, strict=True)}
-        return fn(**dict(choice), **named)
+        return fn(**{name: value for name, value, _ in choice}, **named)
 
     return member
 
 
 def spoken(choice: Choice) -> str:
     """A choice of static values for a message."""
-    return ", ".join(f"{name}={getattr(value, '__name__', value)}" for name, value in choice)
+    return ", ".join(f"{name}={readable(value)}" for name, value, _ in choice)
 
 
 def study_of(fn: Callable[..., Any], axes: Mapping[str, Any], static: Mapping[str, Sequence[Any]] | None) -> Study:
@@ -203,6 +209,9 @@ def _axis(name: str, points: Any) -> Axis:
         np.asarray(jnp.asarray(leaf) if kind is None else jax.random.key_data(leaf))
         for leaf, kind in zip(leaves, kinds, strict=True)
     ]
+    for leaf, kind, array in zip(leaves, kinds, arrays, strict=True):
+        if kind is None and array.dtype.kind in "iu" and not np.array_equal(leaf, array):
+            raise ValueError(f"axis {name!r} has integers beyond {array.dtype}: turn jax_enable_x64 on")
     shapes = tuple((array.shape[1:], array.dtype) for array in arrays)
     return Axis(Points(name, jax.tree.structure(points), shapes, kinds), arrays)
 

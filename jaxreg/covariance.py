@@ -78,7 +78,7 @@ def estimate(
     square = jnp.where(counted, slope, 0) ** 2
     weight = None if curvature is None else jnp.where(counted, curvature, 0)
 
-    root = jnp.ones_like(slope) if weight is None else jnp.sqrt(jnp.maximum(weight, 0))
+    root = jnp.ones_like(slope) if weight is None else _root(weight)
     inverse, regular, undetermined = _inverse_root(root[None] * jacobian, free)
     rows = inverse.T @ jacobian  # in parameters in which the bread is the identity, but for negative weights
     bread = jnp.eye(num_params, dtype=slope.dtype)
@@ -102,6 +102,12 @@ def estimate(
         middle = bread @ ((rows * square[None]) @ rows.T) @ bread
     matrix = jnp.where(free[:, None] & free[None], inverse @ middle @ inverse.T, 0)
     return Covariance(jnp.where(regular, matrix, jnp.nan), regular, undetermined)
+
+
+def _root(weight: Array) -> Array:
+    """The square root of what is positive, 0 for the rest; there it has the derivative 0, not infinity."""
+    positive = weight > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, weight, 1)), 0)
 
 
 def _variance(

@@ -48,7 +48,7 @@ def raise_if_failed(result: Any) -> None:
         ...
     RuntimeError: 2 of 4 fits failed: [1] DIVERGED, [3] MAX_STEPS
     """
-    codes = np.asarray(getattr(result, "status", result))
+    codes = np.asarray(_status_of(result))
     failed = np.argwhere(codes != Status.OK)
     if not len(failed):
         return
@@ -61,6 +61,17 @@ def raise_if_failed(result: Any) -> None:
     if len(failed) > _MAX_NAMED:
         members.append(f"and {len(failed) - _MAX_NAMED} more")
     raise RuntimeError(f"{len(failed)} of {codes.size} fits failed: {', '.join(members)}")
+
+
+def _status_of(result: Any) -> Any:
+    """The status in a result, in the values of a sweep, or in a dict that a swept function returned."""
+    if hasattr(result, "axes") and hasattr(result, "values"):
+        result = result.values
+    if isinstance(result, dict):
+        if "status" not in result:
+            raise ValueError(f"result must have a status, got only {', '.join(map(repr, result))}")
+        return result["status"]
+    return getattr(result, "status", result)
 
 
 def _name(code: Any) -> str:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxreg import _checks, _trace, blocks
 from jaxreg._block_program import Program, block_program
-from jaxreg._study import Study, member_of, spoken, study_of
+from jaxreg._study import Study, choice_of, member_of, spoken, study_of
 from jaxreg._tiles import WIDE, block_shape
 from jaxreg.results import Sweep, leaf_names
 from jaxreg.status import Status
@@ -76,6 +76,8 @@ def sweep(
     >>> atlas.values.train_loss.shape
     (100, 4, 96)
     """
+    if not _trace.at_top_level():
+        raise ValueError("sweep is for the host: inside jit, vmap or grad use jax.vmap, one for each axis")
     study = study_of(fn, axes, static)
     devices = _devices(mesh)
     workers = blocks.workers_on(devices)
@@ -118,9 +120,10 @@ def _opened(path: Any, study: Study, division: Division, axes: Mapping[str, Any]
         "platform": jax.default_backend(),
         "x64": str(_trace.x64()),
     }
-    for choice in study.choices:
+    for index, choice in enumerate(study.choices):
         one = jax.jit(member_of(study.fn, choice, study.forms)).lower(*(form.leaves() for form in study.forms))
         name = f"program ({spoken(choice)})" if choice else "program"
+        name = f"{name} {index}" if name in fingerprint else name
         fingerprint[name] = hashlib.sha256(one.as_text().encode()).hexdigest()
 
     def opened() -> Store:
@@ -181,6 +184,9 @@ class _Values:
                 missing.append(place)
         for choice, places in itertools.groupby(missing, key=lambda place: place[: len(self.division.static)]):
             program = self._program(choice, devices)
+            if not program.may_share and len(devices) > 1:
+                devices = devices[:1]
+                program = self._program(choice, devices)
             memory = blocks.memory_of(devices[0])
             if program.num_bytes > memory:
                 raise MemoryError(_too_large(self.division, f" ({program.num_bytes / 2**30:.1f} GiB)"))
@@ -198,9 +204,8 @@ class _Values:
                 self.store.finish()
 
     def _program(self, choice: Place, devices: tuple[jax.Device, ...]) -> Program:
-        values = tuple(
-            (name, options[index]) for (name, options), index in zip(self.study.static.items(), choice, strict=True)
-        )
+        picked = (options[index] for options, index in zip(self.study.static.values(), choice, strict=True))
+        values = choice_of(self.study.static, picked)
         x64 = _trace.x64()
         return block_program(self.study.fn, values, self.study.forms, self.block, devices, x64)
 

@@ -104,7 +104,7 @@ def test_fits_that_plain_steps_lose_are_begun_anew():
     """From a start so far off that plain steps fail for about half of them."""
     far = START | {"centre": 1.0, "width": 0.5}
     task, options = prepare(peak, X, Y[0], far, sigma=None, mask=None, bounds=None, **OPTIONS)
-    settled = jax.jit(jax.vmap(lambda y: plain_fit(problem_of(task._replace(y=y), options)).settled))(Y)
+    settled = jax.jit(jax.vmap(lambda y: plain_fit(problem_of(task._replace(y=y), options), 5000).settled))(Y)
     assert 0.2 < settled.mean() < 0.8
     found, wanted = jaxreg.fit_many(peak, X, Y, far), one_by_one(Y, far, None, None)
     assert (found.status == 0).all()
@@ -150,6 +150,22 @@ def test_a_model_may_guess_each_start_and_have_features():
     y = x @ np.array([[1.0, 2.0], [3.0, -1.0]]) + 0.5
     line = jaxreg.fit_many(models.linear(2), x, y.T)
     np.testing.assert_allclose(line.params["w"], [[1.0, 3.0], [2.0, -1.0]], rtol=1e-12)
+
+
+def test_absolute_and_quantile_losses_are_linear_programs_here_too():
+    x = np.random.default_rng(2).normal(size=(30, 2))
+    y = (x @ np.array([2.0, -3.4]) + 4.2) + np.random.default_rng(3).standard_t(2, size=(6, 30))
+    loss = functools.partial(losses.quantile, q=0.3)
+    found = jaxreg.fit_many(models.linear(2), x, y, loss=loss)
+    wanted = jax.vmap(lambda y: jaxreg.curve_fit(models.linear(2), x, y, loss=loss))(y)
+    assert (found.status == 0).all()
+    same(found, wanted)
+
+
+def test_a_budget_of_no_steps_is_kept():
+    found = jaxreg.fit_many(peak, X, Y[:3], START, max_steps=0)
+    assert (found.status == jaxreg.Status.MAX_STEPS).all()
+    assert (found.num_steps == 0).all()
 
 
 @pytest.mark.parametrize("num_sets", [1, 63, 64, 65])
@@ -200,7 +216,7 @@ def test_a_store_streams_resumes_and_refuses(good, tmp_path, monkeypatch):
     jaxreg.raise_if_failed(found)
     other = Y.copy()
     other[-1, -1] += 1e-9
-    with pytest.raises(ValueError, match="belongs to another sweep: it was computed with data"):
+    with pytest.raises(ValueError, match="belongs to another sweep: it was computed with data, starts and sigmas"):
         jaxreg.fit_many(peak, X, other, START, store=path)
 
 

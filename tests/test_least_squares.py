@@ -485,3 +485,15 @@ def test_a_bad_argument_is_named_with_what_was_wanted_and_got(arguments: dict[st
 def test_a_traced_budget_is_sent_to_static() -> None:
     with pytest.raises(ValueError, match=r"max_steps fixes shapes, .* put it in static="):
         jax.jit(lambda budget: fit_decay(max_steps=budget))(3)
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e25])
+def test_squares_beyond_the_range_of_the_dtype_are_no_success(unit):
+    x = jnp.linspace(-1.0, 1.0, 20)
+    y = unit * (jnp.exp(-(x**2)) + 0.01 * jax.random.normal(jax.random.key(0), x.shape))
+    fit = jaxreg.curve_fit(lambda p, x: p * jnp.exp(-(x**2)), x, y, jnp.asarray(2 * unit))
+    assert fit.status in (Status.NONFINITE, Status.SINGULAR, Status.MAX_STEPS)
+    assert jnp.isnan(fit.stderr)
+    with_sigma = jaxreg.curve_fit(lambda p, x: p * unit * jnp.exp(-(x**2)), x, y, jnp.asarray(2.0), sigma=0.01 * unit)
+    assert with_sigma.status == Status.OK
+    np.testing.assert_allclose(with_sigma.params, 1, atol=4 * with_sigma.stderr)

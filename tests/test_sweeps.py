@@ -189,6 +189,8 @@ def run(learning_rate, key, loss):
     return jaxreg.train(models.linear(2), loss, rows, optimizer=optimizer, epochs=1, batch_size=32, key=key)
 axes = {"learning_rate": jnp.geomspace(1e-3, 3.0, 501), "key": jax.random.split(jax.random.key(1), 2)}
 found = jaxreg.sweep(run, axes, static={"loss": [losses.squared, losses.huber]}, chunk_size=int(sys.argv[2])).values
+matrix = jax.random.normal(jax.random.key(2), (1000, 3))  # large enough for LAPACK to wait for the others' threads
+jaxreg.sweep(lambda scale: jnp.linalg.qr(matrix + scale)[1], {"scale": np.linspace(1, 2, 300)})
 np.savez(sys.argv[1], *jax.tree.leaves(found), devices=len(jax.devices()))
 """
 
@@ -343,3 +345,35 @@ def test_blocks_are_cut_along_what_is_costly():
     assert _tiles.block_shape((20, 512), (True, False), 5120) == (10, 512)
     assert _tiles.block_shape((4, 1000), (False, False), 2000) == (2, 1000)
     assert _tiles.block_shape((2000, 70), (False, True), 1000) == (14, 70)  # enough members for the vector unit
+
+
+def test_failed_members_of_a_sweep_are_named():
+    swept = jaxreg.sweep(lambda x: {"status": jnp.where(x > 1, 2, 0)}, {"x": [0.5, 1.5]})
+    with pytest.raises(RuntimeError, match=r"1 of 2 fits failed: \[1\] DIVERGED"):
+        jaxreg.raise_if_failed(swept)
+    with pytest.raises(ValueError, match="result must have a status, got only 'y'"):
+        jaxreg.raise_if_failed(jaxreg.sweep(lambda x: {"y": x}, {"x": [0.5]}))
+
+
+def test_static_values_that_are_equal_but_of_other_types_are_other_programs():
+    for value, dtype in ((1, np.int32), (1.0, np.float32), (True, np.bool_)):
+        assert jaxreg.sweep(lambda n, **_: jnp.asarray(n), {"x": RATES}, static={"n": [value]}).values.dtype == dtype
+
+
+def test_a_store_knows_a_function_with_a_bound_threshold_again(tmp_path):
+    def swept():
+        half = functools.partial(losses.huber, delta=0.5)
+        return jaxreg.sweep(lambda x, loss: loss(x, 0 * x), {"x": RATES}, static={"loss": [half]}, store=tmp_path)
+
+    np.testing.assert_array_equal(swept().values, swept().values)
+    assert "0x" not in (tmp_path / "zarr.json").read_text()
+
+
+def test_integers_that_would_wrap_are_refused():
+    with pytest.raises(ValueError, match="axis 'x' has integers beyond int32: turn jax_enable_x64 on"):
+        jaxreg.sweep(lambda x: x, {"x": np.array([2**40, 2])})
+
+
+def test_under_a_trace_there_is_vmap():
+    with pytest.raises(ValueError, match=r"sweep is for the host: .* use jax\.vmap"):
+        jax.jit(lambda x: jaxreg.sweep(lambda x: x, {"x": x}).values)(RATES)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxreg import _trace, blocks
+from jaxreg._version import __version__
 from jaxreg.fits._programs import Form, member_of, programs
 from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares._problem import Task
@@ -36,18 +37,22 @@ class Batch:
     """
 
     def __init__(self, form: Form, task: Task, num_params: int, devices: tuple[jax.Device, ...]) -> None:
-        self.form, self.devices = form, devices
+        self.form, self.num_params = form, num_params
+        self._use(devices)
         self.shared = jax.tree.map(_canonical, _only(task, [name for name in Task._fields if name not in form.own]))
         self.own = _only(task, form.own)
         self.num_sets, num_rows = task.y.shape
-        self.workers = blocks.workers_on(devices)
-        self.programs = programs(form, num_params, devices, _trace.x64())
-        self.width = _width(devices[0].platform, num_rows)
+        self.width = self._lanes(_width(devices[0].platform, num_rows))
         self.chunk = max(self.width, min(_CHUNK, _CHUNK_NUMBERS // num_rows // self.width * self.width))
         self.chunk = min(self.chunk, self.num_sets)
         tiles = math.ceil(self.chunk / self.width)
         self.tiles = math.ceil(tiles / (2 * self.workers * len(devices)))  # of a job: a few jobs for each thread
         self.member: CurveFit = _shapes_of_member(form, *_form(self._one()))
+
+    def _use(self, devices: tuple[jax.Device, ...]) -> None:
+        self.devices = devices
+        self.workers = blocks.workers_on(devices)
+        self.programs = programs(self.form, self.num_params, devices, _trace.x64())
 
     def _one(self) -> Task:
         """What stands for one data set's task."""
@@ -64,18 +69,21 @@ class Batch:
                 digest.update(np.ascontiguousarray(part).tobytes())
         return {
             "jax": jax.__version__,
+            "jaxreg": __version__,
             "platform": jax.default_backend(),
             "x64": str(_trace.x64()),
-            "data of the digest": digest.hexdigest()[:16],
+            "data, starts and sigmas that hash to": digest.hexdigest()[:16],
             "program": hashlib.sha256(text.encode()).hexdigest(),
         }
 
     def fitted(self, first: int, last: int) -> list[np.ndarray]:
         """The leaves of the fits of some data sets."""
         sets = np.arange(first, last)
+        if self.programs.whole is not None:
+            return jax.tree.leaves(self._mapped("whole", sets, (self._lanes(_FIRST_LANES),)))
         if self.programs.plain is None:
             return jax.tree.leaves(self._stepped(sets))
-        fits, settled = self._mapped(self.programs.plain, sets, (self.tiles, self.width))
+        fits, settled = self._mapped("plain", sets, (self.tiles, self.width))
         left = np.flatnonzero(~settled)
         results = jax.tree.leaves(fits)
         if len(left):
@@ -85,20 +93,23 @@ class Batch:
 
     def _stepped(self, sets: np.ndarray) -> CurveFit:
         """Fits by Levenberg-Marquardt's steps; after every few, those that are not finished are put together."""
-        first, later = (_FIRST_LANES,), (_LATER_LANES,)
-        states = self._mapped(self.programs.begin, sets, first)
+        first, later = (self._lanes(_FIRST_LANES),), (self._lanes(_LATER_LANES),)
+        states = self._mapped("begin", sets, first)
         most = _FIRST_STEPS_OF_ALL if self.programs.plain is None else _FIRST_STEPS
         active, lanes = np.arange(len(sets)), first
         while len(active):
-            after, finished = self._mapped(self.programs.advance, sets[active], lanes, _taken(states, active), most)
+            after, finished = self._mapped("advance", sets[active], lanes, _taken(states, active), most)
             for state, leaf in zip(jax.tree.leaves(states), jax.tree.leaves(after), strict=True):
                 state[active] = leaf
             active, lanes, most = active[~finished], later, min(2 * most, _MOST_STEPS)
-        return self._mapped(self.programs.close, sets, first, states)
+        return self._mapped("close", sets, first, states)
 
-    def _mapped(
-        self, program: Callable[..., Any], sets: np.ndarray, lanes: tuple[int, ...], states: Any = None, most: int = 0
-    ) -> Any:
+    def _lanes(self, wanted: int) -> int:
+        """As many as are wanted, or as few as fit in memory where each data set is large."""
+        numbers = self.own.y.shape[1] * (self.num_params + 4)
+        return max(1, min(wanted, _CHUNK_NUMBERS // numbers))
+
+    def _mapped(self, name: str, sets: np.ndarray, lanes: tuple[int, ...], states: Any = None, most: int = 0) -> Any:
         """A program over data sets and their states, as many at once as fill its lanes, the last ones repeated."""
         shape = (len(self.devices), *lanes)
         size = math.prod(shape)
@@ -108,7 +119,10 @@ class Batch:
             own = jax.tree.map(lambda leaf: _in_lanes(_canonical(leaf[sets[rows]]), shape), self.own)
             return self.shared, own, jax.tree.map(lambda leaf: _in_lanes(leaf[rows], shape), states), np.int32(most)
 
-        compiled, may_share = _compiled(program, *_form(inputs(blocks_of_sets[0])))
+        compiled, may_share = _compiled(getattr(self.programs, name), *_form(inputs(blocks_of_sets[0])))
+        if not may_share and len(self.devices) > 1:
+            self._use(self.devices[:1])
+            return self._mapped(name, sets, lanes, states, most)
         parts: dict[int, list[np.ndarray]] = {}
 
         def compute(rows: slice) -> Any:

@@ -75,7 +75,7 @@ def fit_many(
     >>> print(fit.params["temperature"].round(), fit.status)
     [4000. 5000. 6000.] [0 0 0]
     """
-    if not _trace.concrete(x, y, p0, mask, sigma, bounds):
+    if not _trace.at_top_level():
         raise ValueError("fit_many is for the host: inside jit, vmap or grad use jax.vmap of curve_fit")
     warn_if_narrowed(x, y, p0, sigma)
     task, form, num_params = _checked(

@@ -11,7 +11,8 @@ from jax import Array, lax
 from jaxreg import blocks
 from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
-from jaxreg.least_squares._arguments import guessed
+from jaxreg.least_squares._arguments import LINEAR_PROGRAMS, guessed
+from jaxreg.least_squares._curve_fit import solve
 from jaxreg.least_squares._plain import MOST_PARAMS, plain_covariance, plain_fit
 from jaxreg.least_squares._problem import Options, Task, problem_of
 from jaxreg.least_squares._result import assemble, finish, status_of
@@ -47,71 +48,94 @@ class Programs(NamedTuple):
         begin: leading axes (devices, lanes), as for those below; gives states.
         advance: takes states and a number of steps too; gives states, and whether each fit is finished.
         close: takes states too; gives the fits.
+        whole: leading axes (devices, lanes); gives the fits of a linear program, which has no such steps. None for
+            others.
     """
 
     plain: Callable[..., Any] | None
     begin: Callable[..., Any]
     advance: Callable[..., Any]
     close: Callable[..., Any]
+    whole: Callable[..., Any] | None
 
 
 def member_of(form: Form, task: Task) -> CurveFit:
-    """One fit, as ``close`` ends it: for its shapes, and its text."""
-    task = _started(form, task)
-    problem = problem_of(task, form.options)
-    return _returned(form, _closed(form, task, levenberg_marquardt.init(problem, problem.start)))
+    """One fit: for its shapes, and its text."""
+    return _returned(form, solve(_started(form, task), form.options))
 
 
 @functools.lru_cache(maxsize=64)
 def programs(form: Form, num_params: int, devices: tuple[jax.Device, ...], x64: bool) -> Programs:
     """The programs of a form; each is compiled when it is called first."""
     del x64  # tells programs under one setting from those under the other
-
-    def mapped(one: Callable[..., Any], *, tiles: bool = False) -> Callable[..., Any]:
-        """``one(task, *others)`` on each device, lane and tile; the last of the others may be shared."""
-
-        def on_device(shared: Task, own: Task, states: Any, most: Any) -> Any:
-            def lane(own: Task, state: Any) -> Any:
-                return one(_started(form, form.merged(shared, own)), state, most)
-
-            lanes = jax.vmap(lane)
-            own, states = jax.tree.map(lambda leaf: leaf[0], (own, states))
-            found = lax.map(lambda tile: lanes(tile, states), own) if tiles else lanes(own, states)
-            return jax.tree.map(lambda leaf: leaf[None], found)
-
-        return blocks.on_devices(on_device, devices, apart=(False, True, True, False))
-
-    def plain(task: Task, *_: Any) -> tuple[CurveFit, Array]:
-        problem = problem_of(task, form.options)
-        end = plain_fit(problem)
-        estimate = plain_covariance(problem, end.params, absolute_sigma=form.options.absolute_sigma)
-        free, noise = jnp.ones(end.params.shape, bool), jnp.ones((), end.params.dtype)
-        fit = assemble(problem, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free, noise)
-        return _returned(form, fit), end.settled
-
-    def begin(task: Task, *_: Any) -> levenberg_marquardt.State:
-        problem = problem_of(task, form.options)
-        return levenberg_marquardt.init(problem, problem.start)
-
-    def advance(task: Task, state: levenberg_marquardt.State, most: Array) -> tuple[levenberg_marquardt.State, Array]:
-        problem = problem_of(task, form.options)
-
-        def going(carry: Any) -> Array:
-            state, count = carry
-            return ~levenberg_marquardt.finished(state, form.options.max_steps) & (count < most)
-
-        def step(carry: Any) -> Any:
-            state, count = carry
-            return levenberg_marquardt.step(problem, state), count + 1
-
-        end, _ = lax.while_loop(going, step, (state, jnp.zeros((), jnp.int32)))
-        return end, levenberg_marquardt.finished(end, form.options.max_steps)
-
-    def close(task: Task, state: levenberg_marquardt.State, _: Any) -> CurveFit:
-        return _returned(form, _closed(form, task, state))
-
+    mapped = functools.partial(_mapped, form, devices)
     simple = form.options.loss is None and form.options.covariance == "classic" and num_params <= MOST_PARAMS
-    return Programs(mapped(plain, tiles=True) if simple else None, mapped(begin), mapped(advance), mapped(close))
+    return Programs(
+        mapped(_plain, tiles=True) if simple else None,
+        mapped(_begin),
+        mapped(_advance),
+        mapped(_close),
+        mapped(_whole) if form.options.loss in LINEAR_PROGRAMS else None,
+    )
+
+
+def _mapped(
+    form: Form, devices: tuple[jax.Device, ...], one: Callable[..., Any], *, tiles: bool = False
+) -> Callable[..., Any]:
+    """``one(form, task, state, most)`` on each device, lane and tile."""
+
+    def on_device(shared: Task, own: Task, states: Any, most: Any) -> Any:
+        def lane(own: Task, state: Any) -> Any:
+            return one(form, _started(form, form.merged(shared, own)), state, most)
+
+        lanes = jax.vmap(lane)
+        own, states = jax.tree.map(lambda leaf: leaf[0], (own, states))
+        found = lax.map(lambda tile: lanes(tile, states), own) if tiles else lanes(own, states)
+        return jax.tree.map(lambda leaf: leaf[None], found)
+
+    mapped: Callable[..., Any] = blocks.on_devices(on_device, devices, apart=(False, True, True, False))
+    return mapped
+
+
+def _plain(form: Form, task: Task, *_: Any) -> tuple[CurveFit, Array]:
+    problem = problem_of(task, form.options)
+    end = plain_fit(problem, form.options.max_steps)
+    estimate = plain_covariance(problem, end.params, absolute_sigma=form.options.absolute_sigma)
+    free, noise = jnp.ones(end.params.shape, bool), jnp.ones((), end.params.dtype)
+    fit = assemble(problem, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free, noise)
+    return _returned(form, fit), end.settled
+
+
+def _begin(form: Form, task: Task, *_: Any) -> levenberg_marquardt.State:
+    problem = problem_of(task, form.options)
+    return levenberg_marquardt.init(problem, problem.start)
+
+
+def _advance(
+    form: Form, task: Task, state: levenberg_marquardt.State, most: Array
+) -> tuple[levenberg_marquardt.State, Array]:
+    problem = problem_of(task, form.options)
+
+    def going(carry: Any) -> Array:
+        state, count = carry
+        return ~levenberg_marquardt.finished(state, form.options.max_steps) & (count < most)
+
+    def step(carry: Any) -> Any:
+        state, count = carry
+        return levenberg_marquardt.step(problem, state), count + 1
+
+    end, _ = lax.while_loop(going, step, (state, jnp.zeros((), jnp.int32)))
+    return end, levenberg_marquardt.finished(end, form.options.max_steps)
+
+
+def _close(form: Form, task: Task, state: levenberg_marquardt.State, _: Any) -> CurveFit:
+    problem = problem_of(task, form.options)
+    fit = finish(problem, form.options, state.params, status_of(problem, state), state.num_steps)
+    return _returned(form, fit)
+
+
+def _whole(form: Form, task: Task, *_: Any) -> CurveFit:
+    return _returned(form, solve(task, form.options))
 
 
 def _started(form: Form, task: Task) -> Task:
@@ -119,11 +143,6 @@ def _started(form: Form, task: Task) -> Task:
     if form.guess is None:
         return task
     return task._replace(p0=guessed(task.x, task.y, task.mask, task.bounds, guess=form.guess))
-
-
-def _closed(form: Form, task: Task, state: levenberg_marquardt.State) -> CurveFit:
-    problem = problem_of(task, form.options)
-    return finish(problem, form.options, state.params, status_of(problem, state), state.num_steps)
 
 
 def _returned(form: Form, fit: CurveFit) -> CurveFit:

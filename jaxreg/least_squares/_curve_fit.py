@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxreg import _trace
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares import _quantile
-from jaxreg.least_squares._arguments import prepare
+from jaxreg.least_squares._arguments import LINEAR_PROGRAMS, prepare
 from jaxreg.least_squares._problem import Options, Task, problem_of
 from jaxreg.least_squares._result import CurveFit, finish, status_of
 from jaxreg.models import Apply, Model, Params
@@ -104,7 +104,7 @@ def curve_fit(
 def solve(task: Task, options: Options) -> CurveFit:
     """One fit, pure and differentiable."""
     problem = problem_of(task, options)
-    if options.loss in _quantile.LOSSES:
+    if options.loss in LINEAR_PROGRAMS:
         return _quantile.solve(problem, task, options)
 
     def iterate(_: Any, start: Array) -> tuple[Array, tuple[Array, Array]]:

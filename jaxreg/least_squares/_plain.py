@@ -44,11 +44,11 @@ class _State(NamedTuple):
     num_steps: Array
 
 
-def plain_fit(problem: Problem) -> PlainFit:
+def plain_fit(problem: Problem, max_steps: int) -> PlainFit:
     """Step as long as each step goes as the linear model predicted, under the squared loss."""
     dtype = problem.start.dtype
     end = jax.lax.while_loop(
-        lambda state: state.trusted & ~state.settled & (state.num_steps < _MOST_STEPS),
+        lambda state: state.trusted & ~state.settled & (state.num_steps < min(_MOST_STEPS, max_steps)),
         lambda state: _stepped(problem, state),
         _State(
             tuple(problem.start[index] for index in range(problem.start.size)),

@@ -16,12 +16,11 @@ from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 from jax.typing import ArrayLike
 
-from jaxreg import covariance, losses
+from jaxreg import covariance
 from jaxreg.least_squares._problem import Options, Problem, Task
 from jaxreg.least_squares._result import CurveFit, assemble
 from jaxreg.status import Status
 
-LOSSES: tuple[Any, ...] = (losses.absolute, losses.quantile)
 _MOST_STEPS = 100
 _SHORTEN = 0.9995
 _GAP = 1e-10  # relative to the objective

@@ -28,7 +28,8 @@ class CurveFit(NamedTuple):
         residuals: (n,), y - model, unweighted, in units of y; NaN where masked.
         chi2: scalar, Σ (residual/sigma)².
         dof: degrees of freedom, the points that are there minus the parameters that are neither fixed nor at a bound.
-        status: int32 scalar, a ``Status``: OK, MAX_STEPS, NONFINITE, SINGULAR or INVALID_INPUT.
+        status: int32 scalar, a ``Status``: OK, MAX_STEPS, NONFINITE (also where χ² leaves the range of the dtype: give
+            sigma, or y in larger or smaller units), SINGULAR or INVALID_INPUT.
         num_steps: int32 scalar, the steps tried.
         at_bound: booleans shaped like p0: ended at a bound, so that the rest is estimated as if it were fixed there;
             None without bounds.
@@ -99,7 +100,11 @@ def assemble(
 ) -> CurveFit:
     """A result from its parts, those of the free parameters spread over all."""
     residual = problem.residual(params)
+    chi2 = jnp.vdot(residual, residual)
+    # Squares that leave the range of floats: then no test meant anything.
+    lost = ~jnp.isfinite(chi2) | ((chi2 < jnp.finfo(chi2.dtype).tiny) & (residual != 0).any())
     status = jnp.where((status == Status.OK) & ~estimate.regular, jnp.int32(Status.SINGULAR), status)
+    status = jnp.where((status == Status.OK) & lost, jnp.int32(Status.NONFINITE), status)
     matrix = problem.spread(problem.spread(jnp.where(free[:, None] & free[None], estimate.matrix, jnp.nan)).T)
     matrix = jnp.where(status == Status.OK, matrix, jnp.nan)
     variance = jnp.diagonal(matrix)
@@ -113,7 +118,7 @@ def assemble(
         stderr=problem.unravel(jnp.where(given, 0, jnp.sqrt(jnp.where(given, 1, variance)))),
         covariance=matrix,
         residuals=jnp.where(problem.counted, problem.raw(params), jnp.nan),
-        chi2=jnp.vdot(residual, residual),
+        chi2=chi2,
         dof=(num_rows - free.sum()).astype(jnp.int32),
         status=status,
         num_steps=jnp.maximum(num_steps, 0),
