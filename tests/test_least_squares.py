@@ -18,7 +18,7 @@ from jaxreg.status import Status
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-import _firas  # noqa: E402
+import _firas
 
 DOUBLE = pytest.mark.usefixtures("x64")
 
