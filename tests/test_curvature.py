@@ -93,7 +93,7 @@ def test_gradient_equals_central_differences_where_there_is_no_closed_form() -> 
 
 
 def test_hessian_of_the_squared_loss_is_the_mean_outer_product_of_the_features(line: Dataset) -> None:
-    got = curvature.hessian(RISK, {"w": jnp.zeros(2), "b": 0.0}, line)
+    got = jax.jit(functools.partial(curvature.hessian, RISK))({"w": jnp.zeros(2), "b": 0.0}, line)
     # Means of 1000 float32 products, against double precision.
     np.testing.assert_allclose(got, design(line).T @ design(line) / 1000, atol=1e-6)
 
@@ -147,36 +147,42 @@ def test_lanczos_takes_nested_params_and_never_needs_the_matrix() -> None:
     def objective(params: Any) -> Any:
         return sum(jax.tree.leaves(jax.tree.map(lambda s, p: (s * p**2).sum() / 2, scale, params)))
 
-    got = curvature.extreme_eigenvalues(objective, jax.tree.map(jnp.ones_like, scale))
+    got = jax.jit(functools.partial(curvature.extreme_eigenvalues, objective))(jax.tree.map(jnp.ones_like, scale))
     np.testing.assert_allclose(got, [-4, 3], rtol=1e-4)  # converged, float32
 
 
 # ---- condition number ----
 
 
+@functools.partial(jax.jit, static_argnames="lanczos_steps")
+def condition(matrix: Any, lanczos_steps: int = 96) -> Any:
+    point = jnp.ones(len(matrix), matrix.dtype)
+    return curvature.condition_number(quadratic, point, matrix, lanczos_steps=lanczos_steps)
+
+
 @pytest.mark.usefixtures("x64")
 def test_condition_number_equals_numpy() -> None:
     matrix = rotated(np.geomspace(1e-6, 1.0, 10))
-    got = curvature.condition_number(quadratic, np.ones(10), matrix)
+    got = condition(matrix)
     np.testing.assert_allclose(got, np.linalg.cond(matrix), rtol=1e-8)  # 1e6 eps
 
 
 @pytest.mark.parametrize("smallest", [0.0, -1.0])
 def test_condition_number_is_infinite_unless_positive_definite(smallest: float) -> None:
-    assert np.isposinf(curvature.condition_number(quadratic, jnp.ones(3), jnp.diag(jnp.array([smallest, 1.0, 2.0]))))
+    assert np.isposinf(condition(jnp.diag(jnp.array([smallest, 1.0, 2.0]))))
 
 
 @pytest.mark.parametrize("smallest", [1e-4, 1e-2])
 def test_condition_number_by_lanczos_is_right_or_nan(smallest: float) -> None:
     matrix = jnp.asarray(rotated(np.geomspace(smallest, 1.0, 300)), jnp.float32)
-    got = float(curvature.condition_number(quadratic, jnp.ones(300), matrix))
+    got = float(condition(matrix))
     # Both are far inside float32, so five per cent is little to ask.
     assert np.isnan(got) or abs(got * smallest - 1) < 0.05
 
 
 def test_more_lanczos_steps_make_a_large_condition_number_known() -> None:
     matrix = jnp.asarray(rotated(np.geomspace(1e-4, 1.0, 300)), jnp.float32)
-    got = curvature.condition_number(quadratic, jnp.ones(300), matrix, lanczos_steps=300)
+    got = condition(matrix, lanczos_steps=300)
     np.testing.assert_allclose(got, 1e4, rtol=0.02)  # λmin is known to 1 %, and to 1e-7 of λmax in float32
 
 
@@ -289,7 +295,7 @@ def test_a_rate_may_be_swept(line: Dataset) -> None:
     def steps(learning_rate: Any) -> Any:
         return curvature.predict_training(RISK, start(), line, learning_rate=learning_rate, tolerance=1e-2).steps
 
-    got = jax.vmap(steps)(jnp.array([0.03, 0.3]))
+    got = jax.jit(jax.vmap(steps))(jnp.array([0.03, 0.3]))
     expected = [np.argmax(descent(line, rate, 500) - least_squares_loss(line) <= 1e-2) for rate in (0.03, 0.3)]
     np.testing.assert_array_equal(got, expected)
 
@@ -352,7 +358,8 @@ def test_a_start_at_the_minimum_of_a_rank_deficient_fit_has_that_minimum() -> No
     solution = np.linalg.lstsq(x, y)[0]
     rows = Dataset(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
     risk = empirical_risk(models.linear(3, bias=False), losses.squared)
-    prediction = curvature.predict_training(risk, {"w": jnp.asarray(solution, jnp.float32)}, rows, learning_rate=0.1)
+    predict = jax.jit(functools.partial(curvature.predict_training, risk, learning_rate=0.1))
+    prediction = predict({"w": jnp.asarray(solution, jnp.float32)}, rows)
     np.testing.assert_allclose(prediction.minimum_loss, ((x @ solution - y) ** 2).mean() / 2, rtol=1e-4)  # float32
 
 
@@ -406,7 +413,7 @@ def test_the_epoch_map_moves_the_difference_of_two_runs_of_an_epoch() -> None:
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(12, 2)), generator.normal(size=12)
     batches = batching.gather(Dataset(jnp.asarray(x), jnp.asarray(y)), batching.minibatches(jnp.arange(12), 5))
-    got = curvature.epoch_map(RISK, start(), batches, learning_rate=0.4)
+    got = jax.jit(functools.partial(curvature.epoch_map, RISK, learning_rate=0.4))(start(), batches)
 
     def epoch(params: np.ndarray) -> np.ndarray:
         for first in (0, 5, 10):
@@ -433,9 +440,12 @@ MATRICES = {
 }
 
 
+spectral_radius = jax.jit(curvature.spectral_radius)
+
+
 @pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES.keys())
 def test_spectral_radius_equals_the_largest_modulus_of_eigvals(matrix: np.ndarray) -> None:
-    got = curvature.spectral_radius(jnp.asarray(matrix, jnp.float32))
+    got = spectral_radius(jnp.asarray(matrix, jnp.float32))
     # float32; a Jordan block adds log(2²⁴)/2²⁴ = 1e-6.
     np.testing.assert_allclose(got, np.abs(np.linalg.eigvals(matrix)).max(), rtol=1e-5)
 

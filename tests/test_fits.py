@@ -47,9 +47,7 @@ def drawn(num_sets=NUM_SETS, noise=0.02):
 
 
 Y = drawn()
-one_by_one = jax.jit(
-    jax.vmap(lambda y, p0, sigma, mask: jaxreg.curve_fit(peak, X, y, p0, sigma=sigma, mask=mask), (0, None, None, None))
-)
+one_by_one = jax.jit(jax.vmap(lambda y, p0: jaxreg.curve_fit(peak, X, y, p0), (0, None)))
 
 
 def same(found, wanted, *, rtol=1e-8):
@@ -64,6 +62,10 @@ def same(found, wanted, *, rtol=1e-8):
         )
 
 
+def stacked(results):
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *results)
+
+
 @pytest.fixture(scope="module")
 def good():
     with jax.enable_x64(True):
@@ -75,7 +77,7 @@ def test_every_fit_is_that_of_curve_fit(good):
     assert good.covariance.shape == (NUM_SETS, 4, 4)
     assert good.residuals.shape == (NUM_SETS, NUM_ROWS)
     assert (good.status == 0).all()
-    same(good, one_by_one(Y, START, None, None))
+    same(good, one_by_one(Y, START))
 
 
 def test_bad_data_sets_cost_only_themselves():
@@ -106,17 +108,23 @@ def test_fits_that_plain_steps_lose_are_begun_anew():
     task, options = prepare(peak, X, Y[0], far, sigma=None, mask=None, bounds=None, **OPTIONS)
     settled = jax.jit(jax.vmap(lambda y: plain_fit(problem_of(task._replace(y=y), options), 5000).settled))(Y)
     assert 0.2 < settled.mean() < 0.8
-    found, wanted = jaxreg.fit_many(peak, X, Y, far), one_by_one(Y, far, None, None)
+    found, wanted = jaxreg.fit_many(peak, X, Y, far), one_by_one(Y, far)
     assert (found.status == 0).all()
     same(found, wanted)
     np.testing.assert_array_equal(found.num_steps[~settled], wanted.num_steps[~settled])
 
 
+def decay(params, x):
+    return params["height"] * jnp.exp(-params["rate"] * x) + params["offset"]
+
+
 CASES = {
-    "rows": {"sigma": np.linspace(0.01, 0.03, NUM_ROWS), "absolute_sigma": True, "mask": np.arange(NUM_ROWS) % 5 > 0},
-    "box": {
-        "fixed": {"height": False, "centre": False, "width": False, "offset": True},
-        "bounds": ({"height": 0.0, "centre": -0.1, "width": 0.1, "offset": -1.0}, np.inf),
+    "rows in a box": {
+        "sigma": np.linspace(0.01, 0.03, NUM_ROWS),
+        "absolute_sigma": True,
+        "mask": np.arange(NUM_ROWS) % 5 > 0,
+        "fixed": {"height": False, "rate": False, "offset": True},
+        "bounds": ({"height": 0.0, "rate": -np.inf, "offset": -1.0}, {"height": np.inf, "rate": 1.1, "offset": 1.0}),
     },
     "robust": {"loss": functools.partial(losses.huber, delta=0.01), "covariance": "HC3"},
 }
@@ -124,20 +132,26 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_options_mean_what_they_do_for_one(case):
-    options, few = CASES[case], Y[:20]
-    each = options | {name: np.broadcast_to(options[name], few.shape) for name in ("mask",) if name in options}
-    found = jaxreg.fit_many(peak, X, few, START, **each)
-    same(found, jax.vmap(lambda y: jaxreg.curve_fit(peak, X, y, START, **options))(few), rtol=1e-6)
+    rng = np.random.default_rng(1)
+    height, rate = 2 + rng.random((20, 1)), 1 + 0.2 * rng.random((20, 1))
+    x, options = np.linspace(0.0, 3.0, NUM_ROWS), CASES[case]
+    y = height * np.exp(-rate * x) + 0.02 * rng.normal(size=(20, NUM_ROWS))
+    start = {"height": 1.0, "rate": 1.0, "offset": 0.0}
+    each = options | {name: np.broadcast_to(options[name], y.shape) for name in ("mask",) if name in options}
+    found = jaxreg.fit_many(decay, x, y, start, **each)
+    same(found, stacked([jaxreg.curve_fit(decay, x, row, start, **options) for row in y]), rtol=1e-6)
+    assert (found.status == 0).all()
+    if "bounds" in options:
+        assert 0 < found.at_bound["rate"].sum() < 20
 
 
 def test_each_data_set_may_have_its_own_x_sigma_and_start():
     few, shift = Y[:10], np.linspace(0.0, 1.0, 10)[:, None]
-    starts = {name: np.full(10, value) for name, value in START.items()}
-    starts["centre"] = starts["centre"] + shift[:, 0]
+    starts = [START | {"centre": START["centre"] + float(step[0])} for step in shift]
     sigma = 0.02 + 0.01 * np.arange(10 * NUM_ROWS).reshape(few.shape) / (10 * NUM_ROWS)
-    found = jaxreg.fit_many(peak, X + shift, few, starts, p0_each=True, sigma=sigma)
-    wanted = jax.vmap(lambda x, y, p0, sigma: jaxreg.curve_fit(peak, x, y, p0, sigma=sigma))
-    same(found, wanted(X + shift, few, starts, sigma))
+    found = jaxreg.fit_many(peak, X + shift, few, stacked(starts), p0_each=True, sigma=sigma)
+    each = zip(X + shift, few, starts, sigma, strict=True)
+    same(found, stacked([jaxreg.curve_fit(peak, x, y, p0, sigma=error) for x, y, p0, error in each]))
 
 
 def test_a_model_may_guess_each_start_and_have_features():

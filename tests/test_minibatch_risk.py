@@ -26,19 +26,20 @@ def random_rows(seed, num_rows, size, *, weighted):
     return Dataset(x, y.at[0].set(jnp.nan) if weighted else y, weight)
 
 
-def both(model, data, *, axis_name=None, rates=(0.03, 0.1), **settings):
+def both(model, data, *, rates=(0.03, 0.1), **settings):
     """Training on plain minibatches and on statistics, two learning rates each."""
+    return [trained(model, loss, data, rates=rates, **settings) for loss in (plainly_squared, losses.squared)]
+
+
+def trained(model, loss, data, *, rates, axis_name=None, **settings):
     optimizer = settings.pop("optimizer", optax.sgd)
 
-    def run(loss, rate):
+    def run(rate):
         return jaxreg.train(
             model, loss, data, optimizer=optimizer(rate), key=jax.random.key(3), **{"epochs": 4, **settings}
         )
 
-    return [
-        jax.jit(jax.vmap(functools.partial(run, loss), axis_name=axis_name))(jnp.array(rates))
-        for loss in (plainly_squared, losses.squared)
-    ]
+    return jax.jit(jax.vmap(run, axis_name=axis_name))(jnp.array(rates))
 
 
 def used(model, loss, rows, batch_size, params=None):
@@ -49,12 +50,10 @@ def used(model, loss, rows, batch_size, params=None):
 
 SETTINGS = {
     "remainder": {"batch_size": 32},
-    "dropped": {"batch_size": 32, "remainder": "drop"},
     "one row": {"batch_size": 1, "epochs": 2},
     "full": {"batch_size": 50, "order": "sequential", "epochs": 20},
-    "sum": {"batch_size": 10, "reduction": "sum", "rates": (0.003, 0.01)},
+    "dropped sum": {"batch_size": 16, "remainder": "drop", "reduction": "sum", "rates": (0.003, 0.01)},
     "adam": {"batch_size": 16, "optimizer": optax.adam},
-    "momentum": {"batch_size": 16, "optimizer": functools.partial(optax.sgd, momentum=0.9)},
     "line search": {
         "batch_size": 16,
         "optimizer": lambda rate: optax.chain(optax.sgd(rate), optax.scale_by_backtracking_linesearch(5)),
@@ -63,11 +62,10 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("setting", "weighted"), [*((name, False) for name in SETTINGS), ("remainder", True), ("epochs apart", True)]
-)
-def test_statistics_make_the_steps_of_the_rows(setting, weighted):
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_statistics_make_the_steps_of_the_rows(setting):
     settings = dict(SETTINGS[setting])
+    weighted = setting in ("remainder", "epochs apart")
     rows = random_rows(1, 50, 2, weighted=weighted)
     if settings.pop("validation", False):
         settings["validation"] = random_rows(2, 30, 2, weighted=weighted)
@@ -96,10 +94,10 @@ def test_statistics_serve_a_few_parameters_always_and_many_where_they_are_shared
     shared(None, draws=True)
     assert reached_paths[0] == "_from_statistics"
     assert reached_paths[1] != "_from_statistics"
-    plain, found = both(models.linear(32), many, axis_name=None, batch_size=50, rates=(0.01, 0.02))
-    jax.tree.map(np.testing.assert_array_equal, found, plain)
-    _, found = both(
+    plain = trained(models.linear(32), plainly_squared, many, batch_size=50, rates=(0.01, 0.02))
+    found = trained(
         models.linear(32),
+        losses.squared,
         many,
         axis_name=_members.axis_name(0, draws=False),
         batch_size=50,
@@ -168,7 +166,8 @@ def test_hypergradients_are_those_of_plain_training():
         return result.train_loss[-1]
 
     plain, found = (
-        jax.grad(functools.partial(final_loss, loss), (0, 1))(0.05, 2.0) for loss in (plainly_squared, losses.squared)
+        jax.jit(jax.grad(functools.partial(final_loss, loss), (0, 1)))(0.05, 2.0)
+        for loss in (plainly_squared, losses.squared)
     )
     np.testing.assert_allclose(found, plain, rtol=1e-4)
 
@@ -183,18 +182,17 @@ def planck_apply(params, x):
 
 
 ROW_BY_ROW = {
-    "huber": (models.linear(2), functools.partial(losses.huber, delta=0.5), None, 0.1),
-    "absolute": (models.linear(2), losses.absolute, None, 0.1),
-    "tukey": (models.linear(2), losses.tukey, None, 0.1),
-    "planck": (planck_apply, losses.squared, {"temperature": jnp.array(4.5), "gain": jnp.array(1.0)}, 0.1),
+    "huber": (models.linear(2), functools.partial(losses.huber, delta=0.5), None, "sum"),
+    "tukey": (models.linear(2), losses.tukey, None, "mean"),
+    "planck": (planck_apply, losses.squared, {"temperature": jnp.array(4.5), "gain": jnp.array(1.0)}, "mean"),
 }
 
 
-@pytest.mark.parametrize(("case", "reduction"), [*((name, "mean") for name in ROW_BY_ROW), ("huber", "sum")])
-def test_rows_one_by_one_make_the_steps_of_minibatches(case, reduction):
-    model, loss, params, rate = ROW_BY_ROW[case]
+@pytest.mark.parametrize("case", ROW_BY_ROW)
+def test_rows_one_by_one_make_the_steps_of_minibatches(case):
+    model, loss, params, reduction = ROW_BY_ROW[case]
     rows = planck_rows() if case == "planck" else random_rows(1, 50, 2, weighted=True)
-    most = rate if reduction == "mean" else rate / 10
+    most = 0.1 if reduction == "mean" else 0.01
 
     def run(rate):
         return jaxreg.train(

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import jaxreg
 
-port, processes, number, store, file = sys.argv[1:]
-if int(processes) > 1:
+if __name__ == "__main__":
+    port, processes, number, store, file = sys.argv[1:]
     jax.distributed.initialize(f"localhost:{port}", int(processes), int(number))
-assert jax.process_count() == int(processes)
+    assert jax.process_count() == int(processes)
 
 def fn(rate, key, power):
     return {"drawn": jnp.exp(rate * jax.random.normal(key, (3,))), "whole": jnp.int8(rate) ** power, "ended": rate > 2}
@@ -25,15 +25,19 @@ def swept(rates, **settings):
     axes = {"rate": rates, "key": jax.random.split(jax.random.key(1), 2)}
     return jaxreg.sweep(fn, axes, static={"power": [1, 2]}, chunk_size=150, **settings)
 
-rates = jnp.geomspace(1e-3, 100.0, 301)
-values = swept(rates, store=store).values
-try:
-    swept(2 * rates, store=store)
-except ValueError as error:
-    assert "axis 'rate' has other values" in str(error)
-else:
-    raise AssertionError("the store of another sweep was taken")
-np.savez(file, *jax.tree.leaves(values), few=swept(rates[:3]).values["drawn"])
+def both(store):
+    rates = jnp.geomspace(1e-3, 100.0, 301)
+    values = swept(rates, store=store).values
+    try:
+        swept(2 * rates, store=store)
+    except ValueError as error:
+        assert "axis 'rate' has other values" in str(error)
+    else:
+        raise AssertionError("the store of another sweep was taken")
+    return jax.tree.map(np.asarray, [*jax.tree.leaves(values), swept(rates[:3]).values["drawn"]])
+
+if __name__ == "__main__":
+    np.savez(file, *both(store))
 """
 
 
@@ -41,19 +45,21 @@ def run(tmp_path, processes, store):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    files = [tmp_path / f"{processes}-{number}.npz" for number in range(processes)]
+    files = [tmp_path / f"{number}.npz" for number in range(processes)]
     running = [
         subprocess.Popen([sys.executable, "-c", CODE, port, str(processes), str(number), str(store), str(file)])
         for number, file in enumerate(files)
     ]
     assert [process.wait(timeout=120) for process in running] == [0] * processes
-    return [np.load(file) for file in files]
+    return [list(np.load(file).values()) for file in files]
 
 
 def test_two_processes_and_one_give_equal_bits_and_share_a_store(tmp_path):
-    (alone,) = run(tmp_path, 1, tmp_path / "alone")
+    here = {"__name__": "here"}
+    exec(CODE, here)
+    alone = here["both"](tmp_path / "alone")
     together = run(tmp_path, 2, tmp_path / "together")
-    (again,) = run(tmp_path, 1, tmp_path / "together")  # everything is in the store
+    again = here["both"](tmp_path / "together")  # everything is in the store
     for found in (*together, again):
-        for name in alone.files:
-            np.testing.assert_array_equal(found[name], alone[name])
+        for one, other in zip(found, alone, strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -177,7 +177,7 @@ def test_a_sweep_over_a_csv(csv, tmp_path, capsys):
     [
         (
             "divergence_atlas",
-            ("--batch-size", "500,1000", "--loss", "squared", "--init-scale", "1", "--steps", 100),
+            ("--batch-size", 1000, "--loss", "squared", "--init-scale", "1", "--steps", 100),
             "failed",
         ),
         ("predicted_training", ("--batch-size", 1000, "--epochs", 5, "--learning-rate", "0.1,0.5"), "largest miss"),

@@ -288,8 +288,8 @@ def test_a_key_draws_the_same_run_eagerly_jitted_and_in_a_lane(variant: Callable
     [
         pytest.param(lambda fn: fn, id="eager"),
         pytest.param(jax.jit, id="jit"),
-        pytest.param(lambda fn: lambda rate: jax.vmap(fn)(jnp.array([rate]))[0], id="vmap"),
-        pytest.param(lambda fn: lambda rate: jax.value_and_grad(fn)(rate)[0], id="grad"),
+        pytest.param(lambda fn: lambda rate: jax.jit(jax.vmap(fn))(jnp.array([rate]))[0], id="vmap"),
+        pytest.param(lambda fn: lambda rate: jax.jit(jax.value_and_grad(fn))(rate)[0], id="grad"),
     ],
 )
 def test_an_optimizer_that_holds_a_tracer_leaks_nothing_into_the_next_call(transform: Callable[..., Any]) -> None:
@@ -541,7 +541,13 @@ def test_bad_values_under_a_trace_end_as_invalid_input_at_the_start(jitted: Call
 
 def test_an_invalid_member_leaves_the_others_alone() -> None:
     weights = jnp.ones((2, 20)).at[1, 3].set(-1)
-    result = jax.vmap(lambda weight: train(small()._replace(weight=weight), params=start(), order=orders()))(weights)
+
+    @jax.jit
+    @jax.vmap
+    def run(weight: Any) -> jaxreg.Training:
+        return train(small()._replace(weight=weight), params=start(), order=orders())
+
+    result = run(weights)
     assert result.status.tolist() == [Status.OK, Status.INVALID_INPUT]
     assert_trees_close(member(result, 0).params, numpy_sgd(small(), orders()).path[-1], rtol=2e-6)
 

@@ -67,6 +67,7 @@ def fit_many(
 
     With several processes (``jax.distributed``) make the same call in each: every one fits its share of the chunks.
 
+    >>> import jax.numpy as jnp
     >>> from jaxreg import models
     >>> wavelength = jnp.linspace(3e-7, 2e-6, 64)
     >>> temperature = jnp.array([4000.0, 5000.0, 6000.0])
