@@ -14,7 +14,20 @@ import _common as common
 import jax
 import numpy as np
 
-PACKAGES = ("jaxreg", "jax", "jaxlib", "optax", "numpy", "numba", "torch", "scikit-learn", "scipy", "statsmodels")
+PACKAGES = (
+    "jaxreg",
+    "jax",
+    "jaxlib",
+    "optax",
+    "numpy",
+    "numba",
+    "torch",
+    "scikit-learn",
+    "scipy",
+    "lmfit",
+    "zarr",
+    "statsmodels",
+)
 
 
 class Timing(NamedTuple):
@@ -61,7 +74,7 @@ class Case(NamedTuple):
     """What a case has measured."""
 
     timings: dict[str, Timing]
-    members_steps: dict[str, int]  # steps × members of a call of each competitor
+    members_steps: dict[str, int]  # steps × members, or fits, of a call of each competitor
     verdicts: list[Verdict]
     notes: list[str]
 
@@ -148,8 +161,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def report(cases: Mapping[str, Case]) -> str:
-    """Both tables: what was timed, and the targets."""
+def report(cases: Mapping[str, Case], unit: str) -> str:
+    """Both tables: what was timed, and the targets; ``unit`` is what a call makes many of."""
     timings = [
         [
             f"{name}: {competitor}",
@@ -175,7 +188,7 @@ def report(cases: Mapping[str, Case]) -> str:
         for one in case.verdicts
     ]
     notes = [f"{name}: {note}" for name, case in cases.items() for note in case.notes]
-    timing_header = ("", "compile s", "median ms", "minimum ms", "work ms", "ns/step/member")
+    timing_header = ("", "compile s", "median ms", "minimum ms", "work ms", f"ns/{unit}")
     verdict_header = ("", "of minima", "of medians", "of work", "target", "")
     return "\n\n".join(
         [

@@ -1,16 +1,10 @@
 """The cases of ``benchmark.py sweep``: the exercises' problem on every program for it, each ratio beside its target."""
 
 import argparse
-import contextlib
 import functools
-import json
 import math
-import os
-import resource
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import _benchmark as benchmark
@@ -18,9 +12,11 @@ import _sgd
 import jax
 import numpy as np
 from _benchmark import Case, Timing, Verdict
+from _benchmark_process import answer_all, other_process, timed_there
 
 import jaxreg
 
+UNIT = "step/member"
 PUBLISHED_MEMBERS = 3  # of the published loop, 40 ms each
 TOLERANCE = 2e-6  # (1 + |number|); programs add in other orders, and 96 steps keep the rounding of float32 below this
 # The slope of |r| jumps at 0: where rounding decides the sign of one residual, that member's path parts for good.
@@ -127,10 +123,9 @@ def published(settings: Settings) -> Case:
 def million(settings: Settings) -> Case:
     """A hundred times the members, final parameters only: peak memory, and the time of a member."""
     few, many = settings.members, 100 * settings.members
-    with _other_process() as call:
-        timings = _calls(
-            call, {str(few): {"members": few}, str(many): {"members": many}}, max(settings.repeats // 5, 1)
-        )
+    with other_process(__name__) as call:
+        runs = {str(size): functools.partial(call, {"members": size}) for size in (few, many)}
+        timings = timed_there(runs, max(settings.repeats // 5, 1))
         peak = call({"peak": True})[0]
     ratio = benchmark.ratio("million", timings, str(many), str(few), 1.5, weight=many / few)
     memory = benchmark.single("million", f"peak GB of {many} members", peak, 1.0)
@@ -141,11 +136,11 @@ def devices(settings: Settings) -> Case:
     """One virtual CPU device against two."""
     sizes: dict[str, int] = {}
     timings: dict[str, Timing] = {}
-    with _other_process(devices=1) as one, _other_process(devices=2) as two:
+    with other_process(__name__, devices=1) as one, other_process(__name__, devices=2) as two:
         for loss in _sgd.LOSSES:
             asked = {"members": settings.members, "loss": loss, "whole": True}
             runs = {f"{loss} on 1": functools.partial(one, asked), f"{loss} on 2": functools.partial(two, asked)}
-            timings |= _timed_there(runs, settings.repeats)
+            timings |= timed_there(runs, settings.repeats)
             sizes |= dict.fromkeys(runs, 96 * settings.members)
     verdicts = [benchmark.ratio("devices", timings, f"{loss} on 2", f"{loss} on 1", NOT_SLOWER) for loss in _sgd.LOSSES]
     return Case(timings, sizes, verdicts, [])
@@ -241,70 +236,12 @@ def run(settings: Settings) -> dict[str, Case]:
     return found
 
 
-# What runs in processes of its own: other devices, and memory that nothing else has used.
-
-Call = Callable[[dict[str, Any]], list[float]]
-
-
-@contextlib.contextmanager
-def _other_process(devices: int = 1) -> Iterator[Call]:
-    """A process that sweeps when it is asked to; the call gives its wall and processor seconds."""
-    folder = Path(__file__).parent
-    command = [sys.executable, "-c", "import _benchmark_sweep; _benchmark_sweep.serve()"]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-    }
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        asking, answering = process.stdin, process.stdout
-
-        def call(asked: dict[str, Any]) -> list[float]:
-            print(json.dumps(asked), file=asking, flush=True)
-            answer = answering.readline()
-            if not answer:
-                raise RuntimeError(f"the process for {asked} has ended")
-            return [float(number) for number in answer.split()]
-
-        yield call
-        asking.close()
-
-
-def _calls(call: Call, asked: dict[str, dict[str, Any]], repeats: int) -> dict[str, Timing]:
-    return _timed_there({name: functools.partial(call, one) for name, one in asked.items()}, repeats)
-
-
-def _timed_there(runs: Mapping[str, Callable[[], list[float]]], repeats: int) -> dict[str, Timing]:
-    timings = {name: Timing(run()[0], [], []) for name, run in runs.items()}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            seconds, work = run()
-            timings[name].times.append(seconds)
-            timings[name].work.append(work)
-    return timings
+# What runs in processes of its own.
 
 
 def serve() -> None:
-    """Sweep as each line of the input says, and print the seconds, or the peak of memory in GB."""
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if asked.get("peak"):
-            print(_peak_memory() / 1e9, flush=True)
-        else:
-            print(*benchmark.timed(_sweep_of(**asked))[:2], flush=True)
-
-
-def _peak_memory() -> int:
-    """The most bytes that this process has held."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage counts what the parent held when it started this process
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return 1024 * int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """Sweep as it is asked, and answer with the seconds."""
+    answer_all(lambda **asked: benchmark.timed(_sweep_of(**asked))[:2])
 
 
 @functools.cache

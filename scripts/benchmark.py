@@ -1,7 +1,7 @@
 """Benchmarks: the same problem on jaxreg and on what others would use, in one run, every ratio beside its target.
 
-``python scripts/benchmark.py sweep`` needs no more than jaxreg; competitors that are not installed are left out and
-named (``pip install '.[bench]'``; the C limit needs a compiler).
+``python scripts/benchmark.py sweep`` needs no more than jaxreg, ``fit`` SciPy too; competitors that are not installed
+are left out and named (``pip install '.[bench]'``; the C limit needs a compiler).
 """
 
 import argparse
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import _benchmark as benchmark
+import _benchmark_fit
 import _benchmark_sweep
 import _common as common
 
-COMMANDS = {"sweep": _benchmark_sweep}
+COMMANDS = {"fit": _benchmark_fit, "sweep": _benchmark_sweep}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases = COMMANDS[settings.command].run(settings)
     file = folder / f"benchmark_{settings.command}.json"
     common.save_json(file, benchmark.as_json(cases))
-    print(benchmark.report(cases))
+    print(benchmark.report(cases, COMMANDS[settings.command].UNIT))
     print(f"\n{benchmark.described(benchmark.machine())}\nwritten to {file}")
     return 0 if all(one.met for case in cases.values() for one in case.verdicts) else 1
 

@@ -114,6 +114,34 @@ def test_fits_that_plain_steps_lose_are_begun_anew():
     np.testing.assert_array_equal(found.num_steps[~settled], wanted.num_steps[~settled])
 
 
+def test_a_step_that_overshoots_once_is_halved():
+    """Planck's law from 1000 K below: the second whole step increases χ² for some, and nothing is begun anew."""
+    x = np.linspace(3e-7, 2e-6, NUM_ROWS)
+    model, temperature = models.planck(gain=True), np.linspace(5700.0, 6000.0, 16)
+    y = np.asarray(jax.vmap(models.planck_radiance, (None, 0))(x, temperature))
+    y = y * (1 + 0.01 * np.random.default_rng(0).normal(size=y.shape))
+    start = {"temperature": 5000.0, "gain": 1.0}
+    task, options = prepare(model, x, y[0], start, sigma=None, mask=None, bounds=None, **OPTIONS)
+    plain = jax.jit(jax.vmap(lambda y: plain_fit(problem_of(task._replace(y=y), options), 5000)))(y)
+    assert plain.settled.all()
+    wanted = jax.jit(jax.vmap(lambda y: jaxreg.curve_fit(model, x, y, start)))(y)
+    found = np.stack([wanted.params["gain"], wanted.params["temperature"]], axis=1)
+    np.testing.assert_allclose(plain.params, found, rtol=1e-9)
+
+    def whole(params, y):  # a Gauss-Newton step, written out; gain first
+        value = params[0] * models.planck_radiance(x, params[1])
+        columns = jnp.stack(jax.jvp(lambda t: models.planck_radiance(x, t), (params[1],), (1.0,)))
+        design = jnp.stack([columns[0], params[0] * columns[1]], axis=1)
+        unit = jnp.linalg.norm(design, axis=0)
+        return params + jnp.linalg.lstsq(design / unit[None], y - value)[0] / unit, jnp.sum((y - value) ** 2)
+
+    params, costs = jnp.broadcast_to(jnp.array([1.0, 5000.0]), (16, 2)), []
+    for _ in range(3):
+        params, cost = jax.jit(jax.vmap(whole))(params, y)
+        costs.append(cost)
+    assert (costs[2] > costs[1]).any()
+
+
 def decay(params, x):
     return params["height"] * jnp.exp(-params["rate"] * x) + params["offset"]
 

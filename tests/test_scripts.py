@@ -7,23 +7,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+import scipy.optimize
+import scipy.stats
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 import _benchmark  # noqa: E402
+import _benchmark_fit  # noqa: E402
 import _common as common  # noqa: E402
+import _fits_problem  # noqa: E402
 import _page  # noqa: E402
 import _problem  # noqa: E402
 import _sgd  # noqa: E402
 import benchmark  # noqa: E402
+import coverage  # noqa: E402
 import kill_sweep  # noqa: E402
 import reproduce  # noqa: E402
 
 EXERCISES = [*reproduce.EXERCISES, "reproduce"]
 STUDIES = ("divergence_atlas", "predicted_training", "range_test", "sweep")
-TOOLS = ["benchmark", "certify", "fit", "kill_sweep", "spectrum", *STUDIES]
+TOOLS = ["benchmark", "certify", "coverage", "fit", "kill_sweep", "spectrum", *STUDIES]
 
 
 def run_script(name, *arguments):
@@ -309,10 +315,108 @@ def test_a_target_is_met_or_missed():
     assert timings["one"].compilation == 6.0
 
 
+@pytest.mark.parametrize("name", list(_fits_problem.LAWS))
+def test_the_laws_to_be_fitted_are_the_same_for_all(name):
+    law = _fits_problem.LAWS[name]
+    params = list(law.draw(np.random.default_rng(0), 1)[:, 0])
+    assert list(law.start) == sorted(law.start)
+    with jax.enable_x64(True):
+        named = dict(zip(law.start, params, strict=True))
+        # Between the fifth power of a root and the power of the whole lie some roundings.
+        np.testing.assert_allclose(law.curve(law.x, *params), law.model.apply(named, law.x), rtol=1e-13)
+        slope = jax.tree.leaves(jax.jacfwd(law.model.apply)(named, law.x))
+        np.testing.assert_allclose(law.slope(law.x, *params), np.stack(slope, axis=1), rtol=1e-11)
+
+
+def test_the_benchmark_of_fits_checks_times_and_streams(tmp_path, capsys):
+    asked = ["--case", "planck", "--only", "fit_many,scipy", "--sets", "30", "--repeats", "1"]
+    assert benchmark.main(["fit", *asked, "--out", str(tmp_path)]) in (0, 1)  # so few are no matter of speed
+    shown = capsys.readouterr().out
+    assert "fit_many and scipy agree, data sets: 30" in shown
+    assert "ns/fit" in shown
+    case = json.loads((tmp_path / "benchmark_fit.json").read_text())["cases"]["planck"]
+    assert set(case["timings"]) == {"fit_many", "scipy"}
+    (target,) = case["targets"]
+    times = {name: timing["minimum"] for name, timing in case["timings"].items()}
+    assert target["value"] == pytest.approx(times["scipy"] / times["fit_many"])
+    assert (target["limit"], target["met"]) == (30, target["value"] >= 30)
+    np.save(tmp_path / "spectra.npy", _fits_problem.drawn("planck", 30))
+    with jax.enable_x64(True):
+        file = str(tmp_path / "spectra.npy")
+        seconds, work = _benchmark_fit._answer("streamed", file=file, sets=30, stored=True)
+    assert 0 < seconds < 60
+    assert work > 0
+
+
+@pytest.mark.parametrize(("params", "stderr", "what"), [(1.01, 1.0, "parameters"), (1.0, 1.001, "standard errors")])
+def test_the_benchmark_of_fits_times_nothing_that_finds_other_numbers(params, stderr, what):
+    first = np.ones((2, 3)), np.ones((2, 3))
+    other = np.ones((2, 2)), np.ones((2, 2))
+    assert "data sets: 2" in _benchmark_fit._agreements("case", {"one": first, "other": other})[0]
+    other[0][1, 1], other[1][1, 1] = params, stderr
+    with pytest.raises(AssertionError, match=rf"case: other's {what} differ: 50\.0 % of the members"):
+        _benchmark_fit._agreements("case", {"one": first, "other": other})
+
+
 def test_a_benchmark_that_is_not_known_is_refused(capsys):
     with pytest.raises(SystemExit):
         benchmark.main(["sweep", "--case", "squared,cubed"])
     assert "cubed is none of squared, huber" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        benchmark.main(["fit", "--sets", "7"])
+    assert "sets must be a whole number of at least 8, got '7'" in capsys.readouterr().err
+
+
+def test_coverage_counts_the_intervals_that_hold_the_truth(tmp_path, capsys, monkeypatch):
+    """Against SciPy's fits and quantiles of the same data."""
+    case = coverage.CASES["Planck"]
+    monkeypatch.setattr(coverage, "CASES", {"Planck": case})
+    # The standard error of a coverage near 95 % is 1.5 points with 200 data sets, and 68.3 % has 3.3.
+    kinds = tuple(case.kinds[0]._replace(bound=13, wanted=wanted) for wanted in ("holds", "fails"))
+    monkeypatch.setitem(coverage.CASES, "Planck", case._replace(kinds=kinds))
+    assert coverage.main(["--sets", "200", "--out", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert re.search(r"holds +met", shown)
+    assert re.search(r"fails +MISSED", shown)
+    assert {file.name for file in tmp_path.iterdir()} == {"coverage.json", "coverage.svg", "coverage.png"}
+    holds, fails = json.loads((tmp_path / "coverage.json").read_text())["outcomes"]
+    assert (holds["met"], fails["met"], holds["num_failed"]) == (True, False, 0)
+
+    apply = jax.jit(case.model.apply)
+
+    def curve(x, temperature, gain):
+        return np.asarray(apply({"temperature": temperature, "gain": gain}, x))
+
+    with jax.enable_x64(True):
+        sets = coverage.simulated(case, 200, jax.random.split(jax.random.key(0), 1)[0])
+        truth = np.array([case.truth[row["parameter"]] for row in holds["parameters"]])
+        sigma = 0.01 * curve(case.x, *truth)
+        fits = [scipy.optimize.curve_fit(curve, case.x, y, truth, sigma) for y in sets]
+    away = np.array([abs(found - truth) / np.sqrt(np.diag(matrix)) for found, matrix in fits])
+    for level in (0.683, 0.95):
+        share = 100 * (away <= scipy.stats.t.ppf(0.5 + level / 2, 62)).mean(axis=0)
+        np.testing.assert_allclose([row["percent"][f"{100 * level:.1f}"] for row in holds["parameters"]], share)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "within", "met"),
+    [("holds", (True, True), True), ("holds", (True, False), False), ("fails", (True, False), True),
+     ("fails", (True, True), False), ("shown", (True, False), True)],
+)  # fmt: skip
+def test_coverage_is_judged_by_what_is_wanted(wanted, within, met):
+    kind = coverage.Kind("classic", {}, wanted, 0.7, (95.0,))
+    rows = [coverage.Row("a", {95.0: 95.0}, 1.0, one) for one in within]
+    assert coverage.Outcome("case", kind, rows, 10, 0, 0.0).met is met
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--sets", "0", "sets must be at least 1"), ("--seed", "-1", "seed must be between")],
+)
+def test_coverage_refuses_numbers_out_of_range(option, value, message, tmp_path, capsys):
+    assert coverage.main([option, value, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_killed_sweep_loses_nothing(tmp_path):

@@ -19,7 +19,7 @@ from jaxreg.least_squares._problem import Problem
 
 FIRST_DAMPING = 1e-3  # relative to the scaled system
 RELATIVE_OFFSET = 1e-10  # of the residuals' length
-LEAST_GAIN = 1e-4
+_LEAST_GAIN = 1e-4
 _MOST_ACCELERATION = 0.3
 MOST_STALLED = 3
 
@@ -91,7 +91,7 @@ def judge(problem: Problem, state: State) -> State:
     first = state.num_steps < 0
     gain = (problem.cost(state.residual, state.noise) - problem.cost(residual, state.noise)) / state.decrease
     gain = jnp.where(state.trusted, jnp.where(state.swings, 0.5, 1), gain)
-    accept = finite & (first | ((state.straight | state.trusted) & (gain > LEAST_GAIN)))
+    accept = finite & (first | ((state.straight | state.trusted) & (gain > _LEAST_GAIN)))
 
     shrink = jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
     damping = jnp.where(accept, state.damping * shrink, state.damping * state.growth)

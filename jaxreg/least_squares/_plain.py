@@ -1,4 +1,4 @@
-"""Plain Gauss-Newton steps for one of many fits: undamped, on scalars, given up at the first step that fails.
+"""Plain Gauss-Newton steps for one of many fits: undamped, on scalars, of which one may be halved.
 
 Under ``vmap`` each of the few numbers of a fit is one contiguous array, each column of its Jacobian another, and no
 library is called for small matrices. A fit that such steps cannot be trusted with is left to Levenberg-Marquardt's.
@@ -13,11 +13,14 @@ from jax import Array
 
 from jaxreg._triangular import qr_root, solve_upper
 from jaxreg.covariance import Covariance
-from jaxreg.least_squares._levenberg_marquardt import LEAST_GAIN, MOST_STALLED, RELATIVE_OFFSET
+from jaxreg.least_squares._levenberg_marquardt import MOST_STALLED, RELATIVE_OFFSET
 from jaxreg.least_squares._problem import Problem
 
 MOST_PARAMS = 8  # beyond, the unrolled solution is longer than a library's loop
 _MOST_STEPS = 20
+# Of the cost, in shares of what the linear model predicts. From a fair start at most one step overshoots; where more
+# do, undamped steps may end far from the start, at another optimum than damped ones.
+_LEAST_GAIN = 0.25
 
 
 class PlainFit(NamedTuple):
@@ -36,8 +39,10 @@ class PlainFit(NamedTuple):
 
 class _State(NamedTuple):
     params: tuple[Array, ...]
-    cost: Array
-    decrease: Array  # of the cost, predicted for the last step
+    step: tuple[Array, ...]  # that led here
+    halved: Array  # whether a step was
+    cost: Array  # where it began
+    decrease: Array  # of the cost, predicted for that step whole
     stalled: Array  # steps below the rounding floor that did not halve it
     settled: Array
     trusted: Array
@@ -46,18 +51,21 @@ class _State(NamedTuple):
 
 def plain_fit(problem: Problem, max_steps: int) -> PlainFit:
     """Step as long as each step goes as the linear model predicted, under the squared loss."""
-    dtype = problem.start.dtype
+    dtype, none = problem.start.dtype, jnp.zeros((), jnp.int32)
+    start = tuple(problem.start[index] for index in range(problem.start.size))
     end = jax.lax.while_loop(
         lambda state: state.trusted & ~state.settled & (state.num_steps < min(_MOST_STEPS, max_steps)),
         lambda state: _stepped(problem, state),
         _State(
-            tuple(problem.start[index] for index in range(problem.start.size)),
+            start,
+            jax.tree.map(jnp.zeros_like, start),
+            jnp.asarray(False),
             jnp.full((), jnp.inf, dtype),
             jnp.full((), jnp.inf, dtype),
-            jnp.zeros((), jnp.int32),
+            none,
             jnp.asarray(False),
             problem.valid,
-            jnp.zeros((), jnp.int32),
+            none,
         ),
     )
     return PlainFit(jnp.stack(end.params), end.settled, end.num_steps)
@@ -85,14 +93,26 @@ def _stepped(problem: Problem, state: _State) -> _State:
     reach = sum(jnp.abs(param) * norm for param, norm in zip(state.params, norms, strict=True))
     floor = 4 * eps * (cost + jnp.sqrt(cost) * (problem.size + reach))
 
-    # Written so that a NaN loses trust.
-    good = (state.cost - cost > LEAST_GAIN * state.decrease) | (state.decrease <= floor) | (state.num_steps == 0)
-    trusted = state.trusted & good & regular & jnp.isfinite(decrease) & _inside(problem, state.params)
-    stalled = state.stalled + ((decrease <= floor) & (decrease > 0.5 * state.decrease))
-    settled = trusted & ((decrease <= RELATIVE_OFFSET**2 * cost) | (stalled >= MOST_STALLED))
-    moving = trusted & ~settled
-    moved = [jnp.where(moving, param + change, param) for param, change in zip(state.params, step, strict=True)]
-    return _State(tuple(moved), cost, decrease, stalled, settled, trusted, state.num_steps + 1)
+    # Written so that a NaN is not good.
+    first = state.num_steps == 0
+    good = (state.cost - cost > _LEAST_GAIN * state.decrease) | (state.decrease <= floor) | first
+    good = good & regular & jnp.isfinite(decrease) & _inside(problem, state.params)
+    stalled = state.stalled + (good & (decrease <= floor) & (decrease > 0.5 * state.decrease))
+    settled = good & ((decrease <= RELATIVE_OFFSET**2 * cost) | (stalled >= MOST_STALLED))
+    # The step that went too far is taken back by half.
+    step = [jnp.where(good, ahead, last / 2) for ahead, last in zip(step, state.step, strict=True)]
+    sign = jnp.where(settled, 0, jnp.where(good, 1, -1)).astype(cost.dtype)
+    return _State(
+        params=tuple(param + sign * change for param, change in zip(state.params, step, strict=True)),
+        step=tuple(step),
+        halved=state.halved | ~good,
+        cost=jnp.where(good, cost, state.cost),
+        decrease=jnp.where(good, decrease, state.decrease),
+        stalled=stalled,
+        settled=settled,
+        trusted=state.trusted & (good | ~(first | state.halved)),
+        num_steps=state.num_steps + 1,
+    )
 
 
 def _inside(problem: Problem, params: Sequence[Array]) -> Array:

@@ -1,0 +1,197 @@
+"""Spectra to be fitted, drawn in any number, and the programs that fit them."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import jaxreg
+from jaxreg import models
+
+NUM_ROWS = 64
+RADIATION = 2 * models.PLANCK_CONSTANT * models.SPEED_OF_LIGHT**2
+EXPONENT = models.PLANCK_CONSTANT * models.SPEED_OF_LIGHT / models.BOLTZMANN_CONSTANT
+
+
+class Law(NamedTuple):
+    """A curve, for JAX and for NumPy, and what its parameters are drawn from. All orders are that of sorted names."""
+
+    model: models.Model
+    x: np.ndarray  # (n,)
+    curve: Callable[..., np.ndarray]  # of (x, *parameters)
+    slope: Callable[..., np.ndarray]  # its derivatives (n, p), of the same
+    draw: Callable[[np.random.Generator, int], np.ndarray]  # true parameters (p, count)
+    noise: Callable[[np.ndarray], np.ndarray]  # standard deviations, from the curves
+    start: dict[str, float]
+
+
+class Problem(NamedTuple):
+    """Data sets of a law."""
+
+    law: Law
+    y: np.ndarray  # (m, n)
+
+
+class Competitor(NamedTuple):
+    """A program that fits the first data sets of a problem."""
+
+    num_fits: int
+    run: Callable[[], Any]
+    numbers: Callable[[Any], tuple[np.ndarray, np.ndarray]]  # of its result: parameters and standard errors (p, fits)
+
+
+def _planck(x: np.ndarray, gain: Any, temperature: Any) -> np.ndarray:
+    return gain * RADIATION / x**5 / np.expm1(EXPONENT / (x * temperature))
+
+
+def _planck_slope(x: np.ndarray, gain: Any, temperature: Any) -> np.ndarray:
+    exponent = EXPONENT / (x * temperature)
+    radiance = RADIATION / x**5 / np.expm1(exponent)
+    return np.column_stack([radiance, gain * radiance * exponent / temperature / -np.expm1(-exponent)])
+
+
+def _peak(x: np.ndarray, amplitude: Any, center: Any, offset: Any, width: Any) -> np.ndarray:
+    return amplitude * np.exp(-0.5 * ((x - center) / width) ** 2) + offset
+
+
+def _peak_slope(x: np.ndarray, amplitude: Any, center: Any, offset: Any, width: Any) -> np.ndarray:
+    del offset
+    away = (x - center) / width
+    shape = np.exp(-0.5 * away**2)
+    by_center = amplitude * shape * away / width
+    return np.column_stack([shape, by_center, np.ones_like(x), by_center * away])
+
+
+LAWS = {
+    "planck": Law(
+        models.planck(gain=True),
+        np.linspace(3e-7, 2e-6, NUM_ROWS),
+        _planck,
+        _planck_slope,
+        lambda rng, count: np.stack([rng.uniform(0.9, 1.1, count), rng.uniform(4000, 6000, count)]),
+        lambda curves: 0.01 * curves,
+        {"gain": 1.0, "temperature": 5000.0},
+    ),
+    "gaussian": Law(
+        models.gaussian(offset=True),
+        np.linspace(-3.0, 3.0, NUM_ROWS),
+        _peak,
+        _peak_slope,
+        lambda rng, count: np.stack(
+            [rng.uniform(2, 3, count), rng.normal(0, 0.3, count), rng.normal(0, 0.1, count), rng.uniform(1, 1.2, count)]
+        ),
+        lambda curves: np.full_like(curves, 0.02),
+        {"amplitude": 2.5, "center": 0.0, "offset": 0.0, "width": 1.1},
+    ),
+}
+
+
+def drawn(name: str, num_sets: int, seed: int = 0) -> np.ndarray:
+    """Data sets (m, n) of a law."""
+    law, rng = LAWS[name], np.random.default_rng(seed)
+    curves = law.curve(law.x[None], *law.draw(rng, num_sets)[..., None])
+    return curves + law.noise(curves) * rng.normal(size=curves.shape)
+
+
+def problem(name: str, num_sets: int) -> Problem:
+    """Data sets of a law by its name."""
+    return Problem(LAWS[name], drawn(name, num_sets))
+
+
+def stacked(tree: Any) -> np.ndarray:
+    """The leaves of a result, (p, fits)."""
+    return np.stack([np.asarray(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def _numbers(fit: jaxreg.CurveFit) -> tuple[np.ndarray, np.ndarray]:
+    jaxreg.raise_if_failed(fit)
+    return stacked(fit.params), stacked(fit.stderr)
+
+
+def fit_many(given: Problem) -> Competitor:
+    """``jaxreg.fit_many``, residuals left out."""
+    return _fit_many(given, residuals=False)
+
+
+def fit_many_residuals(given: Problem) -> Competitor:
+    """``jaxreg.fit_many`` as it is called without options."""
+    return _fit_many(given, residuals=True)
+
+
+def _fit_many(given: Problem, **options: Any) -> Competitor:
+    def run() -> jaxreg.CurveFit:
+        return jaxreg.fit_many(given.law.model, given.law.x, given.y, given.law.start, progress=False, **options)
+
+    return Competitor(len(given.y), run, _numbers)
+
+
+def curve_fit(given: Problem) -> Competitor:
+    """``jaxreg.curve_fit`` of the first data set."""
+    law, y = given.law, given.y[0]
+
+    def numbers(fit: jaxreg.CurveFit) -> tuple[np.ndarray, np.ndarray]:
+        params, stderr = _numbers(fit)
+        return params[:, None], stderr[:, None]
+
+    return Competitor(1, lambda: jaxreg.curve_fit(law.model, law.x, y, law.start), numbers)
+
+
+def vmap(given: Problem) -> Competitor:
+    """``jax.jit(jax.vmap(…))`` of ``jaxreg.curve_fit``."""
+    run = jax.jit(jax.vmap(lambda y: jaxreg.curve_fit(given.law.model, given.law.x, y, given.law.start)))
+    return Competitor(len(given.y), lambda: run(given.y), _numbers)
+
+
+SCIPY_FITS = 300
+
+
+def scipy(given: Problem) -> Competitor | str:
+    """SciPy's ``curve_fit``, one fit after another, with its defaults."""
+    return _scipy(given)
+
+
+def scipy_jacobian(given: Problem) -> Competitor | str:
+    """SciPy's ``curve_fit`` that is given the exact Jacobian."""
+    return _scipy(given, jac=given.law.slope)
+
+
+def _scipy(given: Problem, **options: Any) -> Competitor | str:
+    try:
+        optimize = importlib.import_module("scipy.optimize")
+    except ImportError as error:
+        return str(error)
+    some, start = given.y[:SCIPY_FITS], list(given.law.start.values())
+
+    def run() -> list[tuple[np.ndarray, np.ndarray]]:
+        return [optimize.curve_fit(given.law.curve, given.law.x, y, start, **options) for y in some]
+
+    def numbers(found: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+        params, matrices = zip(*found, strict=True)
+        return np.array(params).T, np.sqrt(np.array([np.diag(matrix) for matrix in matrices])).T
+
+    return Competitor(len(some), run, numbers)
+
+
+LMFIT_FITS = 10
+
+
+def lmfit(given: Problem) -> Competitor | str:
+    """lmfit's ``Model.fit``, one fit after another."""
+    try:
+        package = importlib.import_module("lmfit")
+    except ImportError as error:
+        return str(error)
+    model, some = package.Model(given.law.curve), given.y[:LMFIT_FITS]
+
+    def run() -> list[Any]:
+        return [model.fit(y, x=given.law.x, **given.law.start) for y in some]
+
+    def numbers(found: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+        fitted = [[one.params[name] for one in found] for name in given.law.start]
+        return np.array([[one.value for one in row] for row in fitted]), np.array(
+            [[one.stderr for one in row] for row in fitted]
+        )
+
+    return Competitor(len(some), run, numbers)
