@@ -276,8 +276,7 @@ def with_an_unused(params: Any, x: Any) -> Any:
 
 
 @DOUBLE
-@pytest.mark.parametrize("absolute_sigma", [False, True])
-@pytest.mark.parametrize("model", [sum_of_two, with_an_unused])
+@pytest.mark.parametrize(("model", "absolute_sigma"), [(sum_of_two, False), (with_an_unused, True)])
 def test_undetermined_parameters_are_singular_without_covariance(model: Any, absolute_sigma: bool) -> None:
     fit = jaxreg.curve_fit(model, X, Y, {"a": 1.0, "b": 2.0}, sigma=1.0, absolute_sigma=absolute_sigma)
     assert int(fit.status) == Status.SINGULAR
