@@ -29,11 +29,22 @@ INFLUENCE = np.geomspace(1.0, 1e6, 19, dtype=np.float32)
 INFLUENCE_SEEDS = 20
 CORRUPTIONS = {"target": data.corrupt_target, "leverage": data.corrupt_leverage}
 ROBUST_SEEDS = 200
-ROBUST_FITS = {  # loss and start; the unit of each threshold is a scale estimated from the residuals
+
+
+HUBER, TUKEY = 1.0, 2.0
+
+
+def huber_or_tukey(prediction: jax.Array, target: jax.Array, *, kind: jax.typing.ArrayLike) -> jax.Array:
+    """Either loss with its usual threshold, chosen inside the program, so that one compilation serves both."""
+    huber = losses.huber(prediction, target, delta=1.345)
+    return jnp.where(jnp.asarray(kind) == TUKEY, losses.tukey(prediction, target), huber)
+
+
+ROBUST_FITS: dict[str, tuple[Any, str]] = {  # loss and start; thresholds are in units of an estimated scale
     "least squares": ("squared", "its own"),
-    "Huber from init": ("huber", "init"),
-    "Tukey from least squares": ("tukey", "least squares"),
-    "Tukey from init": ("tukey", "init"),
+    "Huber from init": (partial(huber_or_tukey, kind=HUBER), "init"),
+    "Tukey from least squares": (partial(huber_or_tukey, kind=TUKEY), "least squares"),
+    "Tukey from init": (partial(huber_or_tukey, kind=TUKEY), "init"),
 }
 
 

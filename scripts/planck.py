@@ -37,7 +37,9 @@ def run(settings: common.Settings) -> common.Answer:
         alone = jaxreg.fit_many(PUBLISHED_MODEL, x[:1000], spectra[:, :1000], residuals=False)
         jaxreg.raise_if_failed(alone)
         bias = float(np.median(alone.params["temperature"])) - TRUTH
-        _, many = _proper(x, spectra, np.full(len(spectra), RUN["initial_temperature"]))
+        assert MODEL.guess is not None
+        guesses = jax.jit(jax.vmap(MODEL.guess, (None, 0)))(x, spectra)
+        _, many = _proper(x, spectra, np.asarray(guesses["temperature"]))
         sky = _firas.fit(_firas.spectrum())
         jaxreg.raise_if_failed(sky)
         figures = _figures(settings, x, fit, firsts.num_steps, starts, temperature, sky)
