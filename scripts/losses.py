@@ -28,7 +28,7 @@ LOSSES: dict[str, Any] = {
 INFLUENCE = np.geomspace(1.0, 1e6, 19, dtype=np.float32)
 INFLUENCE_SEEDS = 20
 CORRUPTIONS = {"target": data.corrupt_target, "leverage": data.corrupt_leverage}
-ROBUST_SEEDS = 200
+ROBUST_SEEDS = 100
 
 
 HUBER, TUKEY = 1.0, 2.0
@@ -181,7 +181,7 @@ def _influence(index: jax.Array, lines: common.Replicates) -> tuple[jax.Array, j
 
 def _clipping(settings: common.Settings) -> dict[tuple[str, str], np.ndarray]:
     """Final errors of squared loss, the gradient of each minibatch clipped to length 1 or not; NaN if diverged."""
-    lines = common.line_replicates(settings, min(settings.replicates, 200))
+    lines = common.line_replicates(settings, min(settings.replicates, 100))
     sgd = optax.sgd(_decay(0.1))
     errors = {}
     for method, optimizer in {"plain": sgd, "clipped": optax.chain(optax.clip_by_global_norm(1.0), sgd)}.items():
