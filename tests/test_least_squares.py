@@ -452,7 +452,7 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "integer x": ({"x": np.arange(30)}, "x must be of a floating dtype, got int"),
     "integer y": ({"y": np.arange(30)}, "y must be of a floating dtype, got int"),
     "integer start": ({"p0": {"a": 1, "k": 1.0}}, r"p0\['a'\] must be of a floating dtype, got int"),
-    "no parameters": ({"p0": {}}, "p0 must .*, got"),
+    "no parameters": ({"p0": {}}, "p0 must hold at least one number, got none"),
     "no start for a function": ({"p0": None}, "p0 must be given where the model has no guess"),
     "no start for a model": ({"p0": None, "model": models.Model(models.ohm().init, decay)}, "p0 must be given"),
     "predictions (n, 1)": (

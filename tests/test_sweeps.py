@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -162,13 +163,16 @@ def test_what_depends_on_no_axis_is_computed_before_the_blocks():
     assert " sort[" not in str(over_rates.params["jaxpr"])
 
 
-def test_small_inner_loops_make_narrow_tiles(train_run):
+def test_small_inner_loops_make_narrow_tiles(train_run, monkeypatch):
     rates = np.geomspace(0.01, 0.5, 2000, dtype=np.float32)
     device = (jax.local_devices()[0],)
+    # The choice is what is tested, so nothing is compiled, and nothing kept.
+    monkeypatch.setattr(_programs, "_compiled", lambda *given: _programs.Program(None, given[3], 0, True))
 
     def tile(loss):
         study = _study.study_of(train_run, {"learning_rate": rates}, {"loss": [loss]})
-        return _programs.block_program(train_run, study.choices[0], study.forms, (2000,), device, False).tile
+        chosen = _programs.block_program.__wrapped__
+        return chosen(train_run, study.choices[0], study.forms, (2000,), device, False).tile
 
     assert tile(losses.huber) == (288,)  # 7 · 288 ≥ 2000, in registers of 16
     assert tile(losses.squared) == (2000,)
@@ -214,6 +218,9 @@ def test_eight_devices_and_one_give_equal_bits(tmp_path):
 def test_a_mesh_says_where():
     mesh = Mesh(np.array(jax.devices()[:1]), ("any",))
     np.testing.assert_array_equal(jaxreg.sweep(lambda x: 2 * x, {"x": RATES}, mesh=mesh).values, 2 * RATES)
+    others = SimpleNamespace(devices=np.array([SimpleNamespace(process_index=1)]))
+    with pytest.raises(ValueError, match=r"mesh must have a device of this process \(0\), got namespace"):
+        jaxreg.sweep(lambda x: 2 * x, {"x": RATES}, mesh=others)
 
 
 BAD = {
@@ -247,9 +254,18 @@ def test_bad_input_is_named_before_anything_is_compiled(case, monkeypatch):
         jaxreg.sweep(fn, axes, **settings)
 
 
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, x):
+        return x
+
+
 def test_functions_that_cannot_be_swept():
     with pytest.raises(ValueError, match="fn must be a function, got int"):
         jaxreg.sweep(3, {"x": RATES})
+    with pytest.raises(ValueError, match="fn must be hashable, as functions are, got Unhashable"):
+        jaxreg.sweep(Unhashable(), {"x": RATES})
     with pytest.raises(ValueError, match="must return an array"):
         jaxreg.sweep(lambda **_: (), {"x": RATES})
     with pytest.raises(ValueError, match=r"result\['k'\] is a random key"):
@@ -260,18 +276,17 @@ def test_functions_that_cannot_be_swept():
         jaxreg.sweep(lambda x: x + "a", {"x": RATES})
 
 
-@pytest.mark.parametrize("name", ["batch_size", "epochs"])
-def test_a_traced_setting_of_train_says_static(line, name):
-    def run(**setting):
+def test_a_traced_setting_of_train_says_static(line):
+    def run(rate, **setting):
         settings = {"epochs": 1, "batch_size": 100, **setting}
-        return jaxreg.train(
-            models.linear(2), losses.squared, line, optimizer=optax.sgd(0.1), key=KEYS[0], **settings
-        ).params
+        optimizer = optax.sgd(rate)
+        return jaxreg.train(models.linear(2), losses.squared, line, optimizer=optimizer, key=KEYS[0], **settings).params
 
-    with pytest.raises(ValueError, match=rf"{name} fixes shapes.*static="):
-        jaxreg.sweep(run, {name: [1, 2]})
-    result = jaxreg.sweep(lambda rate, **setting: (rate, run(**setting)), {"rate": RATES}, static={name: [2]})
-    assert result.values[1]["w"].shape == (1, 5, 2)
+    for name in ("batch_size", "epochs"):
+        with pytest.raises(ValueError, match=rf"{name} fixes shapes.*static="):
+            jaxreg.sweep(run, {"rate": RATES, name: [1, 2]})
+    result = jaxreg.sweep(run, {"rate": RATES}, static={"batch_size": [500], "epochs": [2]})
+    assert result.values["w"].shape == (1, 1, 5, 2)
 
 
 def test_a_block_too_large_names_chunk_size(monkeypatch):
@@ -289,15 +304,18 @@ def test_a_block_too_large_names_chunk_size(monkeypatch):
         jaxreg.sweep(lambda x: x, {"x": RATES})
 
 
-def test_the_bar_counts_members_and_those_that_diverged(train_run, capsys):
+def test_the_bar_counts_members_and_those_that_diverged(capsys):
+    def run(rate):
+        return {"status": jnp.where(rate > 1, jaxreg.Status.DIVERGED, jaxreg.Status.OK)}
+
     rates = np.array([0.1] * 300 + [1e30] * 4, np.float32)
-    jaxreg.sweep(train_run, {"learning_rate": rates}, progress=True)
+    jaxreg.sweep(run, {"rate": rates}, progress=True)
     drawn = capsys.readouterr().err
     assert "304/304" in drawn
     assert "4 diverged" in drawn
     assert "members/s" in drawn
-    jaxreg.sweep(train_run, {"learning_rate": rates})  # stderr is no terminal here
-    jaxreg.sweep(train_run, {"learning_rate": rates}, progress=False)
+    jaxreg.sweep(run, {"rate": rates})  # stderr is no terminal here
+    jaxreg.sweep(run, {"rate": rates}, progress=False)
     assert capsys.readouterr().err == ""
 
 
