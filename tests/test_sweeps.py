@@ -195,10 +195,13 @@ def run(learning_rate, key, loss):
 axes = {"learning_rate": jnp.geomspace(1e-3, 3.0, 501), "key": jax.random.split(jax.random.key(1), 2)}
 def values(chunk_size):
     return jaxreg.sweep(run, axes, static={"loss": [losses.squared, losses.huber]}, chunk_size=chunk_size).values
-matrix = jax.random.normal(jax.random.key(2), (1000, 3))  # large enough for LAPACK to wait for the others' threads
-jaxreg.sweep(lambda scale: jnp.linalg.qr(matrix + scale)[1], {"scale": np.linspace(1, 2, 300)})
 """
-ON_EIGHT = TRAINED + "assert len(jax.devices()) == 8; np.savez(sys.argv[1], *jax.tree.leaves(values(150)))"
+ON_EIGHT = f"""{TRAINED}
+assert len(jax.devices()) == 8
+matrix = jax.random.normal(jax.random.key(2), (1000, 3))  # large enough for LAPACK to wait for the others' threads
+jaxreg.sweep(lambda scale: jnp.linalg.qr(matrix + scale)[1], {{"scale": np.linspace(1, 2, 300)}})
+np.savez(sys.argv[1], *jax.tree.leaves(values(150)))
+"""
 
 
 def test_eight_devices_and_one_give_equal_bits(tmp_path):
