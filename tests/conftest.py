@@ -1,3 +1,4 @@
+import gc
 import importlib.metadata
 import os
 from collections.abc import Callable
@@ -14,6 +15,9 @@ import jax.numpy as jnp
 import pytest
 
 from jaxreg import data
+
+# Traces are many objects that live on; looking for garbage among them takes a tenth of the time.
+gc.set_threshold(200_000, 20, 100)
 
 # Shapes that broadcast by accident are the mistake that the fifth exercise is about.
 jax.config.update("jax_numpy_rank_promotion", "raise")
