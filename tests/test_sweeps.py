@@ -222,6 +222,11 @@ BAD = {
     "empty axis": ({"x": np.zeros(0)}, {}, "axis 'x' has no points"),
     "empty list": ({"x": []}, {}, "axis 'x' has no points"),
     "a scalar": ({"x": 0.1}, {}, r"axis 'x' must have its points along a leading axis, got shape \(\)"),
+    "words": (
+        {"x": ["a", "b"]},
+        {},
+        r"axis 'x'\[0\] must hold numbers or random keys, got 'a': words belong in static=",
+    ),
     "uneven": ({"x": {"a": np.zeros(2), "b": np.zeros(3)}}, {}, r"axis 'x'\['b'\] must have 2 points"),
     "unknown name": ({"x": RATES, "rate": RATES}, {}, "fn takes x, n: it cannot be swept over rate"),
     "missing name": ({"n": RATES}, {}, "fn needs x: put it in axes or static"),
