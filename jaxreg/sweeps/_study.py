@@ -1,6 +1,5 @@
 """What a sweep is asked for: a function, axes of points and static values, checked before anything is compiled."""
 
-import functools
 import inspect
 import itertools
 import math
@@ -14,6 +13,7 @@ from jax import Array
 
 from jaxreg import _names, _trace
 from jaxreg.results import as_points, key_kind, readable
+from jaxreg.sweeps._cache import cached
 
 # What JAX raises for a traced value in the place of a Python one; in a shape it is a plain TypeError.
 _NEEDS_A_VALUE = (
@@ -253,7 +253,7 @@ def _shapes_for(study: Study, choice: Choice) -> Any:
     return shapes
 
 
-@functools.lru_cache(maxsize=256)
+@cached
 def _cached_shapes(fn: Callable[..., Any], choice: Choice, forms: tuple[Points, ...], x64: bool) -> Any:
     del x64  # tells results under one setting from those under the other
     return jax.eval_shape(member_of(fn, choice, forms), *(form.leaves() for form in forms))
