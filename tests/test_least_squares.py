@@ -429,6 +429,13 @@ def test_a_second_call_does_not_retrace(traces: Callable[..., int], changes: dic
     assert traces(**changes) == 0
 
 
+def test_a_start_of_weak_type_makes_no_second_program(traces: Callable[..., int]) -> None:
+    with jax.enable_x64(True):
+        start = {"a": jnp.asarray(3.0), "k": jnp.asarray(2.0)}
+    assert start["a"].weak_type
+    assert traces(p0=start) == 0
+
+
 def test_another_budget_retraces(traces: Callable[..., int]) -> None:
     assert traces(max_steps=7) > 0  # so that the counter above does count
 
@@ -464,6 +471,15 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         r"prediction must have shape \(30,\), got \(\)",
     ),
     "negative budget": ({"max_steps": -1}, "max_steps must be at least 0, got -1"),
+    "a wrong name": ({"p0": {"a": 1.0, "rate": 1.0}}, "params must have 'k', which the model reads, got a, rate"),
+    "SciPy's order": (
+        {"model": lambda x, a, k: a * jnp.exp(-k * x)},
+        r"a function f\(params, x\), got one of \(x, a, k\): models.positional makes one",
+    ),
+    "bounds of other names": (
+        {"bounds": ({"a": 0.0}, {"a": 1.0})},
+        r"bounds must be one number or shaped like p0, {'a': \*, 'k': \*}, got {'a': 0.0}",
+    ),
     "no model": ({"model": "decay"}, r"model must be a Model or a function f\(params, x\), got str"),
 }
 
