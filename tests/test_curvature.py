@@ -168,12 +168,11 @@ def test_condition_number_is_infinite_unless_positive_definite(smallest: float) 
     assert np.isposinf(condition(jnp.diag(jnp.array([smallest, 1.0, 2.0]))))
 
 
-@pytest.mark.parametrize("smallest", [1e-4, 1e-2])
-def test_condition_number_by_lanczos_is_right_or_nan(smallest: float) -> None:
-    matrix = jnp.asarray(rotated(np.geomspace(smallest, 1.0, 300)), jnp.float32)
-    got = float(condition(matrix))
-    # 96 steps know the smaller of the two numbers; five per cent is little to ask.
-    assert abs(got * smallest - 1) < 0.05 or (smallest == 1e-4 and np.isnan(got))
+@pytest.mark.parametrize(("smallest", "known"), [(0.1, True), (1e-4, False)])
+def test_condition_number_by_lanczos_is_right_or_nan(smallest: float, known: bool) -> None:
+    got = float(condition(jnp.asarray(rotated(np.geomspace(smallest, 1.0, 300)), jnp.float32)))
+    # One per cent is promised; float32 has it for both.
+    assert abs(got * smallest - 1) < 0.02 if known else np.isnan(got)
 
 
 def test_more_lanczos_steps_make_a_large_condition_number_known() -> None:

@@ -182,6 +182,14 @@ def test_each_data_set_may_have_its_own_x_sigma_and_start():
     same(found, stacked([jaxreg.curve_fit(peak, x, y, p0, sigma=error) for x, y, p0, error in each]))
 
 
+def test_each_may_have_its_own_start_in_one_box():
+    x, y = np.linspace(0.0, 2.0, 9), np.array([[1.0], [2.0], [3.0]]) * np.linspace(0.0, 2.0, 9)
+    starts = np.array([0.5, 1.0, 9.0])
+    found = jaxreg.fit_many(lambda p, x: p * x, x, y, starts, p0_each=True, bounds=(0.0, 2.5))
+    np.testing.assert_allclose(found.params, [1.0, 2.0, 9.0], rtol=1e-12)
+    assert found.status.tolist() == [jaxreg.Status.OK, jaxreg.Status.OK, jaxreg.Status.INVALID_INPUT]
+
+
 def test_a_model_may_guess_each_start_and_have_features():
     wavelength = np.linspace(3e-7, 2e-6, 50)
     temperature = np.linspace(2500.0, 9000.0, 30)

@@ -172,6 +172,12 @@ def test_thresholds_may_be_traced():
             np.testing.assert_allclose(got[name][index], alone, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.usefixtures("x64")
+def test_the_derivative_of_hubers_loss_by_its_threshold_is_what_lies_beyond():
+    slope = jax.jit(jax.vmap(jax.grad(lambda delta, r: losses.huber(r, 0 * r, delta=delta)), (None, 0)))
+    np.testing.assert_allclose(slope(DELTA, RESIDUALS), np.maximum(np.abs(RESIDUALS) - DELTA, 0), rtol=1e-12)
+
+
 def test_the_quantile_loss_is_least_at_the_quantile():
     target = jax.random.normal(jax.random.key(0), (999,))
     candidates = jnp.sort(target)

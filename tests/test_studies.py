@@ -9,6 +9,7 @@ import pytest
 import jaxreg
 from jaxreg import losses, models, studies
 from jaxreg.data import Dataset
+from jaxreg.studies import _runs
 
 LINE = models.linear(2)
 RATES = np.geomspace(1e-3, 10.0, 80, dtype=np.float32)
@@ -185,6 +186,15 @@ def test_usable_rates_of_a_known_curve():
         studies.usable_rates(rates[None], 10.0, rates)
     with pytest.raises(ValueError, match=r"final_loss must have shape \(6,\), got \(5,\)"):
         studies.usable_rates(rates, 10.0, rates[:5])
+
+
+def test_without_theory_there_is_no_mean_square_edge(line):
+    rows = line._replace(weight=jnp.ones(1000))
+    risk = jaxreg.empirical_risk(LINE, losses.squared)
+    critical, mean_square = _runs.edges_of(risk, rows, [8, 32])(LINE.init(jax.random.key(0)))
+    columns = np.c_[np.ones(1000), rows.x]
+    np.testing.assert_allclose(critical, 2 / np.linalg.eigvalsh(columns.T @ columns / 1000)[-1], rtol=1e-5)
+    assert np.isnan(mean_square).tolist() == [True, True]
 
 
 def test_any_model_and_optimiser():

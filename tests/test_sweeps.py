@@ -274,6 +274,7 @@ class Unhashable:
 def test_functions_that_cannot_be_swept():
     with pytest.raises(ValueError, match="fn must be a function, got int"):
         jaxreg.sweep(3, {"x": RATES})
+    np.testing.assert_array_equal(jaxreg.sweep(dict, {"x": RATES}).values["x"], RATES)  # it does not tell its names
     with pytest.raises(ValueError, match="fn must be hashable, as functions are, got Unhashable"):
         jaxreg.sweep(Unhashable(), {"x": RATES})
     with pytest.raises(ValueError, match="must return an array"):
@@ -313,6 +314,23 @@ def test_a_block_too_large_names_chunk_size(monkeypatch):
     with pytest.raises(MemoryError, match=r"does not fit in memory: give a smaller chunk_size"):
         jaxreg.sweep(lambda x: x, {"x": RATES})
 
+    def broken(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(_values, "block_program", lambda *_: program._replace(compiled=broken))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        jaxreg.sweep(lambda x: x, {"x": RATES})
+
+
+def test_large_temporary_arrays_make_smaller_tiles(monkeypatch):
+    compiled, tiles = _programs._compiled, []
+    monkeypatch.setattr(_programs, "_WORKING_SET", 2**12)
+    monkeypatch.setattr(_programs, "_compiled", lambda *given: tiles.append(given[3]) or compiled(*given))
+    points = np.linspace(1, 2, 300, dtype=np.float32)
+    values = jaxreg.sweep(lambda x: jnp.sort(x * jnp.arange(-20.0, 20.0)), {"x": points}, chunk_size=300).values
+    np.testing.assert_allclose(values, points[:, None] * np.arange(-20.0, 20.0, dtype=np.float32))
+    assert tiles == [(300,), (60,)]  # 300 in five parts of at least 64 or so
+
 
 def test_the_bar_counts_members_and_those_that_diverged(capsys):
     def run(rate):
@@ -327,6 +345,14 @@ def test_the_bar_counts_members_and_those_that_diverged(capsys):
     jaxreg.sweep(run, {"rate": rates})  # stderr is no terminal here
     jaxreg.sweep(run, {"rate": rates}, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_the_bar_does_not_count_what_was_restored_for_its_speed(capsys):
+    with blocks.Progress(10, True, stored=True) as bar:
+        bar.advance(7, 0, restored=True)
+        assert (bar._bar.initial, bar._bar.n) == (7, 7)
+        bar.advance(3, 1)
+    assert "1 diverged" in capsys.readouterr().err
 
 
 def test_without_tqdm_only_a_bar_that_was_asked_for_is_missed(monkeypatch):
