@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-# Most of a test's time is XLA's compilation. With the emitters of before for fusions a fit compiles in half of the
-# time (1.4 to 0.6 s of CPU) to other instructions for the same arithmetic. XLA ends a process that asks for an option
-# it does not know, hence the version. `XLA_FLAGS= pytest` tests what users compile.
+# Most of a test's time is XLA's compilation. With the emitters of before for fusions, one LLVM module for a program and
+# none of LLVM's optimisations it takes a third of the CPU time (the suite half), to other instructions for the same
+# arithmetic. XLA ends a process that asks for an option it does not know, hence the version. `XLA_FLAGS= pytest` tests
+# what users compile; the test of equal bits always does.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    FLAGS = ("cpu_use_fusion_emitters=false", "cpu_parallel_codegen_split_count=1", "backend_optimization_level=0")
+    os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in FLAGS))
 
 import jax
 import jax.numpy as jnp
