@@ -64,6 +64,7 @@ class Answer(NamedTuple):
 Exercise = Callable[[Settings], Answer]
 
 
+@jax.jit
 def line_data(key: jax.Array) -> tuple[data.Dataset, data.Dataset]:
     """The exercises' line: 1000 training and 1000 validation rows."""
     rows = data.linear(key, NUM_TRAIN + NUM_VALIDATION, TRUE_W, TRUE_B, noise=NOISE)
@@ -98,7 +99,8 @@ def _draw_lines(key: jax.Array) -> Replicates:
     key_data, key_train = jax.random.split(key)
     key_order = jax.random.split(key_train)[1]  # as ``train`` does
     order = jax.lax.map(batching.epoch_order("reshuffled", NUM_TRAIN, key_order), jnp.arange(MOST_EPOCHS))
-    return Replicates(key_train, *line_data(key_data), order)
+    train, validation = line_data(key_data)
+    return Replicates(key_train, train, validation, order)
 
 
 @functools.partial(jax.jit, static_argnames=("loss", "epochs", "reduction", "remainder"))

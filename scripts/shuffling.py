@@ -22,9 +22,9 @@ RISK = jaxreg.empirical_risk(common.LINE, losses.squared)
 def run(settings: common.Settings) -> common.Answer:
     """Can the order of the rows break SGD? The same rows shuffled, sorted and in a malicious order."""
     rows = _rare_rows(settings.keys(1)[0])
-    optimum = common.LINE.guess(rows.x, rows.y)  # type: ignore[misc]
+    optimum = _least_squares(rows)
     orders = np.asarray(_permutations(settings.keys()))
-    malicious = _made_orders(rows)["adversarial"]
+    malicious = np.asarray(_made_orders(rows)["adversarial"])
     radii = np.asarray(jax.jit(jax.vmap(_radius, (None, 0)))(rows, np.concatenate([malicious[None], orders[:, 0]])))
     predicted, random_radius = float(radii[0]), radii[1:]
 
@@ -88,6 +88,7 @@ def run(settings: common.Settings) -> common.Answer:
     )
 
 
+@jax.jit
 def _rare_rows(key: jax.Array) -> data.Dataset:
     """A line whose second feature is zero but in a few rows, where it is large."""
     key_x, key_rare, key_noise = jax.random.split(key, 3)
@@ -96,6 +97,11 @@ def _rare_rows(key: jax.Array) -> data.Dataset:
     x = jnp.stack([common_feature, rare], axis=1)
     y = x @ common.TRUE_W + common.TRUE_B + common.NOISE * jax.random.normal(key_noise, (NUM_ROWS,))
     return data.Dataset(x, y)
+
+
+@jax.jit
+def _least_squares(rows: data.Dataset) -> models.Params:
+    return common.LINE.guess(rows.x, rows.y)  # type: ignore[misc]
 
 
 def _radius(rows: data.Dataset, order: jax.Array) -> jax.Array:
@@ -118,15 +124,15 @@ def _permutations(key: jax.Array) -> jax.Array:
     return jax.lax.map(batching.epoch_order("reshuffled", NUM_ROWS, key), jnp.arange(EPOCHS))
 
 
-def _made_orders(rows: data.Dataset) -> dict[str, np.ndarray]:
+@jax.jit
+def _made_orders(rows: data.Dataset) -> dict[str, jax.Array]:
     features = common.LINE.features(rows.x)  # type: ignore[misc]
-    made = {"sorted by target": batching.sorted_order(rows.y), "adversarial": batching.adversarial_order(features)}
-    return {name: np.asarray(order) for name, order in made.items()}
+    return {"sorted by target": batching.sorted_order(rows.y), "adversarial": batching.adversarial_order(features)}
 
 
 def _runs(rows: data.Dataset, orders: np.ndarray) -> dict[str, jaxreg.Training]:
     """Training in orders made from the rows, and in random ones: the first for all epochs, or a new one for each."""
-    fixed = {"random, fixed": orders[:, 0]} | {name: order[None] for name, order in _made_orders(rows).items()}
+    fixed = {"random, fixed": orders[:, 0]} | jax.tree.map(lambda order: np.asarray(order)[None], _made_orders(rows))
     groups = {"reshuffled": orders} | {name: order[:, None].repeat(EPOCHS, axis=1) for name, order in fixed.items()}
     # All together, so that one program serves both data sets.
     together = jax.tree.map(np.asarray, _train_in_orders(rows, np.concatenate(list(groups.values()))))
@@ -142,8 +148,9 @@ def _error(result: jaxreg.Training, optimum: models.Params) -> np.ndarray:
 
 def _sorted_harm(settings: common.Settings, orders: np.ndarray) -> dict[str, np.ndarray]:
     """Distance from least squares on one noisy line, for random orders and keys, and for two made from the rows."""
-    rows = data.linear(settings.keys(1)[0], NUM_ROWS, common.TRUE_W, common.TRUE_B, noise=NOISE)
-    optimum = common.LINE.guess(rows.x, rows.y)  # type: ignore[misc]
+    draw = jax.jit(data.linear, static_argnums=1)
+    rows = draw(settings.keys(1)[0], NUM_ROWS, common.TRUE_W, common.TRUE_B, noise=NOISE)
+    optimum = _least_squares(rows)
     return {name: _error(result, optimum) for name, result in _runs(rows, orders).items()}
 
 
