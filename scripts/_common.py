@@ -208,6 +208,7 @@ def drawing(out: Path, name: str) -> Iterator[None]:
         yield
         drawn = plt.gcf()
         drawn.savefig(out / f"{name}.svg", dpi=150, metadata={"Date": None})
+        drawn.set_layout_engine("none")  # it is laid out; a second time would cost as much as the drawing
         drawn.savefig(out / f"{name}.png", dpi=150)
         plt.close(drawn)
 
