@@ -1,10 +1,12 @@
 """Sweeps: every combination, in the order given, whatever the blocks, threads and devices."""
 
 import functools
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,8 @@ import pytest
 from jax.sharding import Mesh
 
 import jaxreg
-from jaxreg import _block_program, _study, _tiles, blocks, losses, models, sweeps
+from jaxreg import blocks, losses, models
+from jaxreg.sweeps import _programs, _study, _tiles, _values
 
 RATES = np.geomspace(0.01, 0.5, 5, dtype=np.float32)
 KEYS = jax.random.split(jax.random.key(7), 3)
@@ -167,7 +170,7 @@ def test_small_inner_loops_make_narrow_tiles(train_run):
 
     def tile(loss):
         study = _study.study_of(train_run, {"learning_rate": rates}, {"loss": [loss]})
-        return _block_program.block_program(train_run, study.choices[0], study.forms, (2000,), device, False).tile
+        return _programs.block_program(train_run, study.choices[0], study.forms, (2000,), device, False).tile
 
     assert tile(losses.huber) == (288,)  # 7 · 288 ≥ 2000, in registers of 16
     assert tile(losses.squared) == (2000,)
@@ -221,6 +224,11 @@ BAD = {
     "empty axis": ({"x": np.zeros(0)}, {}, "axis 'x' has no points"),
     "empty list": ({"x": []}, {}, "axis 'x' has no points"),
     "a scalar": ({"x": 0.1}, {}, r"axis 'x' must have its points along a leading axis, got shape \(\)"),
+    "words": (
+        {"x": ["a", "b"]},
+        {},
+        r"axis 'x'\[0\] must hold numbers or random keys, got 'a': words belong in static=",
+    ),
     "uneven": ({"x": {"a": np.zeros(2), "b": np.zeros(3)}}, {}, r"axis 'x'\['b'\] must have 2 points"),
     "unknown name": ({"x": RATES, "rate": RATES}, {}, "fn takes x, n: it cannot be swept over rate"),
     "missing name": ({"n": RATES}, {}, "fn needs x: put it in axes or static"),
@@ -240,7 +248,7 @@ def test_bad_input_is_named_before_anything_is_compiled(case, monkeypatch):
     def fn(x, n=1):
         return x * jnp.ones(n)
 
-    monkeypatch.setattr(sweeps, "block_program", None)
+    monkeypatch.setattr(_values, "block_program", None)
     axes, settings, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         jaxreg.sweep(fn, axes, **settings)
@@ -282,8 +290,8 @@ def test_a_block_too_large_names_chunk_size(monkeypatch):
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
 
-    program = _block_program.Program(exhausted, (5,), 0, True)
-    monkeypatch.setattr(sweeps, "block_program", lambda *_: program)
+    program = _programs.Program(exhausted, (5,), 0, True)
+    monkeypatch.setattr(_values, "block_program", lambda *_: program)
     with pytest.raises(MemoryError, match=r"does not fit in memory: give a smaller chunk_size"):
         jaxreg.sweep(lambda x: x, {"x": RATES})
 
@@ -380,3 +388,22 @@ def test_integers_that_would_wrap_are_refused():
 def test_under_a_trace_there_is_vmap():
     with pytest.raises(ValueError, match=r"sweep is for the host: .* use jax\.vmap"):
         jax.jit(lambda x: jaxreg.sweep(lambda x: x, {"x": x}).values)(RATES)
+
+
+def test_a_function_and_its_data_are_let_go():
+    class Doubles:
+        def method(self, x):
+            return 2 * x
+
+    def swept(kind):
+        data = jnp.arange(3.0)
+        fn = functools.partial(lambda data, x: x * data, data) if kind == "partial" else lambda x: x * data
+        jaxreg.sweep(fn, {"x": RATES})
+        return weakref.ref(data)
+
+    held = [swept(kind) for kind in ("function", "partial")]
+    gc.collect()
+    assert [data() for data in held] == [None, None]
+    doubles = Doubles()  # whose bound method is another object each time
+    for _ in range(2):
+        np.testing.assert_array_equal(jaxreg.sweep(doubles.method, {"x": RATES}).values, 2 * RATES)

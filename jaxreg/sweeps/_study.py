@@ -1,6 +1,5 @@
 """What a sweep is asked for: a function, axes of points and static values, checked before anything is compiled."""
 
-import functools
 import inspect
 import itertools
 import math
@@ -12,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg import _trace
-from jaxreg.results import readable
+from jaxreg import _names, _trace
+from jaxreg.results import as_points, key_kind, readable
+from jaxreg.sweeps._cache import cached
 
 # What JAX raises for a traced value in the place of a Python one; in a shape it is a plain TypeError.
 _NEEDS_A_VALUE = (
@@ -187,23 +187,21 @@ def _check_names(fn: Callable[..., Any], names: list[str]) -> None:
 
 
 def _axis(name: str, points: Any) -> Axis:
-    if isinstance(points, list | tuple) and points and all(isinstance(point, int | float) for point in points):
-        points = np.asarray(points)
+    points = as_points(points)
     leaves = jax.tree.leaves(points)
     if not leaves:
         raise ValueError(f"axis {name!r} has no points")
     for path, leaf in jax.tree_util.tree_leaves_with_path(points):
         where = f"axis {name!r}{jax.tree_util.keystr(path)}"
+        if isinstance(leaf, str | bytes):
+            raise ValueError(f"{where} must hold numbers or random keys, got {leaf!r}: words belong in static=")
         if np.ndim(leaf) < 1:
             raise ValueError(f"{where} must have its points along a leading axis, got shape () in {leaf!r}")
         if len(leaf) == 0:
             raise ValueError(f"{where} has no points")
         if len(leaf) != len(leaves[0]):
             raise ValueError(f"{where} must have {len(leaves[0])} points like the first leaf, got {len(leaf)}")
-    kinds = tuple(
-        str(jax.random.key_impl(leaf)) if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key) else None
-        for leaf in leaves
-    )
+    kinds = tuple(map(key_kind, leaves))
     # Through JAX, so that 64-bit numbers become what JAX will compute with.
     arrays = [
         np.asarray(jnp.asarray(leaf) if kind is None else jax.random.key_data(leaf))
@@ -222,9 +220,9 @@ def _shapes(study: Study) -> Any:
     wanted = _shapes_for(study, first)
     for choice in others:
         found = _shapes_for(study, choice)
-        if str(jax.tree.structure(found)) != str(jax.tree.structure(wanted)):
+        if _names.structure(found) != _names.structure(wanted):
             raise ValueError(
-                f"fn returns {jax.tree.structure(wanted)} for {spoken(first)} and {jax.tree.structure(found)} for "
+                f"fn returns {_names.structure(wanted)} for {spoken(first)} and {_names.structure(found)} for "
                 f"{spoken(choice)}: return the same from all, or sweep them apart"
             )
         for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(wanted), jax.tree.leaves(found), strict=True):
@@ -255,7 +253,7 @@ def _shapes_for(study: Study, choice: Choice) -> Any:
     return shapes
 
 
-@functools.lru_cache(maxsize=256)
+@cached
 def _cached_shapes(fn: Callable[..., Any], choice: Choice, forms: tuple[Points, ...], x64: bool) -> Any:
     del x64  # tells results under one setting from those under the other
     return jax.eval_shape(member_of(fn, choice, forms), *(form.leaves() for form in forms))
