@@ -32,7 +32,7 @@ NUM_TRAIN = PUBLISHED["common"]["num_train"]
 NUM_VALIDATION = PUBLISHED["common"]["num_validation"]
 BATCH_SIZE = PUBLISHED["common"]["batch_size"]
 STEPS_PER_EPOCH = -(-NUM_TRAIN // BATCH_SIZE)
-MOST_EPOCHS = 20
+MOST_EPOCHS = 20  # of an exercise on the line
 LINE = models.linear(2)
 
 
