@@ -9,12 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import _benchmark as benchmark
-import _benchmark_fit
-import _benchmark_sweep
 import _common as common
+from _benchmark import fit, measure, sweep
 
-COMMANDS = {"fit": _benchmark_fit, "sweep": _benchmark_sweep}
+COMMANDS = {"fit": fit, "sweep": sweep}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     cases = COMMANDS[settings.command].run(settings)
     file = folder / f"benchmark_{settings.command}.json"
-    common.save_json(file, benchmark.as_json(cases))
-    print(benchmark.report(cases, COMMANDS[settings.command].UNIT))
-    print(f"\n{benchmark.described(benchmark.machine())}\nwritten to {file}")
+    common.save_json(file, measure.as_json(cases))
+    print(measure.report(cases, COMMANDS[settings.command].UNIT))
+    print(f"\n{measure.described(measure.machine())}\nwritten to {file}")
     return 0 if all(one.met for case in cases.values() for one in case.verdicts) else 1
 
 

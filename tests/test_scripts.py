@@ -15,17 +15,15 @@ import scipy.stats
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-import _benchmark  # noqa: E402
-import _benchmark_fit  # noqa: E402
 import _common as common  # noqa: E402
-import _fits_problem  # noqa: E402
 import _page  # noqa: E402
 import _problem  # noqa: E402
-import _sgd  # noqa: E402
 import benchmark  # noqa: E402
 import coverage  # noqa: E402
 import kill_sweep  # noqa: E402
 import reproduce  # noqa: E402
+from _benchmark import curves, measure, sgd  # noqa: E402
+from _benchmark import fit as benchmark_fit  # noqa: E402
 
 EXERCISES = [*reproduce.EXERCISES, "reproduce"]
 STUDIES = ("divergence_atlas", "predicted_training", "range_test", "sweep")
@@ -265,15 +263,15 @@ def descent(given):
     return params, np.array(history)
 
 
-@pytest.mark.parametrize("loss", list(_sgd.LOSSES))
+@pytest.mark.parametrize("loss", list(sgd.LOSSES))
 def test_the_c_limit_descends(loss):
-    """75 members: a vector that is not full, a block that is not full. Tolerances: float32; see _benchmark_sweep."""
-    given = _sgd.problem(loss, 75)
-    made = _sgd.c(given)
+    """75 members: a vector that is not full, a block that is not full. Tolerances: float32; see _benchmark/sweep.py."""
+    given = sgd.problem(loss, 75)
+    made = sgd.c(given)
     if isinstance(made, str):
         pytest.skip(made)
     for found, wanted in zip(made.numbers(made.run()), descent(given), strict=True):
-        _benchmark.close(loss, found, wanted, tolerance=2e-5, share=0.95 if loss == "absolute" else 1.0)
+        measure.close(loss, found, wanted, tolerance=2e-5, share=0.95 if loss == "absolute" else 1.0)
 
 
 def test_the_benchmark_checks_times_and_judges(tmp_path, capsys):
@@ -292,10 +290,10 @@ def test_the_benchmark_times_nothing_that_computes_other_numbers():
     timed = []
 
     def check(results):
-        _benchmark.close("b's params", results["b"], results["a"], tolerance=1e-6)
+        measure.close("b's params", results["b"], results["a"], tolerance=1e-6)
 
     with pytest.raises(AssertionError, match=r"b's params differ: 50\.0 % of the members agree"):
-        _benchmark.interleaved(
+        measure.interleaved(
             {"a": lambda: np.ones((3, 2)), "b": lambda: timed.append(1) or np.array([[1, 1], [1, 1], [1, np.nan]])},
             5,
             check,
@@ -305,19 +303,19 @@ def test_the_benchmark_times_nothing_that_computes_other_numbers():
 
 def test_a_target_is_met_or_missed():
     timings = {
-        "one": _benchmark.Timing(9.0, [2.0, 4.0], [3.0, 2.0]),
-        "other": _benchmark.Timing(5.0, [1.0, 1.0], [1.0, 1.0]),
+        "one": measure.Timing(9.0, [2.0, 4.0], [3.0, 2.0]),
+        "other": measure.Timing(5.0, [1.0, 1.0], [1.0, 1.0]),
     }
-    verdict = _benchmark.ratio("case", timings, "one", "other", 2.0)
+    verdict = measure.ratio("case", timings, "one", "other", 2.0)
     assert (verdict.value, verdict.of_medians, verdict.of_work, verdict.met) == (2.0, 3.0, 2.0, True)
     assert not verdict._replace(limit=1.9).met
     assert verdict._replace(limit=1.9, at_least=True).met
     assert timings["one"].compilation == 6.0
 
 
-@pytest.mark.parametrize("name", list(_fits_problem.LAWS))
+@pytest.mark.parametrize("name", list(curves.LAWS))
 def test_the_laws_to_be_fitted_are_the_same_for_all(name):
-    law = _fits_problem.LAWS[name]
+    law = curves.LAWS[name]
     params = list(law.draw(np.random.default_rng(0), 1)[:, 0])
     assert list(law.start) == sorted(law.start)
     with jax.enable_x64(True):
@@ -340,10 +338,10 @@ def test_the_benchmark_of_fits_checks_times_and_streams(tmp_path, capsys):
     times = {name: timing["minimum"] for name, timing in case["timings"].items()}
     assert target["value"] == pytest.approx(times["scipy"] / times["fit_many"])
     assert (target["limit"], target["met"]) == (30, target["value"] >= 30)
-    np.save(tmp_path / "spectra.npy", _fits_problem.drawn("planck", 30))
+    np.save(tmp_path / "spectra.npy", curves.drawn("planck", 30))
     with jax.enable_x64(True):
         file = str(tmp_path / "spectra.npy")
-        seconds, work = _benchmark_fit._answer("streamed", file=file, sets=30, stored=True)
+        seconds, work = benchmark_fit._answer("streamed", file=file, sets=30, stored=True)
     assert 0 < seconds < 60
     assert work > 0
 
@@ -352,10 +350,10 @@ def test_the_benchmark_of_fits_checks_times_and_streams(tmp_path, capsys):
 def test_the_benchmark_of_fits_times_nothing_that_finds_other_numbers(params, stderr, what):
     first = np.ones((2, 3)), np.ones((2, 3))
     other = np.ones((2, 2)), np.ones((2, 2))
-    assert "data sets: 2" in _benchmark_fit._agreements("case", {"one": first, "other": other})[0]
+    assert "data sets: 2" in benchmark_fit._agreements("case", {"one": first, "other": other})[0]
     other[0][1, 1], other[1][1, 1] = params, stderr
     with pytest.raises(AssertionError, match=rf"case: other's {what} differ: 50\.0 % of the members"):
-        _benchmark_fit._agreements("case", {"one": first, "other": other})
+        benchmark_fit._agreements("case", {"one": first, "other": other})
 
 
 def test_a_benchmark_that_is_not_known_is_refused(capsys):

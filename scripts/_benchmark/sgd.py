@@ -180,7 +180,7 @@ def _numba(given: Problem, layout: str) -> Competitor | str:
     if given.features != 2:
         return "written for two features"
     try:
-        kernels = importlib.import_module("_sgd_numba")
+        kernels = importlib.import_module("_benchmark.sgd_numba")
     except ImportError as error:
         return str(error)
     run_on = getattr(kernels, layout)(given.loss)
