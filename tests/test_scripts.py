@@ -1,5 +1,6 @@
 """The scripts: judging, saving, refusing, and one exercise from the command line."""
 
+import importlib.machinery
 import json
 import math
 import re
@@ -19,7 +20,7 @@ import _common as common  # noqa: E402
 import _page  # noqa: E402
 import _problem  # noqa: E402
 import benchmark  # noqa: E402
-import coverage  # noqa: E402
+import interval_coverage  # noqa: E402
 import kill_sweep  # noqa: E402
 import reproduce  # noqa: E402
 from _benchmark import curves, measure, sgd  # noqa: E402
@@ -27,7 +28,7 @@ from _benchmark import fit as benchmark_fit  # noqa: E402
 
 EXERCISES = [*reproduce.EXERCISES, "reproduce"]
 STUDIES = ("divergence_atlas", "predicted_training", "range_test", "sweep")
-TOOLS = ["benchmark", "certify", "coverage", "fit", "kill_sweep", "spectrum", *STUDIES]
+TOOLS = ["benchmark", "certify", "fit", "interval_coverage", "kill_sweep", "spectrum", *STUDIES]
 
 
 def run_script(name, *arguments):
@@ -114,6 +115,13 @@ def test_every_script_has_help(name, capsys):
 
 def test_the_main_job_knows_every_exercise():
     assert sorted(EXERCISES + TOOLS) == sorted(file.stem for file in SCRIPTS.glob("[a-z]*.py"))
+
+
+def test_no_script_hides_a_package():
+    """A script's folder comes first where packages are looked for: numba takes whatever ``coverage`` it finds there."""
+    elsewhere = [folder for folder in sys.path if folder != str(SCRIPTS)]
+    scripts = {file.stem for file in SCRIPTS.iterdir()}
+    assert not {name for name in scripts if importlib.machinery.PathFinder.find_spec(name, elsewhere)}
 
 
 def test_an_exercise_runs_alone(tmp_path):
@@ -367,17 +375,21 @@ def test_a_benchmark_that_is_not_known_is_refused(capsys):
 
 def test_coverage_counts_the_intervals_that_hold_the_truth(tmp_path, capsys, monkeypatch):
     """Against SciPy's fits and quantiles of the same data."""
-    case = coverage.CASES["Planck"]
-    monkeypatch.setattr(coverage, "CASES", {"Planck": case})
+    case = interval_coverage.CASES["Planck"]
+    monkeypatch.setattr(interval_coverage, "CASES", {"Planck": case})
     # The standard error of a coverage near 95 % is 1.5 points with 200 data sets, and 68.3 % has 3.3.
     kinds = tuple(case.kinds[0]._replace(bound=13, wanted=wanted) for wanted in ("holds", "fails"))
-    monkeypatch.setitem(coverage.CASES, "Planck", case._replace(kinds=kinds))
-    assert coverage.main(["--sets", "200", "--out", str(tmp_path)]) == 1
+    monkeypatch.setitem(interval_coverage.CASES, "Planck", case._replace(kinds=kinds))
+    assert interval_coverage.main(["--sets", "200", "--out", str(tmp_path)]) == 1
     shown = capsys.readouterr().out
     assert re.search(r"holds +met", shown)
     assert re.search(r"fails +MISSED", shown)
-    assert {file.name for file in tmp_path.iterdir()} == {"coverage.json", "coverage.svg", "coverage.png"}
-    holds, fails = json.loads((tmp_path / "coverage.json").read_text())["outcomes"]
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "interval_coverage.json",
+        "interval_coverage.svg",
+        "interval_coverage.png",
+    }
+    holds, fails = json.loads((tmp_path / "interval_coverage.json").read_text())["outcomes"]
     assert (holds["met"], fails["met"], holds["num_failed"]) == (True, False, 0)
 
     apply = jax.jit(case.model.apply)
@@ -386,7 +398,7 @@ def test_coverage_counts_the_intervals_that_hold_the_truth(tmp_path, capsys, mon
         return np.asarray(apply({"temperature": temperature, "gain": gain}, x))
 
     with jax.enable_x64(True):
-        sets = coverage.simulated(case, 200, jax.random.split(jax.random.key(0), 1)[0])
+        sets = interval_coverage.simulated(case, 200, jax.random.split(jax.random.key(0), 1)[0])
         truth = np.array([case.truth[row["parameter"]] for row in holds["parameters"]])
         sigma = 0.01 * curve(case.x, *truth)
         fits = [scipy.optimize.curve_fit(curve, case.x, y, truth, sigma) for y in sets]
@@ -402,9 +414,9 @@ def test_coverage_counts_the_intervals_that_hold_the_truth(tmp_path, capsys, mon
      ("fails", (True, True), False), ("shown", (True, False), True)],
 )  # fmt: skip
 def test_coverage_is_judged_by_what_is_wanted(wanted, within, met):
-    kind = coverage.Kind("classic", {}, wanted, 0.7, (95.0,))
-    rows = [coverage.Row("a", {95.0: 95.0}, 1.0, one) for one in within]
-    assert coverage.Outcome("case", kind, rows, 10, 0, 0.0).met is met
+    kind = interval_coverage.Kind("classic", {}, wanted, 0.7, (95.0,))
+    rows = [interval_coverage.Row("a", {95.0: 95.0}, 1.0, one) for one in within]
+    assert interval_coverage.Outcome("case", kind, rows, 10, 0, 0.0).met is met
 
 
 @pytest.mark.parametrize(
@@ -412,7 +424,7 @@ def test_coverage_is_judged_by_what_is_wanted(wanted, within, met):
     [("--sets", "0", "sets must be at least 1"), ("--seed", "-1", "seed must be between")],
 )
 def test_coverage_refuses_numbers_out_of_range(option, value, message, tmp_path, capsys):
-    assert coverage.main([option, value, "--out", str(tmp_path / "out")]) == 2
+    assert interval_coverage.main([option, value, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
