@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
+_MOST_TERMS = 6  # in one combination
+
 
 def of(params: Any, *, leading: int = 0) -> list[str]:
     """One name for each number, in ravel_pytree order; ``leading`` axes of each leaf hold members and are not named.
@@ -13,17 +15,29 @@ def of(params: Any, *, leading: int = 0) -> list[str]:
     ['b', 'w[0]', 'w[1]']
     >>> of({"peak": {"center": 0.0}})
     ['peak.center']
+    >>> of((0.0, 0.0))
+    ['params[0]', 'params[1]']
     """
     names = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        stem = ".".join(_key(key) for key in path) or "params"
+        parts = [jax.tree_util.keystr((key,), simple=True) for key in path]
+        # A number alone names nothing.
+        stem = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts).removeprefix(".")
+        stem = f"params{stem}" if not stem or stem.startswith("[") else stem
         shape = np.shape(leaf)[leading:]
         names += [stem + (f"[{', '.join(map(str, index))}]" if index else "") for index in np.ndindex(*shape)]
     return names
 
 
-def _key(key: Any) -> str:
-    for attribute in ("key", "name", "idx"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
+def combination(params: Any, weights: Any, *, leading: int = 0) -> str:
+    """A linear combination of the numbers in words, the largest few terms; empty where all weights are zero.
+
+    >>> combination({"a": 0.0, "b": 0.0}, np.array([0.5, -1.0]))
+    '0.5 a - 1 b'
+    """
+    weights = np.asarray(weights)
+    large = np.flatnonzero(np.abs(weights) > 1e-3 * np.abs(weights).max())
+    kept = sorted(large[np.argsort(-np.abs(weights[large]), kind="stable")][:_MOST_TERMS])
+    names = of(params, leading=leading)
+    terms = [f"{'-' if weights[place] < 0 else '+'} {abs(weights[place]):.3g} {names[place]}" for place in kept]
+    return " ".join(terms).removeprefix("+ ")

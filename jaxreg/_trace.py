@@ -1,12 +1,20 @@
-"""What JAX is doing while a function of ours runs: tracing it, or computing."""
+"""What JAX is doing while a function of ours runs: tracing it, over how many members, or computing."""
 
 import functools
+import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend.core import get_opaque_trace_state
+
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned")
+
+MOST_AXES = 16  # of a sweep
 
 
 def concrete(*values: Any) -> bool:
@@ -15,17 +23,8 @@ def concrete(*values: Any) -> bool:
 
 
 def at_top_level() -> bool:
-    """Whether nothing is being traced, so that a jit cache of our own is safe.
-
-    Under a trace a model or an optimiser may have closed over tracers, and a cache that outlives the trace would leak
-    them. They are opaque functions, so ask JAX which trace is the current one.
-    """
+    """Whether nothing is being traced. What a function has closed over is opaque, so JAX is asked for its state."""
     return bool(get_opaque_trace_state() == _top_level_state())
-
-
-def x64() -> bool:
-    """Whether double precision is on, here and now: the setting is one of the thread and can change."""
-    return jnp.result_type(float) == jnp.float64
 
 
 @functools.cache
@@ -33,3 +32,58 @@ def _top_level_state() -> Any:
     # A new thread starts at the top level, wherever this one is.
     with ThreadPoolExecutor(max_workers=1) as pool:
         return pool.submit(get_opaque_trace_state).result()
+
+
+def compiled(*static: str) -> Callable[[Callable[Given, Returned]], Callable[Given, Returned]]:
+    """Jit a function of which some arguments are static; under a trace leave it as it is.
+
+    Under a trace a model or an optimiser may have closed over tracers, and a cache that outlives the trace would leak
+    them.
+    """
+
+    def decorate(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
+        jitted = jax.jit(fn, static_argnames=static)
+
+        @functools.wraps(fn)
+        def call(*args: Given.args, **kwargs: Given.kwargs) -> Returned:
+            return jitted(*args, **kwargs) if at_top_level() else fn(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def x64() -> bool:
+    """Whether double precision is on, here and now: the setting is one of the thread and can change."""
+    return jnp.result_type(float) == jnp.float64
+
+
+# A layout that is fast for a thousand members is slow for one, and inside vmap a function cannot see the others. The
+# names of the axes that it is mapped over it can see, and JAX keeps programs traced under different names apart: a
+# sweep maps over axes of these names, and training reads them.
+
+
+def axis_name(number: int, *, draws: bool) -> str:
+    """The name of a sweep's axis; ``draws``: its points are keys, so its members see the rows in different orders."""
+    return f"jaxreg.{'draws' if draws else 'values'}.{number}"
+
+
+def num_members() -> int:
+    """The members computed together."""
+    return num_sharing() * _size(draws=True)
+
+
+def num_sharing() -> int:
+    """The members that see the same minibatches."""
+    return _size(draws=False)
+
+
+def _size(*, draws: bool) -> int:
+    return math.prod(_length(axis_name(number, draws=draws)) for number in range(MOST_AXES))
+
+
+def _length(name: str) -> int:
+    try:
+        return lax.axis_size(name)
+    except NameError:  # not mapped over this axis
+        return 1

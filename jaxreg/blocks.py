@@ -194,11 +194,14 @@ def first_then_all(call: Callable[[], Job]) -> Job:
 class Progress:
     """A bar on stderr: members done, members per second, time left, and how many of them failed.
 
-    Silent without tqdm, when stderr is no terminal, or when told to be; ``wanted=True`` draws it in any case.
+    Silent without tqdm, when stderr is no terminal, or when told to be; ``wanted=True`` draws it in any case. Ctrl-C
+    inside it says how far it came, and how to go on, which depends on whether what is done is ``stored``.
     """
 
-    def __init__(self, total: int, wanted: bool | None, *, unit: str = "members", failed: str = "diverged") -> None:
-        self.total, self.done, self.unit = total, 0, unit
+    def __init__(
+        self, total: int, wanted: bool | None, *, stored: bool, unit: str = "members", failed: str = "diverged"
+    ) -> None:
+        self.total, self.done, self.unit, self.stored = total, 0, unit, stored
         self._failed, self._failure = 0, failed
         self._bar: Any = None
         if wanted is False or (wanted is None and not sys.stderr.isatty()):
@@ -214,9 +217,12 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._bar is not None:
             self._bar.close()
+        if kind is KeyboardInterrupt:
+            how = "the same call goes on from there" if self.stored else "give it a store= to be able to go on"
+            raise KeyboardInterrupt(f"stopped with {self.done} of {self.total} {self.unit} done; {how}") from None
 
     def advance(self, members: int, failed: int, *, restored: bool = False) -> None:
         """More members are done, some of them failed; restored ones took no time and do not count for the speed."""
@@ -229,8 +235,3 @@ class Progress:
         if restored:
             self._bar.initial += members
         self._bar.update(members)
-
-    def stopped(self, *, stored: bool) -> str:
-        """What to say after Ctrl-C."""
-        how = "the same call goes on from there" if stored else "give it a store= to be able to go on"
-        return f"stopped with {self.done} of {self.total} {self.unit} done; {how}"

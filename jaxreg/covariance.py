@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.scipy.linalg import cho_solve
 
-from jaxreg._triangular import least_singular, qr_root, solve_upper
+from jaxreg._linear_algebra import least_singular, qr_root, solve_upper
 
 KINDS = ("classic", "HC0", "HC1", "HC2", "HC3", "hessian")
 

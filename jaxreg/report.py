@@ -107,9 +107,8 @@ def _marks(fit: CurveFit) -> list[str]:
 
 
 def _undetermined(fit: CurveFit) -> str:
-    names, weights = _names.of(fit.params), np.asarray(fit.undetermined)
-    parts = [f"{weight:+.3g}·{name}" for name, weight in zip(names, weights, strict=True) if abs(weight) > 1e-3]
-    return f"not determined: {' '.join(parts)}" if parts else ""
+    terms = _names.combination(fit.params, fit.undetermined)
+    return f"not determined: {terms}" if terms else ""
 
 
 def _correlations(fit: CurveFit, least: float) -> str:

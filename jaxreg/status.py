@@ -3,10 +3,10 @@
 from enum import IntEnum
 from typing import Any
 
-import jax
 import numpy as np
 
-_MAX_TERMS = 6  # parameters in one undetermined combination
+from jaxreg import _names
+
 _MAX_NAMED = 20  # failed members named in one message; the rest are counted
 
 
@@ -85,12 +85,5 @@ def _undetermined(result: Any, index: tuple[int, ...]) -> str:
     """The combination that a singular curve fit could not determine, in words."""
     if not hasattr(result, "undetermined") or int(np.asarray(result.status)[index]) != Status.SINGULAR:
         return ""
-    weights = np.asarray(result.undetermined)[index]
-    names = [
-        (jax.tree_util.keystr(path, simple=True, separator=".") or "params") + "".join(f"[{k}]" for k in place)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(result.params)
-        for place in np.ndindex(np.shape(leaf)[len(index) :])
-    ]
-    large = [k for k in np.argsort(-np.abs(weights), kind="stable") if abs(weights[k]) > 1e-3 * np.abs(weights).max()]
-    terms = [f"{'-' if weights[k] < 0 else '+'} {abs(weights[k]):.3g} {names[k]}" for k in sorted(large[:_MAX_TERMS])]
-    return ", not determined: " + " ".join(terms).removeprefix("+ ") if terms else ""
+    terms = _names.combination(result.params, np.asarray(result.undetermined)[index], leading=len(index))
+    return f", not determined: {terms}" if terms else ""

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from jaxreg import uncertainty
-from jaxreg._quantiles import f_quantile, t_quantile
+from jaxreg.uncertainty._quantiles import f_quantile, t_quantile
 
 DOF = np.array([1, 2, 3, 4, 7, 28, 100, 1000, 1e4, 1e8])[:, None]
 PROBABILITY = np.array([1e-10, 0.001, 0.025, 0.1587, 0.49, 0.5, 0.75, 0.995])[None]

@@ -85,7 +85,7 @@ def test_a_failed_fit_has_no_errors_and_says_so(fit: jaxreg.CurveFit, status: ja
 def test_a_combination_that_is_not_determined_is_named(fit: jaxreg.CurveFit) -> None:
     direction = jnp.array([0.8, -0.6, 0.0])
     text = jaxreg.summary(fit._replace(status=jnp.int32(jaxreg.Status.SINGULAR), undetermined=direction))
-    assert "not determined: +0.8·a -0.6·b\n" in text
+    assert "not determined: 0.8 a - 0.6 b\n" in text
 
 
 def test_parameters_at_a_bound_and_fixed_ones_are_marked(fit: jaxreg.CurveFit) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxreg import _scalars
+from jaxreg.training import _scalars
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 MATRIX, VECTOR, SEQUENCE = jax.random.normal(KEYS[0], (3, 3)), jax.random.normal(KEYS[1], (3,)), jnp.linspace(-1, 1, 5)

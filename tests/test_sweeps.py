@@ -14,7 +14,8 @@ import pytest
 from jax.sharding import Mesh
 
 import jaxreg
-from jaxreg import _block_program, _study, _tiles, blocks, losses, models, sweeps
+from jaxreg import blocks, losses, models
+from jaxreg.sweeps import _programs, _study, _tiles, _values
 
 RATES = np.geomspace(0.01, 0.5, 5, dtype=np.float32)
 KEYS = jax.random.split(jax.random.key(7), 3)
@@ -167,7 +168,7 @@ def test_small_inner_loops_make_narrow_tiles(train_run):
 
     def tile(loss):
         study = _study.study_of(train_run, {"learning_rate": rates}, {"loss": [loss]})
-        return _block_program.block_program(train_run, study.choices[0], study.forms, (2000,), device, False).tile
+        return _programs.block_program(train_run, study.choices[0], study.forms, (2000,), device, False).tile
 
     assert tile(losses.huber) == (288,)  # 7 · 288 ≥ 2000, in registers of 16
     assert tile(losses.squared) == (2000,)
@@ -240,7 +241,7 @@ def test_bad_input_is_named_before_anything_is_compiled(case, monkeypatch):
     def fn(x, n=1):
         return x * jnp.ones(n)
 
-    monkeypatch.setattr(sweeps, "block_program", None)
+    monkeypatch.setattr(_values, "block_program", None)
     axes, settings, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         jaxreg.sweep(fn, axes, **settings)
@@ -282,8 +283,8 @@ def test_a_block_too_large_names_chunk_size(monkeypatch):
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
 
-    program = _block_program.Program(exhausted, (5,), 0, True)
-    monkeypatch.setattr(sweeps, "block_program", lambda *_: program)
+    program = _programs.Program(exhausted, (5,), 0, True)
+    monkeypatch.setattr(_values, "block_program", lambda *_: program)
     with pytest.raises(MemoryError, match=r"does not fit in memory: give a smaller chunk_size"):
         jaxreg.sweep(lambda x: x, {"x": RATES})
 

@@ -1,6 +1,5 @@
 """``fit_many``: what the user gives, checked, and where the results go."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,12 +9,12 @@ from jaxreg import _checks, _trace, blocks
 from jaxreg.fits._batch import Batch, canonical
 from jaxreg.fits._programs import Form
 from jaxreg.least_squares import CurveFit
-from jaxreg.least_squares._arguments import box, prepare
+from jaxreg.least_squares._arguments import box, guess_of, prepare
 from jaxreg.least_squares._curve_fit import warn_if_narrowed
 from jaxreg.least_squares._problem import Task
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
-from jaxreg.store import Division, Store, open_store
+from jaxreg.store import Division, Place, Store, open_store
 
 
 def fit_many(
@@ -107,7 +106,7 @@ def _checked(
     x, x_each = _features(x, y.shape)
     mask = None if mask is None else _mask(mask, y.shape)
     sigma, sigma_each = _sigma(sigma, y.shape)
-    guess = _guess(model, options["fixed"]) if p0 is None else None
+    guess = guess_of(model, options["fixed"]) if p0 is None else None
     first_x = x[0] if x_each else x
     if guess is not None:
         data = [jax.ShapeDtypeStruct(part.shape, canonical(part.dtype)) for part in (first_x, y[0])]
@@ -157,14 +156,6 @@ def _sigma(sigma: Any, shape: tuple[int, int]) -> tuple[Any, bool]:
     return sigma, True
 
 
-def _guess(model: Model | Apply, fixed: Any) -> Callable[..., Any]:
-    if not isinstance(model, Model) or model.guess is None:
-        raise ValueError("p0 must be given where the model has no guess, got None")
-    if fixed is not None:
-        raise ValueError("p0 must be given where parameters are fixed, got None")
-    return model.guess
-
-
 def _first_start(p0: Params, num_sets: int) -> Params:
     for path, leaf in jax.tree_util.tree_leaves_with_path(p0):
         if leaf.ndim == 0 or len(leaf) != num_sets:
@@ -206,12 +197,10 @@ class _Results:
     def filled(self, progress: bool | None) -> CurveFit:
         """All results."""
         places = [(index,) for index in range(self.division.num_blocks)]
-        with blocks.Progress(self.batch.num_sets, progress, unit="fits", failed="failed") as bar:
-            try:
-                for place in blocks.shares(places)[jax.process_index()]:
-                    self._fill(place, bar)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(bar.stopped(stored=self.store is not None)) from None
+        stored = self.store is not None
+        with blocks.Progress(self.batch.num_sets, progress, stored=stored, unit="fits", failed="failed") as bar:
+            for place in blocks.shares(places)[jax.process_index()]:
+                self._fill(place, bar)
         if self.store is not None:
             blocks.wait_for_all("chunks stored")
             if jax.process_index() == 0:
@@ -221,10 +210,10 @@ class _Results:
                 blocks.exchange([[array[self._rows(place)] for place in share] for share in blocks.shares(places)])
         return jax.tree.unflatten(jax.tree.structure(self.batch.member), self.arrays)
 
-    def _rows(self, place: tuple[int, ...]) -> slice:
+    def _rows(self, place: Place) -> slice:
         return self.division.selection(place)[0]
 
-    def _fill(self, place: tuple[int, ...], bar: blocks.Progress) -> None:
+    def _fill(self, place: Place, bar: blocks.Progress) -> None:
         rows = self._rows(place)
         leaves = None
         if self.store is not None and self.store.is_finished(place):

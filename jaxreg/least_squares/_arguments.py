@@ -1,6 +1,7 @@
 """The arguments of ``curve_fit``: checked, and in the form in which they go into a compiled program."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,9 +28,9 @@ def prepare(
     mask: Any,
     bounds: tuple[Any, Any] | None,
     fixed: Any,
-    loss: str | Loss,
-    scale: str | None,
-    covariance: str,
+    loss: str | Loss = "squared",
+    scale: str | None = None,
+    covariance: str = "classic",
     max_steps: int,
 ) -> tuple[Task, Options]:
     """The arguments of ``curve_fit``, checked and in their final form."""
@@ -41,7 +42,7 @@ def prepare(
     _loss_fits(loss, function, thresholds, model, scale, bounds, covariance)
     mask = None if mask is None else _mask(mask, num_rows)
     if p0 is None:
-        p0 = _guess(model, x, y, mask, bounds, fixed)
+        p0 = guessed(x, y, mask, bounds, guess=guess_of(model, fixed))
     p0 = jax.tree.map(_array, p0)
     _checks.params("p0", p0)
     free = None if fixed is None else _free(fixed, p0)
@@ -116,14 +117,16 @@ def _mask(mask: Any, num_rows: int) -> Any:
     return mask
 
 
-def _guess(model: Model | Apply, x: Any, y: Any, mask: Any, bounds: Any, fixed: Any) -> Params:
+def guess_of(model: Model | Apply, fixed: Any) -> Callable[..., Params]:
+    """The model's own start, for a fit that is given none."""
     if not isinstance(model, Model) or model.guess is None:
         raise ValueError("p0 must be given where the model has no guess, got None")
     if fixed is not None:
         raise ValueError("p0 must be given where parameters are fixed, got None")
-    return (_guess_compiled if _trace.at_top_level() else guessed)(x, y, mask, bounds, guess=model.guess)
+    return model.guess
 
 
+@_trace.compiled("guess")
 def guessed(x: Array, y: Array, mask: Array | None, bounds: Any, *, guess: Any) -> Params:
     """The model's guess from the rows that are there, moved into the box; no derivative of a fit depends on it."""
     data = neutral_rows(lax.stop_gradient(Dataset(jnp.asarray(x), jnp.asarray(y), mask)))
@@ -132,9 +135,6 @@ def guessed(x: Array, y: Array, mask: Array | None, bounds: Any, *, guess: Any) 
         return start
     lower, upper = (_shaped("bounds", bound, start) for bound in bounds)
     return jax.tree.map(jnp.clip, start, lower, upper)
-
-
-_guess_compiled = jax.jit(guessed, static_argnames="guess")
 
 
 def _shaped(name: str, value: Any, p0: Params) -> Params:

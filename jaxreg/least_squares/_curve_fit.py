@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _trace
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
-from jaxreg.least_squares import _quantile
+from jaxreg.least_squares import _quantile_regression as quantile_regression
 from jaxreg.least_squares._arguments import LINEAR_PROGRAMS, prepare
 from jaxreg.least_squares._problem import Options, Task, problem_of
 from jaxreg.least_squares._result import CurveFit, finish, status_of
@@ -98,14 +98,15 @@ def curve_fit(
         covariance=covariance,
         max_steps=max_steps,
     )
-    return (_solve_compiled if _trace.at_top_level() else solve)(task, options)
+    return solve(task, options)
 
 
+@_trace.compiled("options")
 def solve(task: Task, options: Options) -> CurveFit:
     """One fit, pure and differentiable."""
     problem = problem_of(task, options)
     if options.loss in LINEAR_PROGRAMS:
-        return _quantile.solve(problem, task, options)
+        return quantile_regression.solve(problem, task, options)
 
     def iterate(_: Any, start: Array) -> tuple[Array, tuple[Array, Array]]:
         end = lax.while_loop(
@@ -123,9 +124,6 @@ def solve(task: Task, options: Options) -> CurveFit:
     params, counts = lax.custom_root(problem.stationarity, problem.start, iterate, newton, has_aux=True)
     status, num_steps = jax.tree.map(lambda count: count.astype(jnp.int32), counts)
     return finish(problem, options, params, status, num_steps)
-
-
-_solve_compiled = jax.jit(solve, static_argnames="options")
 
 
 def warn_if_narrowed(*values: Any) -> None:

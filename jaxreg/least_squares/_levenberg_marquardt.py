@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg._triangular import qr_root, solve_upper
+from jaxreg._linear_algebra import qr_root, solve_upper
 from jaxreg.least_squares._problem import Problem
 
 FIRST_DAMPING = 1e-3  # relative to the scaled system

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg._triangular import qr_root, solve_upper
+from jaxreg._linear_algebra import qr_root, solve_upper
 from jaxreg.covariance import Covariance
 from jaxreg.least_squares._levenberg_marquardt import MOST_STALLED, RELATIVE_OFFSET
 from jaxreg.least_squares._problem import Problem

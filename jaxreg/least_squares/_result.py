@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg import _tables, covariance
+from jaxreg import covariance
 from jaxreg.least_squares._levenberg_marquardt import State
 from jaxreg.least_squares._problem import Options, Problem
+from jaxreg.least_squares._table import table_of
 from jaxreg.models import Params
 from jaxreg.status import Status
 
@@ -60,7 +61,7 @@ class CurveFit(NamedTuple):
         Raises:
             ImportError: without pandas (``pip install 'jaxreg[tables]'``).
         """
-        return _tables.of_fit(self)
+        return table_of(self)
 
 
 def status_of(problem: Problem, state: State) -> Array:

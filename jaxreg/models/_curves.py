@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
+from jaxreg._linear_algebra import least_squares
 from jaxreg.models._model import Model, Params
 
 
@@ -39,11 +40,11 @@ def exponential(*, offset: bool = False) -> Model:
         area = jnp.concatenate([jnp.zeros(1, y.dtype), jnp.cumsum(jnp.diff(x) * (y[1:] + y[:-1]) / 2)])
         # y - y₀ = -rate·∫y [+ rate·offset·x]; y₀ is a parameter too, because its noise would be everyone's.
         columns = [area, jnp.ones_like(y), *([x] if offset else [])]
-        rate = -_least_squares(columns, y)[0]
+        rate = -least_squares(jnp.stack(columns), y)[0]
         # From the last point backwards where it grows, so that the exponential does not overflow.
         origin = jnp.where(rate < 0, x[-1], 0)
         shape = jnp.exp(-rate * (x - origin))
-        level = _least_squares([shape, jnp.ones_like(y)] if offset else [shape], y)
+        level = least_squares(jnp.stack([shape, jnp.ones_like(y)] if offset else [shape]), y)
         amplitude = level[0] * jnp.exp(rate * (first + origin))
         return _with_offset({"amplitude": amplitude, "rate": rate}, level[-1], offset)
 
@@ -99,11 +100,3 @@ _FULL_WIDTH = 2.3548200450309493  # at half maximum, in standard deviations: 2�
 
 def _with_offset(params: Params, level: Array, offset: bool) -> Params:
     return {**params, "offset": level} if offset else params
-
-
-def _least_squares(columns: list[Array], y: Array) -> Array:
-    """Coefficients of the columns, each scaled to a largest value of 1, so that units do not matter."""
-    design = jnp.stack(columns, axis=1)
-    largest = jnp.max(jnp.abs(design), axis=0)
-    scale = jnp.where(largest > 0, largest, 1)
-    return jnp.linalg.lstsq(design / scale[None], y)[0] / scale

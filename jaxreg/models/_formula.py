@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg import _checks, _expressions
+from jaxreg import _checks
+from jaxreg._linear_algebra import least_squares
+from jaxreg.models import _expressions
 from jaxreg.models._model import Model, Params
 
 
@@ -87,10 +89,6 @@ def _expression(
         return jnp.stack(jax.tree.leaves(jax.jacfwd(apply)(zeros, x)), axis=1)
 
     def guess(x: Array, y: Array) -> Params:
-        matrix = features(x)
-        norms = jnp.linalg.norm(matrix, axis=0)
-        scale = jnp.where(norms > 0, norms, 1)
-        solution = jnp.linalg.lstsq(matrix / scale[None], y)[0] / scale
-        return dict(zip(sorted(names), solution, strict=True))
+        return dict(zip(sorted(names), least_squares(features(x).T, y), strict=True))
 
     return Model(init, apply, guess, features) if formula.linear else Model(init, apply)

@@ -6,6 +6,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxreg import _checks
+from jaxreg._linear_algebra import least_squares
 from jaxreg.models._model import Model, Params
 
 
@@ -46,7 +47,7 @@ def linear(num_features: int, *, bias: bool = True, scale: ArrayLike = 0.01) -> 
         return jnp.hstack([jnp.ones((x.shape[0], 1), x.dtype), x]) if bias else x
 
     def guess(x: Array, y: Array) -> Params:
-        solution = jnp.linalg.lstsq(features(x), y)[0]
+        solution = least_squares(features(x).T, y)
         return {"b": solution[0], "w": solution[1:]} if bias else {"w": solution}
 
     def check_x(x: Array) -> None:

@@ -36,7 +36,8 @@ def structure(tree: Any) -> dict[str, Any]:
     parts = [structure(child) for _, child in paths]
     if hasattr(tree, "_fields"):
         kind = type(tree)
-        home = kind.__module__ if kind.__module__.split(".")[0] == "jaxreg" else ""
+        # Its public home, which stays where private modules are moved.
+        home = kind.__module__.partition("._")[0] if kind.__module__.split(".")[0] == "jaxreg" else ""
         return {"kind": "namedtuple", "name": kind.__qualname__, "home": home, "fields": tree._fields, "parts": parts}
     if isinstance(tree, list | tuple):
         return {"kind": "list" if isinstance(tree, list) else "tuple", "parts": parts}

@@ -4,17 +4,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _trace
-from jaxreg.least_squares import CurveFit, curve_fit
+from jaxreg.least_squares import CurveFit
+from jaxreg.least_squares._arguments import prepare
+from jaxreg.least_squares._curve_fit import solve
+from jaxreg.least_squares._problem import Options, Problem, Task, problem_of
 from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.objective import Loss
 from jaxreg.status import Status
-from jaxreg.uncertainty._held import fixed_of
 
 KINDS = ("pairs", "residual", "parametric")
 
@@ -88,53 +88,36 @@ def bootstrap(
     _checks.one_of("kind", kind, KINDS)
     num = _checks.count("num", num, least=2)
     batch_size = _checks.count("batch_size", batch_size, least=1)
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    num_rows = _checks.rows(x, y)
     if sigma is not None and jnp.ndim(sigma) > 1:
-        raise ValueError(f"sigma must be a scalar or of shape {(num_rows,)}, got {jnp.shape(sigma)}")
-    spread = None if sigma is None else jnp.broadcast_to(jnp.asarray(sigma, y.dtype), y.shape)
-    run = _run_compiled if _trace.at_top_level() else _run
-    options: dict[str, Any] = {"absolute_sigma": absolute_sigma, "loss": loss, "scale": scale, "max_steps": max_steps}
-    statics: dict[str, Any] = {"model": model, "num": num, "batch_size": batch_size}
-    statics["options"] = tuple(options.items())
-    held, index = fixed_of(fit, fixed), jnp.int32(KINDS.index(kind))
-    return run(key, x, y, spread, fit, jnp.asarray(level), bounds, index, held=held, **statics)
+        raise ValueError(f"sigma must be a scalar or of shape {jnp.shape(y)}, got {jnp.shape(sigma)}")
+    task, options = prepare(
+        model, x, y, fit.params, sigma=sigma, absolute_sigma=absolute_sigma, mask=None, bounds=bounds, fixed=fixed,
+        loss=loss, scale=scale, max_steps=max_steps,
+    )  # fmt: skip
+    index = jnp.int32(KINDS.index(kind))
+    return _run(key, task, fit, jnp.asarray(level), index, options=options, num=num, batch_size=batch_size)
 
 
+@_trace.compiled("options", "num", "batch_size")
 def _run(
-    key: Array,
-    x: Array,
-    y: Array,
-    sigma: Array | None,
-    fit: CurveFit,
-    level: Array,
-    bounds: tuple[Any, Any] | None,
-    kind: Array,
-    *,
-    model: Model | Apply,
-    num: int,
-    batch_size: int,
-    held: tuple[bool, ...] | None,
-    options: tuple[tuple[str, Any], ...],
+    key: Array, task: Task, fit: CurveFit, level: Array, kind: Array, *, options: Options, num: int, batch_size: int
 ) -> Bootstrap:
-    unit = jnp.ones_like(y) if sigma is None else sigma
-    curve = apply_of(model)(fit.params, x)
-    residual = _standardised(model, x, fit, unit, held)
-    fixed = None if held is None else _shaped_like(fit.params, held)
-    noise = unit if dict(options)["absolute_sigma"] else unit * jnp.sqrt(fit.chi2 / fit.dof)
+    task = jax.tree.map(jnp.asarray, task)
+    problem, num_rows = problem_of(task, options), task.y.size
+    sigma = jnp.broadcast_to(task.sigma, (num_rows,))
+    curve = apply_of(options.model)(fit.params, task.x)
+    residual = _standardised(problem)
+    noise = sigma if options.absolute_sigma else sigma * jnp.sqrt(fit.chi2 / fit.dof)
 
     def one(key: Array) -> tuple[Params, Array]:
         key_rows, key_noise = jax.random.split(key)
-        drawn = jax.random.randint(key_rows, y.shape, 0, y.size)
+        drawn = jax.random.randint(key_rows, (num_rows,), 0, num_rows)
         pairs = kind == KINDS.index("pairs")
-        rows = jnp.where(pairs, drawn, jnp.arange(y.size))
-        normal = noise * jax.random.normal(key_noise, y.shape, y.dtype)
-        error = jnp.where(kind == KINDS.index("residual"), unit * residual[drawn], normal)
-        drawn_sigma = None if sigma is None else sigma[rows]
-        target = jnp.where(pairs, y[rows], curve + error)
-        refit = curve_fit(
-            model, x[rows], target, fit.params, sigma=drawn_sigma, bounds=bounds, fixed=fixed, **dict(options)
-        )
+        rows = jnp.where(pairs, drawn, jnp.arange(num_rows))
+        normal = noise * jax.random.normal(key_noise, (num_rows,), task.y.dtype)
+        error = jnp.where(kind == KINDS.index("residual"), sigma * residual[drawn], normal)
+        target = jnp.where(pairs, task.y[rows], curve + error)
+        refit = solve(task._replace(x=task.x[rows], y=target, sigma=sigma[rows]), options)
         good = refit.status == Status.OK
         return jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan), refit.params), refit.status
 
@@ -150,23 +133,11 @@ def _run(
     )
 
 
-_run_compiled = jax.jit(_run, static_argnames=("model", "num", "batch_size", "held", "options"))
-
-
-def _standardised(model: Model | Apply, x: Array, fit: CurveFit, unit: Array, held: tuple[bool, ...] | None) -> Array:
+def _standardised(problem: Problem) -> Array:
     """Residuals in sigmas of the same variance each, r/√(1 - leverage), centred."""
-    flat, unravel = ravel_pytree(fit.params)
-    jacobian = jax.jacfwd(lambda free: apply_of(model)(unravel(free), x) / unit)(flat)
-    if held is not None:
-        jacobian = jacobian[:, ~np.asarray(held)]
-    norms = jnp.linalg.norm(jacobian, axis=0)
-    q, _ = jnp.linalg.qr(jacobian / jnp.where(norms > 0, norms, 1)[None])
-    leverage = jnp.clip(jnp.sum(q**2, axis=1), 0, 1 - jnp.sqrt(jnp.finfo(flat.dtype).eps))
-    residual = fit.residuals / unit / jnp.sqrt(1 - leverage)
-    return residual - residual.mean()
-
-
-def _shaped_like(params: Params, flat: tuple[bool, ...]) -> Params:
-    leaves, structure = jax.tree.flatten(params)
-    parts = np.split(np.asarray(flat), np.cumsum([leaf.size for leaf in leaves])[:-1])
-    return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
+    residual, jacobian = problem.linearise(problem.start)
+    norms = jnp.linalg.norm(jacobian, axis=1)
+    q, _ = jnp.linalg.qr((jacobian / jnp.where(norms > 0, norms, 1)[:, None]).T)
+    leverage = jnp.clip(jnp.sum(q**2, axis=1), 0, 1 - jnp.sqrt(jnp.finfo(residual.dtype).eps))
+    standardised = -residual / jnp.sqrt(1 - leverage)
+    return standardised - standardised.mean()

@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
 from jaxreg import _trace
-from jaxreg._quantiles import f_quantile
 from jaxreg.least_squares import CurveFit
-from jaxreg.models import Apply, Model, Params, apply_of
+from jaxreg.least_squares._arguments import prepare
+from jaxreg.least_squares._problem import Options, Task, problem_of
+from jaxreg.models import Apply, Model, Params
 from jaxreg.status import Status
-from jaxreg.uncertainty._held import fixed_of
+from jaxreg.uncertainty._quantiles import f_quantile
 
 
 class Curvature(NamedTuple):
@@ -68,39 +68,23 @@ def curvature(
     >>> print(curvature(jaxreg.models.ohm(), fit, x).intrinsic)
     0.0
     """
-    x, sigma, variance = jnp.asarray(x), jnp.asarray(sigma, fit.chi2.dtype), fit.chi2 / fit.dof
-    mask = None if mask is None else jnp.asarray(mask)
-    variance = jnp.ones_like(variance) if absolute_sigma else variance
-    run = _curvature_compiled if _trace.at_top_level() else _curvature
-    return run(fit, x, sigma, mask, variance, jnp.asarray(level, sigma.dtype), model=model, held=fixed_of(fit, fixed))
+    zeros = np.zeros(jnp.shape(x)[0], fit.chi2.dtype)
+    task, options = prepare(
+        model, x, zeros, fit.params, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=None, fixed=fixed,
+        max_steps=0,
+    )  # fmt: skip
+    return _curvature(task, fit, jnp.asarray(level, fit.chi2.dtype), options=options)
 
 
-def _curvature(
-    fit: CurveFit,
-    x: Array,
-    sigma: Array,
-    mask: Array | None,
-    variance: Array,
-    level: Array,
-    *,
-    model: Model | Apply,
-    held: tuple[bool, ...] | None,
-) -> Curvature:
-    flat, unravel = ravel_pytree(fit.params)
-    places = np.arange(flat.size) if held is None else np.flatnonzero(~np.asarray(held))
-    center = flat[places]
-    num_params = center.size
-
-    def weighted(free: Array) -> Array:
-        values = apply_of(model)(unravel(flat.at[places].set(free)), x)
-        values = values if mask is None else jnp.where(mask, values, 0)
-        return solve_triangular(jnp.linalg.cholesky(sigma), values, lower=True) if sigma.ndim == 2 else values / sigma
-
-    norms = jnp.linalg.norm(jax.jacfwd(weighted)(center), axis=0)
+@_trace.compiled("options")
+def _curvature(task: Task, fit: CurveFit, level: Array, *, options: Options) -> Curvature:
+    problem = problem_of(task, options)
+    center, num_params = problem.start, problem.start.size
+    norms = jnp.linalg.norm(problem.linearise(center)[1], axis=1)
     scale = jnp.where(norms > 0, norms, 1)
 
     def scaled(free: Array) -> Array:
-        return weighted(free / scale)
+        return problem.residual(free / scale)  # of targets that are zero: the model in sigmas
 
     velocity = jax.jacfwd(scaled)(center * scale)
     acceleration = jax.jacfwd(jax.jacfwd(scaled))(center * scale)
@@ -111,12 +95,10 @@ def _curvature(
     along = jnp.einsum("na,nij->aij", q, acceleration)
     normal = acceleration - jnp.einsum("na,aij->nij", q, along)
 
+    variance = jnp.ones_like(fit.chi2) if options.absolute_sigma else fit.chi2 / fit.dof
     radius = jnp.sqrt(variance * num_params * f_quantile(level, num_params, fit.dof))
     regular = jnp.isfinite(fit.covariance).all() & (fit.status == Status.OK)
     return Curvature(*(jnp.where(regular, radius * _root_mean_square(part), jnp.nan) for part in (along, normal)))
-
-
-_curvature_compiled = jax.jit(_curvature, static_argnames=("model", "held"))
 
 
 def _root_mean_square(acceleration: Array) -> Array:

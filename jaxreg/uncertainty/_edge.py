@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.status import Status
-from jaxreg.uncertainty._held import Problem
+from jaxreg.uncertainty._refits import Refits
 
 _MOST_TRIALS = 60
 _FARTHEST = 1e4  # times the linear interval: beyond it an end is called infinite
@@ -27,19 +27,19 @@ class _Search(NamedTuple):
     trials: Array
 
 
-def edge_distance(problem: Problem, held: Array, direction: Array, target: Array) -> tuple[Array, Array]:
+def edge_distance(refits: Refits, held: Array, direction: Array, target: Array) -> tuple[Array, Array]:
     """How far tau = target lies from the estimate along a direction of the held parameters, and the status.
 
     Regula falsi with Illinois's halving inside a bracket, and bisection where the outer end is not finite; tau is
     nearly proportional to the distance, so that a few refits do.
     """
     tolerance = jnp.sqrt(jnp.finfo(target.dtype).eps)
-    slack = 1e3 * jnp.finfo(target.dtype).eps * problem.task.fit.chi2 + tolerance * problem.variance
+    slack = 1e3 * jnp.finfo(target.dtype).eps * refits.fit.chi2 + tolerance * refits.variance
 
     def body(state: _Search) -> _Search:
         trial = state.trial
-        refit = problem.hold(held, problem.center[held] + trial * direction, state.params)
-        excess = problem.tau(refit.chi2) - target
+        refit = refits.hold(held, refits.center[held] + trial * direction, state.params)
+        excess = refits.tau(refit.chi2) - target
         inside = excess < 0
         side = jnp.where(inside, jnp.int32(1), jnp.int32(-1))
         again = side == state.side
@@ -62,14 +62,14 @@ def edge_distance(problem: Problem, held: Array, direction: Array, target: Array
             params=jnp.where(inside, refit.params, state.params),
             status=refit.status,
             found=close,
-            worse=state.worse | (refit.chi2 < problem.task.fit.chi2 - slack),
+            worse=state.worse | (refit.chi2 < refits.fit.chi2 - slack),
             trials=state.trials + 1,
         )
 
     def going(state: _Search) -> Array:
         return ~state.found & (state.trials < _MOST_TRIALS) & (state.low < _FARTHEST * target) & usable & ~state.worse
 
-    usable = jnp.isfinite(direction).all() & jnp.isfinite(target) & (problem.variance > 0)
+    usable = jnp.isfinite(direction).all() & jnp.isfinite(target) & (refits.variance > 0)
     one = jnp.ones((), target.dtype)
     start = _Search(
         trial=0 * one,  # a refit there says whether the fit was the optimum
@@ -78,7 +78,7 @@ def edge_distance(problem: Problem, held: Array, direction: Array, target: Array
         high=jnp.inf * one,
         high_excess=jnp.inf * one,
         side=jnp.zeros((), jnp.int32),
-        params=problem.center,
+        params=refits.center,
         status=jnp.int32(Status.OK),
         found=jnp.asarray(False),
         worse=jnp.asarray(False),

@@ -10,9 +10,9 @@ from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _trace
-from jaxreg._quantiles import t_quantile
 from jaxreg.least_squares import CurveFit
 from jaxreg.models import Apply, Model, Params, apply_of
+from jaxreg.uncertainty._quantiles import t_quantile
 
 DISTRIBUTIONS = ("t", "normal")
 
@@ -117,9 +117,10 @@ def band(
     x, factor = jnp.asarray(x), quantile(fit.dof, level, distribution)
     scale = jnp.ones_like(fit.chi2) if absolute_sigma else fit.chi2 / fit.dof
     added = jnp.asarray(sigma, fit.chi2.dtype) ** 2 * scale if kind == "prediction" else jnp.zeros_like(scale)
-    return (_band_compiled if _trace.at_top_level() else _band)(fit, x, added, factor, model=model)
+    return _band(fit, x, added, factor, model=model)
 
 
+@_trace.compiled("model")
 def _band(fit: CurveFit, x: Array, added: Array, factor: Array, *, model: Model | Apply) -> Band:
     flat, unravel = ravel_pytree(fit.params)
 
@@ -134,9 +135,6 @@ def _band(fit: CurveFit, x: Array, added: Array, factor: Array, *, model: Model 
         covariance = jnp.where(stopped[:, None] | stopped[None], 0, covariance)
     stderr = jnp.sqrt(jnp.einsum("ki,ij,kj->k", slope, covariance, slope) + added)
     return Band(prediction, stderr, prediction - factor * stderr, prediction + factor * stderr)
-
-
-_band_compiled = jax.jit(_band, static_argnames="model")
 
 
 def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:

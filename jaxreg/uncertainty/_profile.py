@@ -1,7 +1,7 @@
 """Profile likelihood: how χ² grows when a parameter, or two, is held off its estimate and the others are refitted."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,12 @@ from jax.typing import ArrayLike
 
 from jaxreg import _checks, _names, _trace
 from jaxreg.least_squares import CurveFit
+from jaxreg.least_squares._problem import Options
 from jaxreg.models import Apply, Model, Params
 from jaxreg.status import Status
 from jaxreg.uncertainty._edge import edge_distance
-from jaxreg.uncertainty._held import Problem, Task, fixed_of, problem_of, task_of
 from jaxreg.uncertainty._linear import DISTRIBUTIONS, quantile
+from jaxreg.uncertainty._refits import Fitted, Refits, fitted_of, refits_of
 
 
 class Profile(NamedTuple):
@@ -100,27 +101,26 @@ def profile(
     [-2. -1. 0. 1. 2.]
     """
     num = _checks.count("num", num, least=2)
-    task = task_of(fit, x, y, sigma, mask, bounds)
-    run = _profile_compiled if _trace.at_top_level() else _profile
-    options: dict[str, Any] = {"fixed": fixed_of(fit, fixed), "max_steps": max_steps, "absolute_sigma": absolute_sigma}
-    return run(task, jnp.asarray(reach, fit.chi2.dtype), model=model, num=num, **options)
+    fitted, options = fitted_of(
+        model, x, y, fit, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed,
+        max_steps=max_steps,
+    )  # fmt: skip
+    return _profile(fitted, jnp.asarray(reach, fit.chi2.dtype), options=options, num=num)
 
 
-def _profile(task: Task, reach: Array, *, model: Model | Apply, num: int, **options: Any) -> Profile:
-    problem = problem_of(task, model=model, **options)
+@_trace.compiled("options", "num")
+def _profile(fitted: Fitted, reach: Array, *, options: Options, num: int) -> Profile:
+    refits = refits_of(fitted, options)
     offsets = jnp.linspace(-reach, reach, num)
 
     def at(parameter: Array, offset: Array) -> tuple[Array, Array, Array, Array]:
-        value = problem.center[parameter] + offset * jnp.sqrt(problem.covariance[parameter, parameter])
-        held = problem.hold(parameter[None], value[None], problem.center)
-        params = ravel_pytree(task.fit.params)[0].at[problem.places].set(held.params)
-        return value, jnp.sign(offset) * problem.tau(held.chi2), params, held.status
+        value = refits.center[parameter] + offset * jnp.sqrt(refits.covariance[parameter, parameter])
+        held = refits.hold(parameter[None], value[None], refits.center)
+        params = ravel_pytree(fitted.fit.params)[0].at[refits.places].set(held.params)
+        return value, jnp.sign(offset) * refits.tau(held.chi2), params, held.status
 
-    values, tau, params, status = jax.vmap(jax.vmap(at, (None, 0)), (0, None))(jnp.arange(problem.center.size), offsets)
-    return Profile(*(_spread(problem, part) for part in (values, tau, params, status)))
-
-
-_profile_compiled = jax.jit(_profile, static_argnames=("model", "num", "fixed", "max_steps", "absolute_sigma"))
+    values, tau, params, status = jax.vmap(jax.vmap(at, (None, 0)), (0, None))(jnp.arange(refits.center.size), offsets)
+    return Profile(*(_spread(refits, part) for part in (values, tau, params, status)))
 
 
 def profile_intervals(
@@ -162,29 +162,29 @@ def profile_intervals(
     0.943 to 1.043
     """
     _checks.one_of("distribution", distribution, DISTRIBUTIONS)
-    task = task_of(fit, x, y, sigma, mask, bounds)
-    run = _intervals_compiled if _trace.at_top_level() else _intervals
-    options: dict[str, Any] = {"fixed": fixed_of(fit, fixed), "max_steps": max_steps, "absolute_sigma": absolute_sigma}
-    return run(task, quantile(fit.dof, level, distribution).astype(fit.chi2.dtype), model=model, **options)
+    fitted, options = fitted_of(
+        model, x, y, fit, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed,
+        max_steps=max_steps,
+    )  # fmt: skip
+    target = quantile(fit.dof, level, distribution).astype(fit.chi2.dtype)
+    return _intervals(fitted, target, options=options)
 
 
-def _intervals(task: Task, target: Array, *, model: Model | Apply, **options: Any) -> ProfileIntervals:
-    problem = problem_of(task, model=model, **options)
-    lower, upper = problem.bounds()
+@_trace.compiled("options")
+def _intervals(fitted: Fitted, target: Array, *, options: Options) -> ProfileIntervals:
+    refits = refits_of(fitted, options)
+    lower, upper = refits.bounds
 
     def end(parameter: Array, sign: Array) -> tuple[Array, Array, Array]:
-        stderr = jnp.sqrt(problem.covariance[parameter, parameter])
-        distance, status = edge_distance(problem, parameter[None], sign * stderr[None], target)
-        value = jnp.clip(problem.center[parameter] + sign * distance * stderr, lower[parameter], upper[parameter])
+        stderr = jnp.sqrt(refits.covariance[parameter, parameter])
+        distance, status = edge_distance(refits, parameter[None], sign * stderr[None], target)
+        value = jnp.clip(refits.center[parameter] + sign * distance * stderr, lower[parameter], upper[parameter])
         return value, jnp.abs(distance / target - 1), status
 
-    signs = jnp.array([-1.0, 1.0], problem.center.dtype)
-    ends, discrepancy, status = jax.vmap(jax.vmap(end, (None, 0)), (0, None))(jnp.arange(problem.center.size), signs)
+    signs = jnp.array([-1.0, 1.0], refits.center.dtype)
+    ends, discrepancy, status = jax.vmap(jax.vmap(end, (None, 0)), (0, None))(jnp.arange(refits.center.size), signs)
     parts = (ends[:, 0], ends[:, 1], discrepancy.max(axis=1), status.max(axis=1))
-    return ProfileIntervals(*(_spread(problem, part) for part in parts))
-
-
-_intervals_compiled = jax.jit(_intervals, static_argnames=("model", "fixed", "max_steps", "absolute_sigma"))
+    return ProfileIntervals(*(_spread(refits, part) for part in parts))
 
 
 def profile_contour(
@@ -232,39 +232,37 @@ def profile_contour(
     """
     _checks.one_of("distribution", distribution, DISTRIBUTIONS)
     num = _checks.count("num", num, least=3)
-    task = task_of(fit, x, y, sigma, mask, bounds)
-    held = fixed_of(fit, fixed)
+    fitted, options = fitted_of(
+        model, x, y, fit, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed,
+        max_steps=max_steps,
+    )  # fmt: skip
     names = _names.of(fit.params)
-    free = [name for index, name in enumerate(names) if held is None or not held[index]]
+    free = [name for index, name in enumerate(names) if options.free is None or options.free[index]]
     if len(set(parameters)) != 2 or not set(parameters) <= set(free):
         raise ValueError(f"parameters must be two of {', '.join(free)}, got {parameters!r}")
     pair = jnp.array([free.index(name) for name in parameters])
     beyond = 1 - jnp.asarray(level, fit.chi2.dtype)
     # Twice the quantile of F(2, dof), and the quantile of χ² with 2 degrees of freedom.
     square = fit.dof * (beyond ** (-2 / fit.dof) - 1) if distribution == "t" else -2 * jnp.log(beyond)
-    run = _contour_compiled if _trace.at_top_level() else _contour
-    options: dict[str, Any] = {"fixed": held, "max_steps": max_steps, "absolute_sigma": absolute_sigma}
-    return run(task, pair, jnp.sqrt(square), model=model, num=num, **options)
+    return _contour(fitted, pair, jnp.sqrt(square), options=options, num=num)
 
 
-def _contour(task: Task, pair: Array, target: Array, *, model: Model | Apply, num: int, **options: Any) -> Contour:
-    problem = problem_of(task, model=model, **options)
-    root = jnp.linalg.cholesky(problem.covariance[pair[:, None], pair[None]])
+@_trace.compiled("options", "num")
+def _contour(fitted: Fitted, pair: Array, target: Array, *, options: Options, num: int) -> Contour:
+    refits = refits_of(fitted, options)
+    root = jnp.linalg.cholesky(refits.covariance[pair[:, None], pair[None]])
     angle = jnp.linspace(0, 2 * jnp.pi, num, endpoint=False, dtype=root.dtype)
     directions = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1) @ root.T
-    distance, status = jax.vmap(lambda direction: edge_distance(problem, pair, direction, target))(directions)
-    return Contour(problem.center[pair][None] + distance[:, None] * directions, status)
+    distance, status = jax.vmap(lambda direction: edge_distance(refits, pair, direction, target))(directions)
+    return Contour(refits.center[pair][None] + distance[:, None] * directions, status)
 
 
-_contour_compiled = jax.jit(_contour, static_argnames=("model", "num", "fixed", "max_steps", "absolute_sigma"))
-
-
-def _spread(problem: Problem, values: Array) -> Params:
+def _spread(refits: Refits, values: Array) -> Params:
     """(p, …) of the free parameters as a pytree of (…), with NaN (or OK) for the fixed ones."""
-    leaves, structure = jax.tree.flatten(problem.task.fit.params)
+    leaves, structure = jax.tree.flatten(refits.fit.params)
     ends = np.cumsum([0] + [leaf.size for leaf in leaves])
     filler = jnp.nan if jnp.issubdtype(values.dtype, jnp.floating) else Status.OK
-    whole = jnp.full((ends[-1], *values.shape[1:]), filler, values.dtype).at[problem.places].set(values)
+    whole = jnp.full((ends[-1], *values.shape[1:]), filler, values.dtype).at[refits.places].set(values)
     parts = [
         whole[low:high].reshape(leaf.shape + values.shape[1:])
         for low, high, leaf in zip(ends[:-1], ends[1:], leaves, strict=True)

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from jaxreg import _checks, _members, _scalars, losses
-from jaxreg._triangular import qr_root, solve_upper
+from jaxreg import _checks, _trace, losses
+from jaxreg._linear_algebra import least_squares
 from jaxreg.batching import Plan, gather
 from jaxreg.data import Dataset
 from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.objective import Loss, batch_risk
+from jaxreg.training import _scalars
 
 # A few parameters are cheap as scalars, and their statistics cost no more than one pass over the rows.
 _FEW_PARAMS = 4
@@ -54,7 +55,7 @@ def minibatch_risk(
         return _from_statistics(model, params, data, reduction)
     in_a_row = data.x.size // data.x.shape[0]
     one_dtype = len({leaf.dtype for leaf in jax.tree.leaves(data)}) == 1
-    if max(size, in_a_row) <= _MOST_SCALARS and one_dtype and _members.count() >= _MANY_MEMBERS:
+    if max(size, in_a_row) <= _MOST_SCALARS and one_dtype and _trace.num_members() >= _MANY_MEMBERS:
         return _row_by_row(model, loss, data, reduction)
     return MinibatchRisk(gather, jax.value_and_grad(batch_risk(model, loss, reduction=reduction)), lax.scan)
 
@@ -67,7 +68,7 @@ def _is_quadratic(model: Model | Apply, loss: Loss, params: Params, data: Datase
 
 def _statistics_pay(size: int, batch_size: int) -> bool:
     """Whether a step on statistics is cheaper: (p + 1)² products, and as many per row once for all that share them."""
-    return size <= _FEW_PARAMS or (size + 1) ** 2 * (1 + batch_size / _members.sharing()) < 2 * batch_size * size
+    return size <= _FEW_PARAMS or (size + 1) ** 2 * (1 + batch_size / _trace.num_sharing()) < 2 * batch_size * size
 
 
 def _from_statistics(model: Model, params: Params, data: Dataset, reduction: str) -> MinibatchRisk:
@@ -107,15 +108,7 @@ def _from_statistics(model: Model, params: Params, data: Dataset, reduction: str
 def _near_least_squares(columns: Array, data: Dataset) -> Array:
     """Parameters near the least squares of all rows, wherever there are finite ones; zero otherwise."""
     root_weight = jnp.ones_like(data.y) if data.weight is None else jnp.sqrt(data.weight)
-    rows = root_weight[None] * columns.T
-    scale = jnp.linalg.norm(rows, axis=1)
-    scale = jnp.where(scale > 0, scale, 1)
-    count = len(scale)
-    # The small ridge is for columns that depend on each other.
-    ridge = jnp.sqrt(count * jnp.finfo(rows.dtype).eps) * jnp.eye(count + 1, count, dtype=rows.dtype)
-    system = jnp.concatenate([rows / scale[:, None], (root_weight * data.y)[None]])
-    root = qr_root(jnp.hstack([system, ridge]))
-    solution = solve_upper(root[:count, :count], root[:count, count]) / scale
+    solution = least_squares(root_weight[None] * columns.T, root_weight * data.y)
     return jnp.where(jnp.isfinite(solution).all(), solution, 0)
 
 

@@ -13,14 +13,14 @@ import numpy as np
 from jax import Array, lax
 from jax.extend.core import Literal
 
-from jaxreg import _jaxprs, _members
+from jaxreg import _jaxprs, _trace
 
 NARROW = 320  # members in a tile whose inner loops stay in the first-level cache, and are not worth a thread to XLA
 WIDE = 8192  # members in a tile otherwise: each operation is one call for all of them
 _REGISTER = 16  # float32 numbers in the widest one
 _CACHE = 24 * 1024  # bytes that an inner loop may touch
 
-_FULL_LANES = 64  # members that fill the vector registers
+FULL_LANES = 64  # members that fill the vector registers
 
 Points = Any  # a pytree of arrays with a leading axis
 
@@ -49,7 +49,7 @@ def block_shape(grid: Sequence[int], costly: Sequence[bool], most: int) -> tuple
     lengths = list(grid)
     for axis in (axis for axis, dear in enumerate(costly) if dear):
         others = math.prod(lengths) // lengths[axis]
-        least = _FULL_LANES if axis == len(grid) - 1 else 1
+        least = FULL_LANES if axis == len(grid) - 1 else 1
         parts = max(min(math.ceil(lengths[axis] / max(most // others, 1)), lengths[axis] // least), 1)
         lengths[axis] = math.ceil(lengths[axis] / parts)
     return tile_shape(lengths, most)
@@ -63,7 +63,7 @@ def mapped(member: Callable[..., Any], draws: Sequence[bool]) -> Callable[..., A
             member,
             in_axes=tuple(0 if position == other else None for other in range(count)),
             out_axes=position - count,
-            axis_name=_members.axis_name(position, draws=draws[position]),
+            axis_name=_trace.axis_name(position, draws=draws[position]),
         )
     return member
 

@@ -10,11 +10,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import blocks
-from jaxreg._study import Choice, Points, member_of
-from jaxreg._tiles import NARROW, block_of, fits_cache, full_registers, mapped, padded, tile_shape
+from jaxreg.sweeps._study import Choice, Points, member_of
+from jaxreg.sweeps._tiles import FULL_LANES, NARROW, block_of, fits_cache, full_registers, mapped, padded, tile_shape
 
 _WORKING_SET = 2**26  # bytes of temporary arrays from which on smaller tiles are tried
-_FULL_LANES = 64  # members in the smallest tile that is tried
 
 
 class Program(NamedTuple):
@@ -57,8 +56,8 @@ def block_program(
         lengths = block
     program = _compiled(tile, forms, block, lengths, devices)
     lanes = math.prod(lengths)
-    if on_cpu and program.num_bytes > _WORKING_SET and lanes > _FULL_LANES:
-        smaller = max(_FULL_LANES, lanes * _WORKING_SET // program.num_bytes)
+    if on_cpu and program.num_bytes > _WORKING_SET and lanes > FULL_LANES:
+        smaller = max(FULL_LANES, lanes * _WORKING_SET // program.num_bytes)
         program = _compiled(tile, forms, block, tile_shape(block, smaller), devices)
     return program
 

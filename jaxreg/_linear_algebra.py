@@ -1,8 +1,8 @@
-"""QR and triangular systems of a few columns, in plain JAX, so that ``vmap`` makes them as wide as everything else.
+"""QR, triangular systems and least squares of a few columns, in plain JAX.
 
-LAPACK is called matrix by matrix, which is slow for thousands of small ones. And XLA hands its pool of threads to the
-QR of a batch, which waits for the pool: two that run at once, in two threads or on two devices, wait for each other for
-ever (jaxlib 0.10.2).
+``vmap`` makes them as wide as everything else. LAPACK is called matrix by matrix, which is slow for thousands of small
+ones. And XLA hands its pool of threads to the QR of a batch, which waits for the pool: two that run at once, in two
+threads or on two devices, wait for each other for ever (jaxlib 0.10.2).
 """
 
 import jax.numpy as jnp
@@ -70,6 +70,26 @@ def solve_upper(root: Array, values: Array, *, transposed: bool = False) -> Arra
             rest = rest - (root[k, i] if transposed else root[i, k]) * solved
         found[i] = rest / root[i, i]
     return jnp.stack([found[i] for i in range(count)])
+
+
+def least_squares(columns: Array, values: Array) -> Array:
+    """The coefficients (q,) that bring Σ coefficient·column, of columns (q, n), nearest to values (n,): for a start.
+
+    Columns that depend on each other share what they explain, by a ridge of the rounding's size, so that it is always
+    finite where the data are. A column's unit does not matter.
+
+    >>> print(least_squares(jnp.array([[1.0, 1.0, 1.0], [0.0, 1.0, 2.0]]), jnp.array([1.0, 3.0, 5.0])).round(4))
+    [1. 2.]
+    """
+    count = columns.shape[0]
+    largest = jnp.max(jnp.abs(columns), axis=1)  # of which no square can leave the range of floats
+    columns = columns / jnp.where(largest > 0, largest, 1)[:, None]
+    norms = jnp.linalg.norm(columns, axis=1)
+    norms = jnp.where(norms > 0, norms, 1)
+    ridge = jnp.sqrt(count * jnp.finfo(columns.dtype).eps) * jnp.eye(count + 1, count, dtype=columns.dtype)
+    root = qr_root(jnp.hstack([jnp.concatenate([columns / norms[:, None], values[None]]), ridge]))
+    solution = solve_upper(root[:count, :count], root[:count, count])
+    return solution / norms / jnp.where(largest > 0, largest, 1)
 
 
 def least_singular(root: Array) -> tuple[Array, Array]:

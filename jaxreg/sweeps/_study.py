@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from jaxreg import _trace
-from jaxreg.results import readable
+from jaxreg.results import as_points, key_kind, readable
 
 # What JAX raises for a traced value in the place of a Python one; in a shape it is a plain TypeError.
 _NEEDS_A_VALUE = (
@@ -187,8 +187,7 @@ def _check_names(fn: Callable[..., Any], names: list[str]) -> None:
 
 
 def _axis(name: str, points: Any) -> Axis:
-    if isinstance(points, list | tuple) and points and all(isinstance(point, int | float) for point in points):
-        points = np.asarray(points)
+    points = as_points(points)
     leaves = jax.tree.leaves(points)
     if not leaves:
         raise ValueError(f"axis {name!r} has no points")
@@ -200,10 +199,7 @@ def _axis(name: str, points: Any) -> Axis:
             raise ValueError(f"{where} has no points")
         if len(leaf) != len(leaves[0]):
             raise ValueError(f"{where} must have {len(leaves[0])} points like the first leaf, got {len(leaf)}")
-    kinds = tuple(
-        str(jax.random.key_impl(leaf)) if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key) else None
-        for leaf in leaves
-    )
+    kinds = tuple(map(key_kind, leaves))
     # Through JAX, so that 64-bit numbers become what JAX will compute with.
     arrays = [
         np.asarray(jnp.asarray(leaf) if kind is None else jax.random.key_data(leaf))

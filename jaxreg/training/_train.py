@@ -10,11 +10,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _trace, batching
-from jaxreg._minibatch_risk import MinibatchRisk, minibatch_risk
 from jaxreg.data import Dataset
 from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.objective import Loss, neutral_rows
 from jaxreg.status import Status
+from jaxreg.training._minibatch_risk import MinibatchRisk, minibatch_risk
 
 
 class Training(NamedTuple):
@@ -117,8 +117,7 @@ def train(
     # A weak type (a Python float) would compile a second program for the same shapes.
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), params)
 
-    run = _run_compiled if _trace.at_top_level() else _run
-    return run(
+    return _run(
         params,
         data,
         validation,
@@ -161,6 +160,7 @@ def epochs_to(loss: ArrayLike, level: ArrayLike) -> Array:
     return jnp.where(within.any() & (after > 0), after + share, jnp.nan)
 
 
+@_trace.compiled("model", "loss", "optimizer", "epochs", "batch_size", "order", "remainder", "reduction")
 def _run(
     params: Params,
     data: Dataset,
@@ -227,12 +227,6 @@ def _run(
     status = jnp.where(finite, status, Status.NONFINITE)
     status = jnp.where(valid, status, Status.INVALID_INPUT).astype(jnp.int32)
     return Training(end.params, train_loss.reshape(-1), validation_loss, status, end.num_steps)
-
-
-_run_compiled = jax.jit(
-    _run,
-    static_argnames=("model", "loss", "optimizer", "epochs", "batch_size", "order", "remainder", "reduction"),
-)
 
 
 def _all_rows(risk: MinibatchRisk, data: Dataset) -> Any:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-def of_fit(fit: Any) -> "pandas.DataFrame":
+def table_of(fit: Any) -> "pandas.DataFrame":
     """One fit: a row for each parameter. Many: a row for each fit, on the index of the leading axes."""
     try:
         import pandas

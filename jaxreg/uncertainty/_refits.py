@@ -1,0 +1,121 @@
+"""A fit repeated with some of its parameters held, as profiles need it."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxreg import _checks
+from jaxreg.least_squares import CurveFit
+from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
+from jaxreg.least_squares._arguments import prepare
+from jaxreg.least_squares._problem import Options, Problem, Task, problem_of
+from jaxreg.least_squares._result import status_of
+from jaxreg.models import Apply, Model
+from jaxreg.status import Status
+
+
+class Fitted(NamedTuple):
+    """A fit and what it was fitted to; arrays only, so that it goes through ``jit``."""
+
+    fit: CurveFit
+    task: Task
+
+
+class Held(NamedTuple):
+    """A fit with some parameters held.
+
+    Attributes:
+        chi2: scalar; infinite where the model is not finite or a held value is out of its bounds.
+        params: (p,), of the free parameters, held ones included.
+        status: of the refit.
+    """
+
+    chi2: Array
+    params: Array
+    status: Array
+
+
+class Refits(NamedTuple):
+    """What all refits of one fit share; the p parameters are those that are not fixed."""
+
+    fit: CurveFit
+    problem: Problem  # which starts at the fit
+    places: np.ndarray  # (p,), of the free parameters in ravel_pytree(params)
+    covariance: Array  # (p, p)
+    variance: Array  # of a residual in sigmas
+    max_steps: int
+
+    @property
+    def center(self) -> Array:
+        """The fit's free parameters (p,)."""
+        return self.problem.start
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Lower and upper bounds (p,), infinite where there are none."""
+        limit = jnp.full_like(self.center, jnp.inf)
+        return self.problem.bounds or (-limit, limit)
+
+    def tau(self, chi2: Array) -> Array:
+        """√(Δχ²/s²): in standard errors, for a linear model."""
+        return jnp.sqrt(jnp.maximum(chi2 - self.fit.chi2, 0) / self.variance)
+
+    def hold(self, held: Array, values: Array, start: Array) -> Held:
+        """Fit the others with the parameters ``held`` (k,) at ``values`` (k,), from ``start`` (p,)."""
+        num_others = self.center.size - held.shape[0]
+        chosen = jnp.zeros(self.center.size, bool).at[held].set(True)
+        others = jnp.argsort(chosen, stable=True)[:num_others]
+
+        def restore(inner: Array) -> Array:
+            return start.at[others].set(inner).at[held].set(values)
+
+        lower, upper = self.bounds
+        inside = ((values >= lower[held]) & (values <= upper[held])).all()
+        if num_others == 0:
+            residual, params, status = self.problem.residual(restore(start[others])), values, jnp.int32(Status.OK)
+        else:
+            # The refits of a profile need no covariance, so they are not whole calls of curve_fit.
+            problem = self.problem._replace(
+                start=start[others],
+                residual=lambda inner: self.problem.residual(restore(inner)),
+                bounds=None if self.problem.bounds is None else (lower[others], upper[others]),
+            )
+            end = lax.while_loop(
+                lambda state: ~levenberg_marquardt.finished(state, self.max_steps),
+                functools.partial(levenberg_marquardt.step, problem),
+                levenberg_marquardt.init(problem, problem.start),
+            )
+            inside &= end.startable
+            residual, params, status = end.residual, restore(end.params), status_of(problem, end)
+        chi2 = jnp.vdot(residual, residual)
+        return Held(jnp.where(inside & jnp.isfinite(chi2), chi2, jnp.inf), params, status)
+
+
+def fitted_of(
+    model: Model | Apply, x: ArrayLike, y: ArrayLike, fit: CurveFit, **setting: Any
+) -> tuple[Fitted, Options]:
+    """A fit under the squared loss with its data, checked; ``setting`` as it was given to ``curve_fit``."""
+    if jnp.ndim(fit.chi2):
+        raise ValueError(f"fit must be one fit (vmap over many), got leading axes {jnp.shape(fit.chi2)}")
+    task, options = prepare(model, x, y, fit.params, **setting)
+    _checks.shape("fit.residuals", fit.residuals, task.y.shape)
+    return Fitted(fit, task), options
+
+
+def refits_of(fitted: Fitted, options: Options) -> Refits:
+    """What all refits share."""
+    fit, task = fitted
+    num_params = fit.covariance.shape[0]
+    places = np.arange(num_params) if options.free is None else np.flatnonzero(options.free)
+    return Refits(
+        fit=fit,
+        problem=problem_of(task, options),
+        places=places,
+        covariance=fit.covariance[jnp.ix_(places, places)],
+        variance=jnp.ones_like(fit.chi2) if options.absolute_sigma else fit.chi2 / fit.dof,
+        max_steps=options.max_steps,
+    )
