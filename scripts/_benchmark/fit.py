@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import importlib
 import math
 import statistics
 import sys
@@ -20,6 +21,7 @@ from _benchmark.process import answer_all, other_process, timed_there
 from jaxreg import Status
 
 UNIT = "fit"
+SIZE = "sets"  # the option that says how large the problem is
 # SciPy's and lmfit's defaults stop at a relative change of 1e-8 of χ² or the parameters, and difference the model.
 PARAMS_AGREE = 1e-3  # of a standard error
 ERRORS_AGREE = 1e-4  # of themselves
@@ -64,15 +66,8 @@ def _times_as_fast(name: str, case: Case, other: str, limit: float) -> Verdict:
 
 def compared(name: str, given: curves.Problem, settings: Settings) -> Case:
     """Check that all competitors find the same parameters and standard errors, then time them in turn."""
-    notes: list[str] = []
-    competitors: dict[str, curves.Competitor] = {}
-    for maker in settings.only:
-        made = getattr(curves, maker)(given)
-        if isinstance(made, str):
-            notes.append(f"without {maker}: {made}")
-        else:
-            competitors[maker] = made
-
+    asked = {maker: functools.partial(getattr(curves, maker), given) for maker in settings.only}
+    competitors, notes = measure.competitors(asked)
     timings = _timed(name, competitors, settings.repeats, notes)
     return Case(timings, {maker: competitors[maker].num_fits for maker in timings}, [], notes)
 
@@ -108,13 +103,11 @@ def one(settings: Settings) -> Case:
     case = Case({}, {}, [], [])
     for name in curves.LAWS:
         given = curves.problem(name, 1)
-        makers = [(verb, getattr(curves, verb)(given)) for verb in ("curve_fit", "scipy")]
-        made = {f"{name}, {verb}": maker for verb, maker in makers if not isinstance(maker, str)}
-        case.notes.extend(f"without {verb}: {maker}" for verb, maker in makers if isinstance(maker, str))
+        makers = {f"{name}, {maker.__name__}": maker for maker in (curves.curve_fit, curves.scipy)}
+        made = {called: maker(given) for called, maker in makers.items()}
         case.timings.update(_timed("one", made, SINGLE_FITS * settings.repeats, case.notes))
-        if len(made) == 2:
-            ours, theirs = made
-            case.verdicts.append(measure.ratio("one", case.timings, ours, theirs, 1.5))
+        ours, theirs = made
+        case.verdicts.append(measure.ratio("one", case.timings, ours, theirs, 1.5))
     case.members_steps.update(dict.fromkeys(case.timings, 1))
     return case
 
@@ -127,7 +120,9 @@ def first(settings: Settings) -> Case:
             seconds, work = zip(*(_first_call(name, verb, sets) for _ in range(PROCESSES)), strict=True)
             if verb == "curve_fit":
                 what = f"s of the first {verb}, {name}"
-                verdicts.append(Verdict("first", what, min(seconds), statistics.median(seconds), min(work), 1.5))
+                verdicts.append(
+                    Verdict("first", what, min(seconds), statistics.median(seconds), min(work), 1.5, is_ratio=False)
+                )
             else:
                 notes.append(f"the first {verb} of {sets} data sets, {name}, takes {min(seconds):.2f} s")
     return Case({}, {}, verdicts, notes)
@@ -163,6 +158,7 @@ def million(settings: Settings) -> Case:
     few, many = settings.sets, 100 * settings.sets
     timings: dict[str, Timing] = {}
     verdicts = []
+    kinds, notes = measure.competitors({"memory": lambda: None, "store": lambda: importlib.import_module("zarr")})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "spectra.npy"
         spectra = np.lib.format.open_memmap(file, "w+", np.float64, (many, curves.NUM_ROWS))
@@ -171,7 +167,7 @@ def million(settings: Settings) -> Case:
             part[:] = curves.drawn("planck", len(part), seed)
         spectra.flush()
         del spectra
-        for kind in ("memory", "store"):
+        for kind in kinds:
             names = f"{few} in {kind}", f"{many} in {kind}"
             with other_process(__name__) as call:
                 asked = {"what": "streamed", "file": str(file), "stored": kind == "store"}
@@ -185,7 +181,7 @@ def million(settings: Settings) -> Case:
                 measure.ratio("million", timings, names[1], names[0], 1.3, weight=many / few),
                 measure.single("million", f"peak GB of {names[1]}", peak, 2.0),
             ]
-    return Case(timings, {name: int(name.split()[0]) for name in timings}, verdicts, [])
+    return Case(timings, {name: int(name.split()[0]) for name in timings}, verdicts, notes)
 
 
 def isolation(settings: Settings) -> Case:

@@ -16,6 +16,7 @@ from _benchmark.measure import Case, Timing, Verdict
 from _benchmark.process import answer_all, other_process, timed_there
 
 UNIT = "step/member"
+SIZE = "members"  # the option that says how large the problem is
 PUBLISHED_MEMBERS = 3  # of the published loop, 40 ms each
 TOLERANCE = 2e-6  # (1 + |number|); programs add in other orders, and 96 steps keep the rounding of float32 below this
 # The slope of |r| jumps at 0: where rounding decides the sign of one residual, that member's path parts for good.
@@ -28,15 +29,8 @@ Settings = argparse.Namespace
 
 def compared(name: str, given: sgd.Problem, makers: Sequence[str], settings: Settings) -> Case:
     """Check that all competitors compute the same numbers, then time them in turn."""
-    notes, competitors = [], {}
-    for maker in makers:
-        if maker not in settings.only:
-            continue
-        made = getattr(sgd, maker)(given)
-        if isinstance(made, str):
-            notes.append(f"without {maker}: {made}")
-        else:
-            competitors[maker] = made
+    asked = {maker: functools.partial(getattr(sgd, maker), given) for maker in makers if maker in settings.only}
+    competitors, notes = measure.competitors(asked)
 
     def check(results: dict[str, Any]) -> None:
         wanted = None
@@ -102,16 +96,14 @@ def published(settings: Settings) -> Case:
     fast = compared("published", given, ("sweep",), settings)
     timings = {name: loops.timings[name] for name in loops.timings if name != "c"} | fast.timings
     sizes = loops.members_steps | fast.members_steps
-    notes, verdicts = loops.notes, []
-    sklearn = sgd.scikit(some) if "scikit" in settings.only else "not asked for"
-    if isinstance(sklearn, str):
-        notes.append(f"without scikit: {sklearn}")
-    else:
-        timings |= measure.interleaved({"scikit": sklearn.run}, settings.repeats)
-        sizes["scikit"] = sizes["torch"] if "torch" in sizes else given.steps * len(some.rates)
-        notes.append(
-            "scikit-learn's SGDRegressor steps after every row: not the same numbers, its time is by epochs alike"
-        )
+    notes, verdicts = [*loops.notes, *fast.notes], []
+    asked = {"scikit": functools.partial(sgd.scikit, some)} if "scikit" in settings.only else {}
+    others, missing = measure.competitors(asked)
+    notes += missing
+    timings |= measure.interleaved({name: made.run for name, made in others.items()}, settings.repeats)
+    for name in others:
+        sizes[name] = given.steps * len(some.rates)
+        notes.append(f"{name}'s SGDRegressor steps after every row: not the same numbers, its time is by epochs alike")
     if {"torch", "sweep"} <= timings.keys():
         weight = sizes["torch"] / sizes["sweep"]
         one = measure.ratio("published", timings, "torch", "sweep", 20_000, weight=weight)
@@ -191,6 +183,7 @@ def overhead(settings: Settings) -> Case:
         of_medians=1e3 * (one.median - other.median),
         of_work=1e3 * (min(one.work) - min(other.work)),
         limit=1.0,
+        is_ratio=False,
     )
     relative = [
         measure.ratio("overhead", timings, f"{settings.members}, sweep", f"{settings.members}, {bare}", 1.05)
