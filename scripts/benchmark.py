@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module.add_arguments(command)
     settings = parser.parse_args(arguments)
     module = COMMANDS[settings.command]
-    size = getattr(settings, module.SIZE)
+    size = module.SIZE, getattr(settings, module.SIZE)
     try:
         if settings.repeats < 1:
             raise ValueError(f"repeats must be at least 1, got {settings.repeats}")

@@ -23,7 +23,7 @@ import benchmark  # noqa: E402
 import interval_coverage  # noqa: E402
 import kill_sweep  # noqa: E402
 import reproduce  # noqa: E402
-from _benchmark import curves, measure, sgd  # noqa: E402
+from _benchmark import baseline, curves, measure, sgd  # noqa: E402
 from _benchmark import fit as benchmark_fit  # noqa: E402
 
 EXERCISES = [*reproduce.EXERCISES, "reproduce"]
@@ -293,6 +293,58 @@ def test_the_benchmark_checks_times_and_judges(tmp_path, capsys):
     assert len(measured["cases"]["squared"]["timings"]["sweep"]["seconds"]) == 2
     assert [one["met"] for one in measured["cases"]["retrace"]["targets"]] == [True]
     assert measured["machine"]["versions"]["jax"]
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """``benchmark.py sweep`` on a ratio that is given, with a baseline of its own: the exit code."""
+    monkeypatch.setattr(baseline, "FILE", tmp_path / "baseline.json")
+
+    def main(*options, value, at_least=False):
+        one = measure.Verdict("case", "one / other", value, value, value, limit=1.0, at_least=at_least)
+        alone = measure.single("case", "seconds", 9.0, 1.0)  # no ratio: not compared
+        case = measure.Case({}, {}, [one, alone], [])
+        monkeypatch.setattr(benchmark.sweep, "run", lambda _: {"case": case})
+        return benchmark.main(["sweep", "--out", str(tmp_path), *options])
+
+    return main
+
+
+@pytest.mark.parametrize(("at_least", "slower"), [(False, 1.4), (True, 1 / 1.4)])
+def test_a_ratio_is_compared_with_its_baseline(measured, capsys, at_least, slower):
+    measured("--save", value=2.0, at_least=at_least)
+    kept = json.loads(baseline.FILE.read_text())["sweep"]
+    assert kept["ratios"] == {"case: one / other": 2.0}
+    assert kept["machine"]["versions"]["jax"]
+    assert measured("--compare", value=2.0, at_least=at_least) == 0
+    assert "SLOWER" not in capsys.readouterr().out
+    assert measured("--compare", value=2.0 * slower, at_least=at_least) == 1
+    assert re.search(r"case: one / other .* 2 +1\.4 +SLOWER", capsys.readouterr().out)
+    assert measured("--compare", value=2.0 / slower, at_least=at_least) == 0
+    assert measured("--compare", value=math.nan, at_least=at_least) == 1
+
+
+def test_only_what_is_alike_is_compared(measured, capsys):
+    for options, message in [
+        (["--compare"], "there is no baseline of sweep in"),
+        (["--save", "--case", "squared"], "a baseline must be of all cases"),
+    ]:
+        with pytest.raises(SystemExit):
+            measured(*options, value=1.0)
+        assert message in capsys.readouterr().err
+    measured("--save", value=1.0)
+    with pytest.raises(SystemExit):
+        measured("--compare", "--members", "40", value=1.0)
+    assert "the baseline of sweep is of members 10240, got 40" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", benchmark.COMMANDS)
+def test_the_baseline_knows_every_case_with_a_ratio(command):
+    module, kept = benchmark.COMMANDS[command], json.loads(baseline.FILE.read_text())[command]
+    cases = {what.split(":")[0] for what in kept["ratios"]}
+    without = {"sweep": {"retrace"}, "fit": {"first", "retrace", "isolation", "precision"}}[command]
+    assert cases == set(module.CASES) - without
+    assert all(value > 0 for value in kept["ratios"].values())
 
 
 def test_the_benchmark_times_nothing_that_computes_other_numbers():

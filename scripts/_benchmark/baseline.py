@@ -3,7 +3,6 @@
 import argparse
 import datetime
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,24 +30,26 @@ class Change(NamedTuple):
         return not self.slowdown <= TOLERANCE
 
 
-def save(command: str, size: int, cases: Mapping[str, Case]) -> None:
-    """Make what a command has measured its baseline."""
+def save(command: str, size: tuple[str, int], cases: Mapping[str, Case]) -> None:
+    """Make what a command has measured its baseline; ``size`` is the option that says how large the problem is."""
+    option, value = size
     measured = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": measure.machine(),
-        "size": size,
+        option: value,
         "ratios": {f"{one.case}: {one.what}": float(f"{one.value:.4g}") for one in _ratios(cases)},
     }
     common.save_json(FILE, _all() | {command: measured})
 
 
-def load(command: str, size: int) -> dict[str, Any]:
+def load(command: str, size: tuple[str, int]) -> dict[str, Any]:
     """The baseline of a command; raises where there is none of that size."""
     kept: dict[str, Any] | None = _all().get(command)
     if kept is None:
         raise ValueError(f"there is no baseline of {command} in {FILE}: --save makes one")
-    if kept["size"] != size:
-        raise ValueError(f"the baseline of {command} is of size {kept['size']}, got {size}")
+    option, value = size
+    if kept[option] != value:
+        raise ValueError(f"the baseline of {command} is of {option} {kept[option]}, got {value}")
     return kept
 
 
@@ -88,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _ratios(cases: Mapping[str, Case]) -> list[measure.Verdict]:
-    return [one for case in cases.values() for one in case.verdicts if one.is_ratio and math.isfinite(one.value)]
+    return [one for case in cases.values() for one in case.verdicts if one.is_ratio]
 
 
 def _all() -> dict[str, Any]:
