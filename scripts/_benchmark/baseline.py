@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _ratios(cases: Mapping[str, Case]) -> list[measure.Verdict]:
-    return [one for case in cases.values() for one in case.verdicts if one.is_ratio]
+    return [one for case in cases.values() for one in case.verdicts if one.compared]
 
 
 def _all() -> dict[str, Any]:

@@ -121,7 +121,7 @@ def first(settings: Settings) -> Case:
             if verb == "curve_fit":
                 what = f"s of the first {verb}, {name}"
                 verdicts.append(
-                    Verdict("first", what, min(seconds), statistics.median(seconds), min(work), 1.5, is_ratio=False)
+                    Verdict("first", what, min(seconds), statistics.median(seconds), min(work), 1.5, compared=False)
                 )
             else:
                 notes.append(f"the first {verb} of {sets} data sets, {name}, takes {min(seconds):.2f} s")

@@ -66,7 +66,7 @@ class Verdict(NamedTuple):
     of_work: float  # of the least processor times: what it costs whatever else runs
     limit: float
     at_least: bool = False
-    is_ratio: bool = True  # of two times, which means the same on other machines
+    compared: bool = True  # with a baseline: a ratio of times, the same on other machines
 
     @property
     def met(self) -> bool:
@@ -144,7 +144,7 @@ def ratio(
 
 def single(case: str, what: str, value: float, limit: float) -> Verdict:
     """A number that is measured once."""
-    return Verdict(case, what, value, value, value, limit, is_ratio=False)
+    return Verdict(case, what, value, value, value, limit, compared=False)
 
 
 def machine() -> dict[str, Any]:
