@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis.extra import numpy as arrays
 
 import jaxreg
@@ -187,7 +187,11 @@ def trainings(draw: Any) -> tuple[Dataset, np.ndarray]:
 kinds = pytest.mark.parametrize(("loss", "batch_size"), [(losses.squared, 3), (losses.huber, 3), (losses.squared, 1)])
 
 
+FAINT = Dataset(1e-280 * np.arange(1.0, NUM_ROWS + 1), np.ones(NUM_ROWS), np.ones(NUM_ROWS))
+
+
 @kinds
+@example(training=(FAINT, np.array([range(NUM_ROWS)] * EPOCHS)))  # the squares of x are zero, those of y are not
 @given(training=trainings())
 def test_training_that_stands_still_reports_the_risk_of_all_rows_in_each_epoch(
     loss: Any, batch_size: int, training: tuple[Dataset, np.ndarray]
