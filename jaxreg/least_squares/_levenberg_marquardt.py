@@ -95,6 +95,8 @@ def judge(problem: Problem, state: State) -> State:
     accept = finite & (first | ((state.straight | state.trusted) & (gain > _LEAST_GAIN)))
 
     shrink = jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
+    # Where costs say nothing any more damping has nothing to guard against, and holds weak combinations where they are.
+    shrink = jnp.where(state.trusted & ~state.swings, 0.01, shrink)
     damping = jnp.where(accept, state.damping * shrink, state.damping * state.growth)
     # No floor but the smallest number: NIST's MGH10 has a column that shrinks by 1e48 against its running maximum, and
     # a floor of eps² would hold that parameter where it is.
@@ -128,7 +130,10 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     reach = size * problem.size + jnp.linalg.norm(system.values) * jnp.vdot(jnp.abs(params), columns)
     floor = 4 * jnp.finfo(size.dtype).eps * (problem.cost(state.residual, state.noise) + reach)
     below = decrease <= floor
-    stalled = state.stalled + (below & (decrease > 0.5 * state.last_decrease))
+    # One that grows since damping was taken away, which lets more be gained, has not stalled.
+    eased = ~state.swings & (damping > jnp.finfo(size.dtype).eps ** 2)
+    grows = eased & (decrease > 2 * state.last_decrease)
+    stalled = state.stalled + (below & (decrease > 0.5 * state.last_decrease) & ~grows)
 
     straight, change = jnp.asarray(True), velocity
     if accelerate:
