@@ -23,7 +23,8 @@ def floating(name: str, value: Any) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(value):
         dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
-            raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be of a floating dtype, got {dtype}")
+            where = f"{name}{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{where} must be of a floating dtype, got {dtype}: convert it with astype(float)")
 
 
 def params(name: str, value: Any) -> None:

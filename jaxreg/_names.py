@@ -29,6 +29,15 @@ def of(params: Any, *, leading: int = 0) -> list[str]:
     return names
 
 
+def structure(tree: Any) -> str:
+    """The form of a pytree for a message.
+
+    >>> structure({"a": 1.0, "b": (2.0, 3.0)})
+    "{'a': *, 'b': (*, *)}"
+    """
+    return str(jax.tree.structure(tree)).removeprefix("PyTreeDef(").removesuffix(")")
+
+
 def combination(params: Any, weights: Any, *, leading: int = 0) -> str:
     """A linear combination of the numbers in words, the largest few terms; empty where all weights are zero.
 

@@ -25,6 +25,7 @@ FLOORS = [
     ["store._creation"],
     ["store._opening"],
     ["store"],
+    ["sweeps._cache"],
     ["sweeps._study", "sweeps._tiles"],
     ["sweeps._programs"],
     ["sweeps._values"],

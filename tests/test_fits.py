@@ -258,7 +258,7 @@ def test_a_store_streams_resumes_and_refuses(good, tmp_path, monkeypatch):
     jaxreg.raise_if_failed(found)
     other = Y.copy()
     other[-1, -1] += 1e-9
-    with pytest.raises(ValueError, match="belongs to another sweep: it was computed with data, starts and sigmas"):
+    with pytest.raises(ValueError, match="belongs to another study: it was computed with data, starts and sigmas"):
         jaxreg.fit_many(peak, X, other, START, store=path)
 
 

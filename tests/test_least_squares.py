@@ -464,6 +464,15 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         r"prediction must have shape \(30,\), got \(\)",
     ),
     "negative budget": ({"max_steps": -1}, "max_steps must be at least 0, got -1"),
+    "a wrong name": ({"p0": {"a": 1.0, "rate": 1.0}}, "params must have 'k', which the model reads, got a, rate"),
+    "SciPy's order": (
+        {"model": lambda x, a, k: a * jnp.exp(-k * x)},
+        r"a function f\(params, x\), got one of \(x, a, k\): models.positional makes one",
+    ),
+    "bounds of other names": (
+        {"bounds": ({"a": 0.0}, {"a": 1.0})},
+        r"bounds must be one number or shaped like p0, {'a': \*, 'k': \*}, got {'a': 0.0}",
+    ),
     "no model": ({"model": "decay"}, r"model must be a Model or a function f\(params, x\), got str"),
 }
 

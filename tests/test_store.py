@@ -429,7 +429,7 @@ def test_the_store_of_another_sweep_is_refused(tmp_path, changed, message):
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - the whole message is compared
         opened(tmp_path, **changed)
     assert str(raised.value) == (
-        f"the store at {tmp_path} belongs to another sweep: {message}. Give another path, or delete it"
+        f"the store at {tmp_path} belongs to another study: {message}. Give another path, or delete it"
     )
     assert_blocks(opened(tmp_path))
 

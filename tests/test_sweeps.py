@@ -1,10 +1,12 @@
 """Sweeps: every combination, in the order given, whatever the blocks, threads and devices."""
 
 import functools
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -222,6 +224,11 @@ BAD = {
     "empty axis": ({"x": np.zeros(0)}, {}, "axis 'x' has no points"),
     "empty list": ({"x": []}, {}, "axis 'x' has no points"),
     "a scalar": ({"x": 0.1}, {}, r"axis 'x' must have its points along a leading axis, got shape \(\)"),
+    "words": (
+        {"x": ["a", "b"]},
+        {},
+        r"axis 'x'\[0\] must hold numbers or random keys, got 'a': words belong in static=",
+    ),
     "uneven": ({"x": {"a": np.zeros(2), "b": np.zeros(3)}}, {}, r"axis 'x'\['b'\] must have 2 points"),
     "unknown name": ({"x": RATES, "rate": RATES}, {}, "fn takes x, n: it cannot be swept over rate"),
     "missing name": ({"n": RATES}, {}, "fn needs x: put it in axes or static"),
@@ -381,3 +388,22 @@ def test_integers_that_would_wrap_are_refused():
 def test_under_a_trace_there_is_vmap():
     with pytest.raises(ValueError, match=r"sweep is for the host: .* use jax\.vmap"):
         jax.jit(lambda x: jaxreg.sweep(lambda x: x, {"x": x}).values)(RATES)
+
+
+def test_a_function_and_its_data_are_let_go():
+    class Doubles:
+        def method(self, x):
+            return 2 * x
+
+    def swept(kind):
+        data = jnp.arange(3.0)
+        fn = functools.partial(lambda data, x: x * data, data) if kind == "partial" else lambda x: x * data
+        jaxreg.sweep(fn, {"x": RATES})
+        return weakref.ref(data)
+
+    held = [swept(kind) for kind in ("function", "partial")]
+    gc.collect()
+    assert [data() for data in held] == [None, None]
+    doubles = Doubles()  # whose bound method is another object each time
+    for _ in range(2):
+        np.testing.assert_array_equal(jaxreg.sweep(doubles.method, {"x": RATES}).values, 2 * RATES)

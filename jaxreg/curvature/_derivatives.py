@@ -9,7 +9,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
-from jaxreg import _checks
+from jaxreg import _checks, _names
 from jaxreg._shapes import Float
 from jaxreg.models import Params
 
@@ -55,7 +55,7 @@ def hvp(objective: Objective, params: Params, vector: Params, *args: Any) -> Par
     8.0 3.0
     """
     _checks.floating("params", params)
-    wanted, got = (str(jax.tree.structure(tree)) for tree in (params, vector))
+    wanted, got = map(_names.structure, (params, vector))
     if wanted != got:
         raise ValueError(f"vector must be a pytree like params, {wanted}, got {got}")
     for (path, leaf), part in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(vector), strict=True):

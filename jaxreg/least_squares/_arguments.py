@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxreg import _checks, _trace, losses
+from jaxreg import _checks, _names, _trace, losses
 from jaxreg import covariance as covariances
 from jaxreg.data import Dataset
 from jaxreg.least_squares._problem import Options, Task, positive
@@ -146,7 +146,7 @@ def _shaped(name: str, value: Any, p0: Params) -> Params:
     else:
         values = [_alone(value)] * len(leaves)
         if values[0] is None or (len(leaves) > 1 and values[0].ndim):
-            raise ValueError(f"{name} must be one number or shaped like p0, {structure}, got {value!r}")
+            raise ValueError(f"{name} must be one number or shaped like p0, {_names.structure(p0)}, got {value!r}")
     for leaf, wanted in zip(values, leaves, strict=True):
         if leaf.shape not in ((), jnp.shape(wanted)):
             raise ValueError(f"{name} must have the shape {jnp.shape(wanted)} of p0's leaf, got {leaf.shape}")

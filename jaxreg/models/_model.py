@@ -1,10 +1,13 @@
 """What a model is: a pair of pure functions, or the second of them alone."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jax import Array
+
+from jaxreg import _names
 
 Params = Any
 Apply = Callable[[Params, Array], Array]
@@ -28,12 +31,40 @@ class Model(NamedTuple):
 
 
 def apply_of(model: Model | Apply) -> Apply:
-    """The prediction function of a model, or a plain function ``f(params, x)`` itself."""
-    if isinstance(model, Model):
-        return model.apply
-    if not callable(model):
+    """The prediction function of a model, or of a plain function ``f(params, x)``, that says what does not fit it."""
+    apply = model.apply if isinstance(model, Model) else model
+    if not callable(apply):
         raise ValueError(f"model must be a Model or a function f(params, x), got {type(model).__name__}")
-    return model
+
+    def predict(params: Params, x: Array) -> Array:
+        try:
+            return apply(params, x)
+        except KeyError as error:
+            names = ", ".join(_names.of(params))
+            raise ValueError(f"params must have {error}, which the model reads, got {names}") from error
+        except TypeError as error:
+            signature = _unlike(apply)
+            if signature is None:
+                raise
+            raise ValueError(
+                f"model must be a function f(params, x), got one of {signature}: models.positional makes one of "
+                "f(x, *params)"
+            ) from error
+
+    return predict
+
+
+def _unlike(fn: Callable[..., Any]) -> str | None:
+    """The signature of a function that cannot be called with two arguments."""
+    try:
+        signature = inspect.signature(fn)
+    except ValueError:  # a builtin that does not tell
+        return None
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return str(signature)
+    return None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,7 +65,7 @@ def open_store(
         there = here
     elif found := list(differences(there, here)):
         raise ValueError(
-            f"the store at {path} belongs to another sweep: {'; '.join(found)}. Give another path, or delete it"
+            f"the store at {path} belongs to another study: {'; '.join(found)}. Give another path, or delete it"
         )
     elif not os.access(path, os.W_OK):
         raise ValueError(f"the store at {path} cannot be written: no permission; jaxreg.store.load reads it")

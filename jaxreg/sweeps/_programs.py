@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import blocks
+from jaxreg.sweeps._cache import cached
 from jaxreg.sweeps._study import Choice, Points, member_of
 from jaxreg.sweeps._tiles import FULL_LANES, NARROW, block_of, fits_cache, full_registers, mapped, padded, tile_shape
 
@@ -38,7 +39,7 @@ class Program(NamedTuple):
         return [np.stack([padded(leaf, start, parts, self.tile[axis]) for start in starts]) for leaf in leaves]
 
 
-@functools.lru_cache(maxsize=64)
+@cached
 def block_program(
     fn: Callable[..., Any],
     choice: Choice,

@@ -1,6 +1,5 @@
 """What a sweep is asked for: a function, axes of points and static values, checked before anything is compiled."""
 
-import functools
 import inspect
 import itertools
 import math
@@ -12,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg import _trace
+from jaxreg import _names, _trace
 from jaxreg.results import as_points, key_kind, readable
+from jaxreg.sweeps._cache import cached
 
 # What JAX raises for a traced value in the place of a Python one; in a shape it is a plain TypeError.
 _NEEDS_A_VALUE = (
@@ -193,6 +193,8 @@ def _axis(name: str, points: Any) -> Axis:
         raise ValueError(f"axis {name!r} has no points")
     for path, leaf in jax.tree_util.tree_leaves_with_path(points):
         where = f"axis {name!r}{jax.tree_util.keystr(path)}"
+        if isinstance(leaf, str | bytes):
+            raise ValueError(f"{where} must hold numbers or random keys, got {leaf!r}: words belong in static=")
         if np.ndim(leaf) < 1:
             raise ValueError(f"{where} must have its points along a leading axis, got shape () in {leaf!r}")
         if len(leaf) == 0:
@@ -218,9 +220,9 @@ def _shapes(study: Study) -> Any:
     wanted = _shapes_for(study, first)
     for choice in others:
         found = _shapes_for(study, choice)
-        if str(jax.tree.structure(found)) != str(jax.tree.structure(wanted)):
+        if _names.structure(found) != _names.structure(wanted):
             raise ValueError(
-                f"fn returns {jax.tree.structure(wanted)} for {spoken(first)} and {jax.tree.structure(found)} for "
+                f"fn returns {_names.structure(wanted)} for {spoken(first)} and {_names.structure(found)} for "
                 f"{spoken(choice)}: return the same from all, or sweep them apart"
             )
         for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(wanted), jax.tree.leaves(found), strict=True):
@@ -251,7 +253,7 @@ def _shapes_for(study: Study, choice: Choice) -> Any:
     return shapes
 
 
-@functools.lru_cache(maxsize=256)
+@cached
 def _cached_shapes(fn: Callable[..., Any], choice: Choice, forms: tuple[Points, ...], x64: bool) -> Any:
     del x64  # tells results under one setting from those under the other
     return jax.eval_shape(member_of(fn, choice, forms), *(form.leaves() for form in forms))

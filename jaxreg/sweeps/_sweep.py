@@ -33,7 +33,7 @@ def sweep(
     All members are one compiled program for each combination of static values, run block by block on all cores or
     devices. What does not depend on an axis is computed once along it: a key's shuffled rows serve all learning rates.
     A member's value depends on its place in the grid alone, not on blocks, threads, devices or other members. The
-    program, with the data that ``fn`` closes over, is kept for the next call with the same ``fn`` and shapes.
+    program, with the data that ``fn`` closes over, is kept for the next call with the same shapes while ``fn`` lives.
 
     Args:
         fn: ``fn(**point) -> pytree of arrays``, pure; its shapes are the same at all points.
