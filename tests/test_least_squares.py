@@ -429,6 +429,13 @@ def test_a_second_call_does_not_retrace(traces: Callable[..., int], changes: dic
     assert traces(**changes) == 0
 
 
+def test_a_start_of_weak_type_makes_no_second_program(traces: Callable[..., int]) -> None:
+    with jax.enable_x64(True):
+        start = {"a": jnp.asarray(3.0), "k": jnp.asarray(2.0)}
+    assert start["a"].weak_type
+    assert traces(p0=start) == 0
+
+
 def test_another_budget_retraces(traces: Callable[..., int]) -> None:
     assert traces(max_steps=7) > 0  # so that the counter above does count
 

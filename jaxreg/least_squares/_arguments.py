@@ -106,7 +106,9 @@ def _loss_fits(
 
 def _array(value: Any) -> Any:
     """As it is if it is JAX's, else NumPy's, so that a Python float makes the same program as an array."""
-    return value if isinstance(value, jax.Array) else np.asarray(value)
+    if not isinstance(value, jax.Array):
+        return np.asarray(value)
+    return jnp.asarray(value, value.dtype) if value.weak_type else value
 
 
 def _mask(mask: Any, num_rows: int) -> Any:
