@@ -86,14 +86,19 @@ def least_squares(columns: Float[Array, "q n"], values: Float[Array, "n"]) -> Fl
     [1. 2.]
     """
     count = columns.shape[0]
-    largest = jnp.max(jnp.abs(columns), axis=1)  # of which no square can leave the range of floats
-    columns = columns / jnp.where(largest > 0, largest, 1)[:, None]
+    scale = jnp.max(jnp.abs(columns), axis=1)  # of which no square can leave the range of floats
+    columns = columns / jnp.where(scale > 0, scale, 1)[:, None]
     norms = jnp.linalg.norm(columns, axis=1)
     norms = jnp.where(norms > 0, norms, 1)
+    columns = columns / norms[:, None]
     ridge = jnp.sqrt(count * jnp.finfo(columns.dtype).eps) * jnp.eye(count + 1, count, dtype=columns.dtype)
-    root = qr_root(jnp.hstack([jnp.concatenate([columns / norms[:, None], values[None]]), ridge]))
-    solution = solve_upper(root[:count, :count], root[:count, count])
-    return solution / norms / jnp.where(largest > 0, largest, 1)
+    root = qr_root(jnp.hstack([jnp.concatenate([columns, values[None]]), ridge]))
+    root, solution = root[:count, :count], solve_upper(root[:count, :count], root[:count, count])
+    for _ in range(2):  # takes off what the ridge has done to combinations that the data do determine
+        rest = values - jnp.sum(solution[:, None] * columns, axis=0)
+        slope = jnp.sum(columns * rest[None], axis=1)
+        solution = solution + solve_upper(root, solve_upper(root, slope, transposed=True))
+    return solution / norms / jnp.where(scale > 0, scale, 1)
 
 
 def least_singular(root: Float[Array, "q q"]) -> tuple[Float[Array, ""], Float[Array, "q"]]:

@@ -23,6 +23,7 @@ SHAPED = [
 sys.modules["jaxreg._shapes"] = jaxtyping
 jaxtyping.install_import_hook(SHAPED, "beartype.beartype")
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import pytest
@@ -31,6 +32,12 @@ from jaxreg import data
 
 # Shapes that broadcast by accident are the mistake that the fifth exercise is about.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Examples that the sources alone decide, and no deadline, since one may compile. `pytest --hypothesis-profile search`
+# looks for new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None, max_examples=40)
+hypothesis.settings.register_profile("search", database=None, deadline=None, max_examples=1500)
+hypothesis.settings.load_profile("fixed")
 
 
 @pytest.fixture(params=["eager", "jit", "vmap"])
@@ -53,6 +60,15 @@ def variant(request: pytest.FixtureRequest) -> Callable[..., Any]:
 @pytest.fixture
 def x64():
     """Double precision for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def x64_module():
+    """Double precision for a whole module: Hypothesis runs many examples inside one test's fixtures, and so takes none
+    that are made for each test.
+    """
     with jax.enable_x64(True):
         yield
 

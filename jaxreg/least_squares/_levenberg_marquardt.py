@@ -91,6 +91,7 @@ def judge(problem: Problem, state: State) -> State:
     finite = jnp.isfinite(residual).all() & jnp.isfinite(jacobian).all() & jnp.isfinite(state.trial).all()
     first = state.num_steps < 0
     gain = (problem.cost(state.residual, state.noise) - problem.cost(residual, state.noise)) / state.decrease
+    gain = jnp.where(state.decrease > 0, gain, -jnp.inf)  # a step bent by two walls may lead uphill, as predicted
     gain = jnp.where(state.trusted, jnp.where(state.swings, 0.5, 1), gain)
     accept = finite & (first | ((state.straight | state.trusted) & (gain > _LEAST_GAIN)))
 

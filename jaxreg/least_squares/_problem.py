@@ -229,7 +229,8 @@ def _whitening(sigma: Array, counted: Bool[Array, "n"]) -> tuple[Callable[[Array
     """Division of residuals by sigma, or a solve with its Cholesky factor, and whether sigma allows it."""
     if sigma.ndim < 2:
         usable = positive(sigma)
-        unit = jnp.where(usable, sigma, 1)
+        # A sigma that XLA takes for zero, below the normal range, makes 0/0 even of a row that is not there.
+        unit = jnp.where(usable & counted if sigma.ndim else usable, sigma, 1)
         return lambda residual: residual / unit, (usable | ~counted if sigma.ndim else usable).all()
     # The rows that are there have the covariance's block, so the others may have any: the identity's.
     both = counted[:, None] & counted[None]

@@ -108,10 +108,15 @@ def _from_statistics(model: Model, params: Params, data: Dataset, reduction: str
 
 
 def _near_least_squares(columns: Float[Array, "n p"], data: Dataset) -> Float[Array, "p"]:
-    """Parameters near the least squares of all rows, wherever there are finite ones; zero otherwise."""
+    """Parameters near the least squares of all rows, wherever there are finite ones; zero otherwise.
+
+    And zero for a column whose squares leave the range of floats: the loss at a distance y/x would be lost with them.
+    """
     root_weight = jnp.ones_like(data.y) if data.weight is None else jnp.sqrt(data.weight)
-    solution = least_squares(root_weight[None] * columns.T, root_weight * data.y)
-    return jnp.where(jnp.isfinite(solution).all(), solution, 0)
+    rows, limits = root_weight[None] * columns.T, jnp.finfo(columns.dtype)
+    solution = least_squares(rows, root_weight * data.y)
+    seen = jnp.square(rows).sum(axis=1) > limits.tiny / limits.eps
+    return jnp.where(jnp.isfinite(solution).all() & seen, solution, 0)
 
 
 def _row_by_row(model: Model | Apply, loss: Loss, data: Dataset, reduction: str) -> MinibatchRisk:
