@@ -1,6 +1,8 @@
 import importlib.metadata
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # Most of a test's time is XLA's compilation. With the emitters of before for fusions a fit compiles in half of the
@@ -8,6 +10,18 @@ from typing import Any
 # it does not know, hence the version. `XLA_FLAGS= pytest` tests what users compile.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+
+import jaxtyping
+
+# Annotated shapes are checked at each call, under a trace too, in every module that says any.
+PACKAGE = Path(__file__).parents[1] / "jaxreg"
+SHAPED = [
+    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for file in PACKAGE.rglob("*.py")
+    if "jaxreg._shapes" in file.read_text()
+]
+sys.modules["jaxreg._shapes"] = jaxtyping
+jaxtyping.install_import_hook(SHAPED, "beartype.beartype")
 
 import hypothesis
 import jax
