@@ -131,7 +131,6 @@ REFUSED = {
     "a*x)": r"matching brackets, got \) at position 4",
     "(a*x]": r"matching brackets, got \] at position 5",
     "(a*x": r"matching brackets, got \( open at position 1",
-    "a*x/0": "",
     "a*x + 1/0": "numbers must be finite, got '1 / 0' at position 7",
     "9**9**9**9*a*x": "numbers must be finite",
     "(-8)**0.5*a*x": "numbers must be finite",
@@ -153,12 +152,17 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("text", [text for text, message in REFUSED.items() if message], ids=lambda text: text[:20])
+@pytest.mark.parametrize("text", REFUSED, ids=lambda text: text[:20])
 def test_what_is_refused_says_why_in_one_line(text: str) -> None:
     with pytest.raises(ValueError, match=REFUSED[text]) as refused:
         models.expression(text)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 400
+
+
+def test_what_is_no_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="expression must be text, got int"):
+        models.expression(3)  # type: ignore[arg-type]
 
 
 def test_unknown_names_where_the_parameters_are_said() -> None:

@@ -134,9 +134,9 @@ def test_a_step_that_overshoots_once_is_halved():
         unit = jnp.linalg.norm(design, axis=0)
         return params + jnp.linalg.lstsq(design / unit[None], y - value)[0] / unit, jnp.sum((y - value) ** 2)
 
-    params, costs = jnp.broadcast_to(jnp.array([1.0, 5000.0]), (16, 2)), []
+    params, costs, step = jnp.broadcast_to(jnp.array([1.0, 5000.0]), (16, 2)), [], jax.jit(jax.vmap(whole))
     for _ in range(3):
-        params, cost = jax.jit(jax.vmap(whole))(params, y)
+        params, cost = step(params, y)
         costs.append(cost)
     assert (costs[2] > costs[1]).any()
 
@@ -181,6 +181,14 @@ def test_each_data_set_may_have_its_own_x_sigma_and_start():
     same(found, stacked([jaxreg.curve_fit(peak, x, y, p0, sigma=error) for x, y, p0, error in each]))
 
 
+def test_each_may_have_its_own_start_in_one_box():
+    x, y = np.linspace(0.0, 2.0, 9), np.array([[1.0], [2.0], [3.0]]) * np.linspace(0.0, 2.0, 9)
+    starts = np.array([0.5, 1.0, 9.0])
+    found = jaxreg.fit_many(lambda p, x: p * x, x, y, starts, p0_each=True, bounds=(0.0, 2.5))
+    np.testing.assert_allclose(found.params, [1.0, 2.0, 9.0], rtol=1e-12)
+    assert found.status.tolist() == [jaxreg.Status.OK, jaxreg.Status.OK, jaxreg.Status.INVALID_INPUT]
+
+
 def test_a_model_may_guess_each_start_and_have_features():
     wavelength = np.linspace(3e-7, 2e-6, 50)
     temperature = np.linspace(2500.0, 9000.0, 30)
@@ -198,13 +206,13 @@ def test_absolute_and_quantile_losses_are_linear_programs_here_too():
     y = (x @ np.array([2.0, -3.4]) + 4.2) + np.random.default_rng(3).standard_t(2, size=(6, 30))
     loss = functools.partial(losses.quantile, q=0.3)
     found = jaxreg.fit_many(models.linear(2), x, y, loss=loss)
-    wanted = jax.vmap(lambda y: jaxreg.curve_fit(models.linear(2), x, y, loss=loss))(y)
+    wanted = jax.jit(jax.vmap(lambda y: jaxreg.curve_fit(models.linear(2), x, y, loss=loss)))(y)
     assert (found.status == 0).all()
     same(found, wanted)
 
 
 def test_a_budget_of_no_steps_is_kept():
-    found = jaxreg.fit_many(peak, X, Y[:3], START, max_steps=0)
+    found = jaxreg.fit_many(lambda params, x: params * x, X, Y[:3], 1.0, max_steps=0)
     assert (found.status == jaxreg.Status.MAX_STEPS).all()
     assert (found.num_steps == 0).all()
 

@@ -45,28 +45,69 @@ LOSSES = {
 THRESHOLDS = {"huber": "delta", "pseudo_huber": "delta", "cauchy": "delta", "tukey": "delta", "quantile": "q"}
 RESIDUALS = np.array([0.0, 1e-3, -0.4, 1.0, -1.2999, 1.3001, 5.0, -30.0])
 
+# In float32: zero, small, huge, infinite and none at all.
+EXTREMES = jnp.array([0.0, 1e-8, -3e-6, 1e30, -1e30, jnp.inf, -jnp.inf, jnp.nan])
+
 each_loss = pytest.mark.parametrize("name", LOSSES)
 
 
-def derivative(loss, residual):
-    """The derivative by the prediction at the target zero."""
-    return jax.vmap(jax.grad(lambda r: loss(r, jnp.zeros_like(r))))(residual)
+def derivative(fn):
+    """Of an elementwise function."""
+    return lambda values: jax.vmap(jax.grad(fn))(values)
+
+
+@pytest.fixture(scope="module")
+def doubles():
+    """The values of each loss jitted and in the lanes of a vmap, and its derivatives by the prediction: one program."""
+    target = np.linspace(-1, 1, len(RESIDUALS))
+
+    @jax.jit
+    def run(prediction, target):
+        return {
+            name: (
+                loss(prediction, target),
+                jax.vmap(loss)(prediction, target),
+                derivative(lambda r, loss=loss: loss(r, jnp.zeros_like(r)))(RESIDUALS),
+            )
+            for name, (loss, _, _) in LOSSES.items()
+        }
+
+    with jax.enable_x64(True):
+        return run(RESIDUALS + target, target)
+
+
+@pytest.fixture(scope="module")
+def singles():
+    """At the extremes in float32: the values of each loss, its first and its second derivatives."""
+
+    @jax.jit
+    def run(residual):
+        found = {}
+        for name, (loss, _, _) in LOSSES.items():
+            first = jax.grad(lambda r, loss=loss: loss(r, jnp.zeros_like(r)))
+            found[name] = (
+                loss(residual, jnp.zeros_like(residual)),
+                jax.vmap(first)(residual),
+                derivative(first)(residual),
+            )
+        return found
+
+    return jax.tree.map(np.asarray, run(EXTREMES))
 
 
 @each_loss
 @pytest.mark.usefixtures("x64")
-def test_value(name, variant):
+def test_value(name, doubles):
     loss, value, _ = LOSSES[name]
     target = np.linspace(-1, 1, len(RESIDUALS))
-    got = variant(loss)(RESIDUALS + target, target)
-    np.testing.assert_allclose(got, value(RESIDUALS), rtol=1e-12, atol=1e-15)
+    jitted, lanes, _ = doubles[name]
+    for got in (loss(RESIDUALS + target, target), jitted, lanes):
+        np.testing.assert_allclose(got, value(RESIDUALS), rtol=1e-12, atol=1e-15)
 
 
 @each_loss
-@pytest.mark.usefixtures("x64")
-def test_derivative(name):
-    loss, _, slope = LOSSES[name]
-    np.testing.assert_allclose(derivative(loss, jnp.asarray(RESIDUALS)), slope(RESIDUALS), rtol=1e-12, atol=1e-15)
+def test_derivative(name, doubles):
+    np.testing.assert_allclose(doubles[name][2], LOSSES[name][2](RESIDUALS), rtol=1e-12, atol=1e-15)
 
 
 @each_loss
@@ -78,36 +119,29 @@ def test_float32_value_is_right_to_rounding_of_the_residual_squared(name):
 
 
 @each_loss
-def test_first_and_second_derivative_at_zero_are_finite(name):
-    loss, _, _ = LOSSES[name]
-    first = jax.grad(lambda r: loss(r, 0.0 * r))
-    assert first(0.0) == 0
-    assert np.isfinite(jax.grad(first)(0.0))
+def test_first_and_second_derivative_at_zero_are_finite(name, singles):
+    _, first, second = singles[name]
+    assert first[0] == 0
+    assert np.isfinite(second[0])
 
 
 @pytest.mark.parametrize("name", ["squared", "huber", "pseudo_huber", "cauchy", "tukey"])
-def test_small_residuals_have_exact_gradients_in_float32(name):
-    loss, _, _ = LOSSES[name]
-    small = jnp.array([1e-8, -3e-6])
-    np.testing.assert_allclose(derivative(loss, small), small, rtol=1e-6)
+def test_small_residuals_have_exact_gradients_in_float32(name, singles):
+    np.testing.assert_allclose(singles[name][1][1:3], EXTREMES[1:3], rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [1e30, np.inf])
 @pytest.mark.parametrize(
     ("name", "slope"), [("absolute", 1.0), ("huber", DELTA), ("pseudo_huber", DELTA), ("cauchy", 0.0), ("tukey", 0.0)]
 )
-def test_huge_residuals_keep_finite_gradients(name, slope, size):
-    loss, _, _ = LOSSES[name]
-    np.testing.assert_allclose(derivative(loss, jnp.array([size, -size])), [slope, -slope], atol=1e-20)
-    assert not np.isnan(loss(jnp.array([size]), jnp.zeros(1)))[0]
+def test_huge_residuals_keep_finite_gradients(name, slope, singles):
+    value, first, _ = singles[name]
+    np.testing.assert_allclose(first[3:7], [slope, -slope, slope, -slope], atol=1e-20, rtol=1e-6)
+    assert not np.isnan(value[3:7]).any()
 
 
-@each_loss
-def test_a_nan_residual_stays_nan(name):
-    if name == "tukey":  # beyond every threshold, by comparison
-        return
-    loss, _, _ = LOSSES[name]
-    assert np.isnan(loss(jnp.array([jnp.nan]), jnp.zeros(1)))[0]
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "tukey"])  # which is a constant far away
+def test_a_nan_residual_stays_nan(name, singles):
+    assert np.isnan(singles[name][0][7])
 
 
 @each_loss
@@ -126,13 +160,22 @@ def test_integers_are_refused(name):
         loss(jnp.zeros(4), jnp.zeros(4, int))
 
 
-@pytest.mark.parametrize(("name", "threshold"), THRESHOLDS.items())
-def test_thresholds_may_be_traced(name, threshold):
-    loss = getattr(losses, name)
-    values = jnp.array([0.2, 0.7])
-    got = jax.jit(jax.vmap(lambda value: loss(jnp.array([0.5]), jnp.array([0.0]), **{threshold: value})))(values)
-    alone = [loss(jnp.array([0.5]), jnp.array([0.0]), **{threshold: float(value)}) for value in values]
-    np.testing.assert_allclose(got, alone, rtol=1e-6)
+def test_thresholds_may_be_traced():
+    def each(value):
+        ones = jnp.full(1, 0.5)
+        return {name: getattr(losses, name)(ones, 0 * ones, **{key: value}) for name, key in THRESHOLDS.items()}
+
+    values = np.array([0.2, 0.7], np.float32)
+    got = jax.jit(jax.vmap(each))(values)
+    for index, value in enumerate(values.tolist()):
+        for name, alone in each(value).items():
+            np.testing.assert_allclose(got[name][index], alone, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_derivative_of_hubers_loss_by_its_threshold_is_what_lies_beyond():
+    slope = jax.jit(jax.vmap(jax.grad(lambda delta, r: losses.huber(r, 0 * r, delta=delta)), (None, 0)))
+    np.testing.assert_allclose(slope(DELTA, RESIDUALS), np.maximum(np.abs(RESIDUALS) - DELTA, 0), rtol=1e-12)
 
 
 def test_the_quantile_loss_is_least_at_the_quantile():
@@ -142,13 +185,13 @@ def test_the_quantile_loss_is_least_at_the_quantile():
     assert candidates[jnp.argmin(total)] == np.quantile(np.asarray(target), 0.8, method="inverted_cdf")
 
 
-@pytest.mark.parametrize("name", ["squared", "absolute", "huber", "pseudo_huber", "cauchy", "tukey", "log_cosh"])
 @pytest.mark.usefixtures("x64")
-def test_irls_weights_are_slope_over_residual(name):
-    loss, _, slope = LOSSES[name]
+def test_irls_weights_are_slope_over_residual():
     residual = np.array([1e-3, -0.4, 1.0, 5.0])
-    got = losses.irls_weight(loss, jnp.asarray(residual), jnp.zeros(4))
-    np.testing.assert_allclose(got, slope(residual) / residual, rtol=1e-9, atol=1e-15)
+    names = ["squared", "absolute", "huber", "pseudo_huber", "cauchy", "tukey", "log_cosh"]
+    weights = jax.jit(lambda r: {name: losses.irls_weight(LOSSES[name][0], r, jnp.zeros_like(r)) for name in names})
+    for name, got in weights(residual).items():
+        np.testing.assert_allclose(got, LOSSES[name][2](residual) / residual, rtol=1e-9, atol=1e-15, err_msg=name)
 
 
 def test_irls_weights_stop_growing_at_the_floor():

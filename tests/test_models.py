@@ -46,6 +46,16 @@ def test_the_guess_of_a_line_is_least_squares(bias, variant):
     np.testing.assert_allclose(ravel_pytree(got)[0], expected, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("x64")
+def test_the_guess_of_a_line_of_nearly_dependent_columns_is_least_squares():
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    x[:, 1] = x[:, 0] + 1e-4 * x[:, 1]
+    y = x @ [1.0, 2.0] + np.sin(np.arange(40))
+    expected = np.linalg.lstsq(np.c_[np.ones(40), x], y)[0]
+    got = jax.jit(models.linear(2).guess)(x, y)
+    np.testing.assert_allclose(ravel_pytree(got)[0], expected, rtol=1e-9)  # the condition number squared times eps
+
+
 def test_the_guess_of_ohm_is_least_squares(variant):
     current = X[:, 0]
     voltage = 5.0 * current + X[:, 1]

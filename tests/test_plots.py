@@ -188,6 +188,15 @@ def test_an_atlas_shows_every_member_once():
     np.testing.assert_array_equal(edge.get_segments(), [[[0.8, 0], [0.8, 1]], [[0.8, 1], [0.8, 2]]])
 
 
+def test_an_atlas_of_one_rate_has_cells_around_it():
+    one = atlas(np.zeros((1, 2, 1, 3, 2), np.int32))
+    swept = one.sweep
+    runs = jax.tree.map(lambda leaf: leaf[:, :, :, :1], swept.values)
+    axes = {**swept.axes, "learning_rate": np.array([2.0])}
+    ax = plots.divergence_atlas(one._replace(sweep=jaxreg.Sweep(axes, runs, swept.static)))
+    np.testing.assert_allclose(ax.collections[0].get_coordinates()[0, :, 0], [1.8, 2.2])
+
+
 def test_an_atlas_without_failures_has_no_hatching():
     ax = plots.divergence_atlas(atlas(np.zeros((1, 2, 1, 3, 2), np.int32)))
     assert not any(part.get_hatch() for part in ax.collections)

@@ -1,4 +1,4 @@
-"""A sweep shared by several processes: the same call in each, on loopback."""
+"""A sweep and fits shared by several processes: the same call in each, on loopback."""
 
 import socket
 import subprocess
@@ -25,6 +25,10 @@ def swept(rates, **settings):
     axes = {"rate": rates, "key": jax.random.split(jax.random.key(1), 2)}
     return jaxreg.sweep(fn, axes, static={"power": [1, 2]}, chunk_size=150, **settings)
 
+def fitted():
+    currents = jnp.linspace(0.5, 2.0, 7)
+    return jaxreg.fit_many(jaxreg.models.ohm(), currents, jnp.arange(1.0, 40.0)[:, None] * currents[None])
+
 def both(store):
     rates = jnp.geomspace(1e-3, 100.0, 301)
     values = swept(rates, store=store).values
@@ -34,7 +38,7 @@ def both(store):
         assert "axis 'rate' has other values" in str(error)
     else:
         raise AssertionError("the store of another sweep was taken")
-    return jax.tree.map(np.asarray, [*jax.tree.leaves(values), swept(rates[:3]).values["drawn"]])
+    return list(map(np.asarray, jax.tree.leaves((values, swept(rates[:3]).values["drawn"], fitted()))))
 
 if __name__ == "__main__":
     np.savez(file, *both(store))

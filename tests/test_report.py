@@ -79,6 +79,13 @@ def test_a_failed_fit_has_no_errors_and_says_so(fit: jaxreg.CurveFit, status: ja
     assert "nan" not in text
 
 
+def test_a_fit_that_could_not_start_has_no_goodness(fit: jaxreg.CurveFit) -> None:
+    failed = fit._replace(status=jnp.int32(jaxreg.Status.NONFINITE), residuals=jnp.nan * fit.residuals)
+    text = jaxreg.summary(failed)
+    assert text.startswith("NONFINITE")
+    assert "points" not in text
+
+
 def test_a_combination_that_is_not_determined_is_named(fit: jaxreg.CurveFit) -> None:
     direction = jnp.array([0.8, -0.6, 0.0])
     text = jaxreg.summary(fit._replace(status=jnp.int32(jaxreg.Status.SINGULAR), undetermined=direction))

@@ -18,7 +18,8 @@ def moves(carry, x):
     """Every primitive that only moves numbers, and reductions."""
     matrix, vector = carry
     turned = jnp.flip(matrix.T[:2, ::2], 1).reshape(-1)
-    joined = jnp.concatenate([turned, vector[:1], jnp.broadcast_to(x, (4,))])
+    turned = jnp.concatenate([turned.reshape(2, 2), matrix[:2, :1]], axis=1).reshape(-1)
+    joined = jnp.concatenate([turned, vector[:1], jnp.broadcast_to(x, (2,))])
     sums = jnp.stack([joined.sum(), joined.max(), joined.min(), joined[:3].prod(), matrix.sum(axis=0)[1]])
     truth = (joined > 0).all() | (matrix < 0).any()
     return (jnp.where(truth, matrix * 0.5, matrix.sum(axis=1, keepdims=True) + matrix), vector * sums.mean()), sums

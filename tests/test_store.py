@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import traceback
-import warnings
 import zlib
 from collections import OrderedDict, namedtuple
 from concurrent.futures import ThreadPoolExecutor
@@ -509,6 +508,9 @@ def test_a_store_that_may_only_be_read_is_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"cannot be written: no permission; jaxreg.store.load reads it"):
         opened(tmp_path)
     load(tmp_path)
+    monkeypatch.setattr(Path, "read_bytes", failing(errno.EACCES))
+    with pytest.raises(ValueError, match=r"the store at .* cannot be read: Permission denied"):
+        load(tmp_path)
 
 
 def failing(code):
@@ -660,11 +662,3 @@ def test_a_kill_at_random_is_gone_on_from(tmp_path):
     write_all(store, places=[place for place in np.ndindex(5, 3) if place not in finished])
     for found, wanted in zip(jax.tree.leaves(load(path).values), whole(), strict=True):
         np.testing.assert_array_equal(found, wanted)
-
-
-def test_nothing_warns(tmp_path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        write_all(opened(tmp_path))
-        load(tmp_path)
-        shown(tmp_path)

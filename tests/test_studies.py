@@ -9,6 +9,7 @@ import pytest
 import jaxreg
 from jaxreg import losses, models, studies
 from jaxreg.data import Dataset
+from jaxreg.studies import _runs
 
 LINE = models.linear(2)
 RATES = np.geomspace(1e-3, 10.0, 80, dtype=np.float32)
@@ -125,7 +126,7 @@ def test_the_range_test_ends_at_the_edge(ranges):
     assert critical / 3 < high < critical
     # In 30 steps the loss falls by half, exp(-2·30·λ·rate) = ½ with λ ≈ 1, at a rate of 0.0116.
     assert 0.0116 / 2 < low < 0.0116 * 2
-    assert (ranges.rates.lowest <= ranges.rates.steepest).all() or (ranges.rates.steepest < 0.1).all()
+    assert (ranges.rates.steepest < ranges.rates.best).all()
     assert (ranges.rates.best <= ranges.rates.highest).all()
 
 
@@ -181,6 +182,19 @@ def test_usable_rates_of_a_known_curve():
     assert np.isnan(nothing).all()
     open_end = read(rates, 10.0, jnp.array([9.0, 8.0, 7.0, 6.0, 5.0, 4.0]))
     assert (open_end.highest, open_end.edge) == (4.0, jnp.inf)
+    with pytest.raises(ValueError, match=r"learning_rate must have shape \(k,\), got \(1, 6\)"):
+        studies.usable_rates(rates[None], 10.0, rates)
+    with pytest.raises(ValueError, match=r"final_loss must have shape \(6,\), got \(5,\)"):
+        studies.usable_rates(rates, 10.0, rates[:5])
+
+
+def test_without_theory_there_is_no_mean_square_edge(line):
+    rows = line._replace(weight=jnp.ones(1000))
+    risk = jaxreg.empirical_risk(LINE, losses.squared)
+    critical, mean_square = _runs.edges_of(risk, rows, [8, 32])(LINE.init(jax.random.key(0)))
+    columns = np.c_[np.ones(1000), rows.x]
+    np.testing.assert_allclose(critical, 2 / np.linalg.eigvalsh(columns.T @ columns / 1000)[-1], rtol=1e-5)
+    assert np.isnan(mean_square).tolist() == [True, True]
 
 
 def test_any_model_and_optimiser():

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import weakref
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -164,13 +165,16 @@ def test_what_depends_on_no_axis_is_computed_before_the_blocks():
     assert " sort[" not in str(over_rates.params["jaxpr"])
 
 
-def test_small_inner_loops_make_narrow_tiles(train_run):
+def test_small_inner_loops_make_narrow_tiles(train_run, monkeypatch):
     rates = np.geomspace(0.01, 0.5, 2000, dtype=np.float32)
     device = (jax.local_devices()[0],)
+    # The choice is what is tested, so nothing is compiled, and nothing kept.
+    monkeypatch.setattr(_programs, "_compiled", lambda *given: _programs.Program(None, given[3], 0, True))
 
     def tile(loss):
         study = _study.study_of(train_run, {"learning_rate": rates}, {"loss": [loss]})
-        return _programs.block_program(train_run, study.choices[0], study.forms, (2000,), device, False).tile
+        chosen = _programs.block_program.__wrapped__
+        return chosen(train_run, study.choices[0], study.forms, (2000,), device, False).tile
 
     assert tile(losses.huber) == (288,)  # 7 · 288 ≥ 2000, in registers of 16
     assert tile(losses.squared) == (2000,)
@@ -193,10 +197,13 @@ def run(learning_rate, key, loss):
 axes = {"learning_rate": jnp.geomspace(1e-3, 3.0, 501), "key": jax.random.split(jax.random.key(1), 2)}
 def values(chunk_size):
     return jaxreg.sweep(run, axes, static={"loss": [losses.squared, losses.huber]}, chunk_size=chunk_size).values
-matrix = jax.random.normal(jax.random.key(2), (1000, 3))  # large enough for LAPACK to wait for the others' threads
-jaxreg.sweep(lambda scale: jnp.linalg.qr(matrix + scale)[1], {"scale": np.linspace(1, 2, 300)})
 """
-ON_EIGHT = TRAINED + "assert len(jax.devices()) == 8; np.savez(sys.argv[1], *jax.tree.leaves(values(150)))"
+ON_EIGHT = f"""{TRAINED}
+assert len(jax.devices()) == 8
+matrix = jax.random.normal(jax.random.key(2), (1000, 3))  # large enough for LAPACK to wait for the others' threads
+jaxreg.sweep(lambda scale: jnp.linalg.qr(matrix + scale)[1], {{"scale": np.linspace(1, 2, 300)}})
+np.savez(sys.argv[1], *jax.tree.leaves(values(150)))
+"""
 
 
 def test_eight_devices_and_one_give_equal_bits(tmp_path):
@@ -216,6 +223,9 @@ def test_eight_devices_and_one_give_equal_bits(tmp_path):
 def test_a_mesh_says_where():
     mesh = Mesh(np.array(jax.devices()[:1]), ("any",))
     np.testing.assert_array_equal(jaxreg.sweep(lambda x: 2 * x, {"x": RATES}, mesh=mesh).values, 2 * RATES)
+    others = SimpleNamespace(devices=np.array([SimpleNamespace(process_index=1)]))
+    with pytest.raises(ValueError, match=r"mesh must have a device of this process \(0\), got namespace"):
+        jaxreg.sweep(lambda x: 2 * x, {"x": RATES}, mesh=others)
 
 
 BAD = {
@@ -254,9 +264,19 @@ def test_bad_input_is_named_before_anything_is_compiled(case, monkeypatch):
         jaxreg.sweep(fn, axes, **settings)
 
 
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, x):
+        return x
+
+
 def test_functions_that_cannot_be_swept():
     with pytest.raises(ValueError, match="fn must be a function, got int"):
         jaxreg.sweep(3, {"x": RATES})
+    np.testing.assert_array_equal(jaxreg.sweep(dict, {"x": RATES}).values["x"], RATES)  # it does not tell its names
+    with pytest.raises(ValueError, match="fn must be hashable, as functions are, got Unhashable"):
+        jaxreg.sweep(Unhashable(), {"x": RATES})
     with pytest.raises(ValueError, match="must return an array"):
         jaxreg.sweep(lambda **_: (), {"x": RATES})
     with pytest.raises(ValueError, match=r"result\['k'\] is a random key"):
@@ -267,18 +287,17 @@ def test_functions_that_cannot_be_swept():
         jaxreg.sweep(lambda x: x + "a", {"x": RATES})
 
 
-@pytest.mark.parametrize("name", ["batch_size", "epochs"])
-def test_a_traced_setting_of_train_says_static(line, name):
-    def run(**setting):
+def test_a_traced_setting_of_train_says_static(line):
+    def run(rate, **setting):
         settings = {"epochs": 1, "batch_size": 100, **setting}
-        return jaxreg.train(
-            models.linear(2), losses.squared, line, optimizer=optax.sgd(0.1), key=KEYS[0], **settings
-        ).params
+        optimizer = optax.sgd(rate)
+        return jaxreg.train(models.linear(2), losses.squared, line, optimizer=optimizer, key=KEYS[0], **settings).params
 
-    with pytest.raises(ValueError, match=rf"{name} fixes shapes.*static="):
-        jaxreg.sweep(run, {name: [1, 2]})
-    result = jaxreg.sweep(lambda rate, **setting: (rate, run(**setting)), {"rate": RATES}, static={name: [2]})
-    assert result.values[1]["w"].shape == (1, 5, 2)
+    for name in ("batch_size", "epochs"):
+        with pytest.raises(ValueError, match=rf"{name} fixes shapes.*static="):
+            jaxreg.sweep(run, {"rate": RATES, name: [1, 2]})
+    result = jaxreg.sweep(run, {"rate": RATES}, static={"batch_size": [500], "epochs": [2]})
+    assert result.values["w"].shape == (1, 1, 5, 2)
 
 
 def test_a_block_too_large_names_chunk_size(monkeypatch):
@@ -295,17 +314,45 @@ def test_a_block_too_large_names_chunk_size(monkeypatch):
     with pytest.raises(MemoryError, match=r"does not fit in memory: give a smaller chunk_size"):
         jaxreg.sweep(lambda x: x, {"x": RATES})
 
+    def broken(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
-def test_the_bar_counts_members_and_those_that_diverged(train_run, capsys):
+    monkeypatch.setattr(_values, "block_program", lambda *_: program._replace(compiled=broken))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        jaxreg.sweep(lambda x: x, {"x": RATES})
+
+
+def test_large_temporary_arrays_make_smaller_tiles(monkeypatch):
+    compiled, tiles = _programs._compiled, []
+    monkeypatch.setattr(_programs, "_WORKING_SET", 2**12)
+    monkeypatch.setattr(_programs, "_compiled", lambda *given: tiles.append(given[3]) or compiled(*given))
+    points = np.linspace(1, 2, 300, dtype=np.float32)
+    values = jaxreg.sweep(lambda x: jnp.sort(x * jnp.arange(-20.0, 20.0)), {"x": points}, chunk_size=300).values
+    np.testing.assert_allclose(values, points[:, None] * np.arange(-20.0, 20.0, dtype=np.float32))
+    assert tiles == [(300,), (60,)]  # 300 in five parts of at least 64 or so
+
+
+def test_the_bar_counts_members_and_those_that_diverged(capsys):
+    def run(rate):
+        return {"status": jnp.where(rate > 1, jaxreg.Status.DIVERGED, jaxreg.Status.OK)}
+
     rates = np.array([0.1] * 300 + [1e30] * 4, np.float32)
-    jaxreg.sweep(train_run, {"learning_rate": rates}, progress=True)
+    jaxreg.sweep(run, {"rate": rates}, progress=True)
     drawn = capsys.readouterr().err
     assert "304/304" in drawn
     assert "4 diverged" in drawn
     assert "members/s" in drawn
-    jaxreg.sweep(train_run, {"learning_rate": rates})  # stderr is no terminal here
-    jaxreg.sweep(train_run, {"learning_rate": rates}, progress=False)
+    jaxreg.sweep(run, {"rate": rates})  # stderr is no terminal here
+    jaxreg.sweep(run, {"rate": rates}, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_the_bar_does_not_count_what_was_restored_for_its_speed(capsys):
+    with blocks.Progress(10, True, stored=True) as bar:
+        bar.advance(7, 0, restored=True)
+        assert (bar._bar.initial, bar._bar.n) == (7, 7)
+        bar.advance(3, 1)
+    assert "1 diverged" in capsys.readouterr().err
 
 
 def test_without_tqdm_there_is_no_bar(monkeypatch):

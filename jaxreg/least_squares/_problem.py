@@ -97,9 +97,8 @@ class Problem(NamedTuple):
         return residual if self.loss is None else noise * _derivative(self.loss)(residual / noise)
 
     def curvature(self, residual: Float[Array, "n"], noise: Float[Array, ""]) -> Float[Array, "n"]:
-        """ψ': the second derivative of half the cost by each residual."""
-        if self.loss is None:
-            return jnp.ones_like(residual)
+        """ψ': the second derivative of half the cost by each residual, under a robust loss."""
+        assert self.loss is not None
         return _derivative(_derivative(self.loss))(residual / noise)
 
     def weights(
