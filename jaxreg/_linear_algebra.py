@@ -9,11 +9,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 
+from jaxreg._shapes import Float, Int
+
 _MOST_UNROLLED = 9  # columns
 
 
-def qr_root(columns: Array) -> Array:
-    """R (q, q) of the QR of a matrix with these columns (q, n), its diagonal not negative.
+def qr_root(columns: Float[Array, "q n"]) -> Float[Array, "q q"]:
+    """R of the QR of a matrix with these columns, its diagonal not negative.
 
     By modified Gram-Schmidt, whose R is as accurate as Householder's; with the right-hand side of a least-squares
     problem as the last column the last column of R is its projection, and the solution is backward stable.
@@ -40,10 +42,10 @@ def qr_root(columns: Array) -> Array:
     return jnp.stack(root)
 
 
-def _qr_root_looped(columns: Array) -> Array:
+def _qr_root_looped(columns: Float[Array, "q n"]) -> Float[Array, "q q"]:
     count = columns.shape[0]
 
-    def reduce(index: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def reduce(index: Int[Array, ""], state: tuple[Array, Array]) -> tuple[Array, Array]:
         rest, root = state
         length = jnp.linalg.norm(rest[index])
         direction = rest[index] / jnp.where(length > 0, length, 1)
@@ -54,8 +56,10 @@ def _qr_root_looped(columns: Array) -> Array:
     return lax.fori_loop(0, count, reduce, (columns, jnp.zeros((count, count), columns.dtype)))[1]
 
 
-def solve_upper(root: Array, values: Array, *, transposed: bool = False) -> Array:
-    """x of R x = values, or of Rᵀ x = values, for an upper triangular R (q, q) and values (q,) or (q, k).
+def solve_upper(
+    root: Float[Array, "q q"], values: Float[Array, "q *k"], *, transposed: bool = False
+) -> Float[Array, "q *k"]:
+    """x of R x = values, or of Rᵀ x = values, for an upper triangular R and one vector of values or k.
 
     >>> print(solve_upper(jnp.array([[2.0, 1.0], [0.0, 4.0]]), jnp.array([4.0, 8.0])))
     [1. 2.]
@@ -72,8 +76,8 @@ def solve_upper(root: Array, values: Array, *, transposed: bool = False) -> Arra
     return jnp.stack([found[i] for i in range(count)])
 
 
-def least_squares(columns: Array, values: Array) -> Array:
-    """The coefficients (q,) that bring Σ coefficient·column, of columns (q, n), nearest to values (n,): for a start.
+def least_squares(columns: Float[Array, "q n"], values: Float[Array, "n"]) -> Float[Array, "q"]:
+    """The coefficients that bring Σ coefficient·column nearest to values: for a start.
 
     Columns that depend on each other share what they explain, by a ridge of the rounding's size, so that it is always
     finite where the data are. A column's unit does not matter.
@@ -82,23 +86,23 @@ def least_squares(columns: Array, values: Array) -> Array:
     [1. 2.]
     """
     count = columns.shape[0]
-    largest = jnp.max(jnp.abs(columns), axis=1)  # of which no square can leave the range of floats
-    columns = columns / jnp.where(largest > 0, largest, 1)[:, None]
+    scale = jnp.max(jnp.abs(columns), axis=1)  # of which no square can leave the range of floats
+    columns = columns / jnp.where(scale > 0, scale, 1)[:, None]
     norms = jnp.linalg.norm(columns, axis=1)
     norms = jnp.where(norms > 0, norms, 1)
     columns = columns / norms[:, None]
     ridge = jnp.sqrt(count * jnp.finfo(columns.dtype).eps) * jnp.eye(count + 1, count, dtype=columns.dtype)
     root = qr_root(jnp.hstack([jnp.concatenate([columns, values[None]]), ridge]))
-    triangle, solution = root[:count, :count], root[:count, count]
-    solution = solve_upper(triangle, solution)
-    # What the ridge holds back, once more: where the columns are nearly dependent its bias is millions of roundings.
-    slope = columns @ (values - solution @ columns)
-    solution = solution + solve_upper(triangle, solve_upper(triangle, slope, transposed=True))
-    return solution / norms / jnp.where(largest > 0, largest, 1)
+    root, solution = root[:count, :count], solve_upper(root[:count, :count], root[:count, count])
+    for _ in range(2):  # takes off what the ridge has done to combinations that the data do determine
+        rest = values - jnp.sum(solution[:, None] * columns, axis=0)
+        slope = jnp.sum(columns * rest[None], axis=1)
+        solution = solution + solve_upper(root, solve_upper(root, slope, transposed=True))
+    return solution / norms / jnp.where(scale > 0, scale, 1)
 
 
-def least_singular(root: Array) -> tuple[Array, Array]:
-    """The least singular value of an upper triangular R (q, q), and its right vector (q,) of length 1.
+def least_singular(root: Float[Array, "q q"]) -> tuple[Float[Array, ""], Float[Array, "q"]]:
+    """The least singular value of an upper triangular R, and its right vector of length 1.
 
     By inverse iteration: a few steps suffice where R is all but singular, and only then does anybody ask for the
     vector. A zero on the diagonal counts as a number so small that the solution is still finite.
@@ -109,7 +113,7 @@ def least_singular(root: Array) -> tuple[Array, Array]:
     pivots = jnp.diagonal(root)
     regular = root + jnp.diag(jnp.where(jnp.abs(pivots) < least, least - pivots, 0))
 
-    def step(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         vector = state[0]
         vector = solve_upper(regular, solve_upper(regular, vector, transposed=True))
         length = jnp.linalg.norm(vector)

@@ -11,6 +11,7 @@ from jax import Array, lax
 from jax.scipy.linalg import cho_solve
 
 from jaxreg._linear_algebra import least_singular, qr_root, solve_upper
+from jaxreg._shapes import Bool, Float
 
 KINDS = ("classic", "HC0", "HC1", "HC2", "HC3", "hessian")
 
@@ -33,13 +34,13 @@ class Covariance(NamedTuple):
 
 def estimate(
     kind: str,
-    jacobian: Array,
-    slope: Array,
-    curvature: Array | None = None,
+    jacobian: Float[Array, "p n"],
+    slope: Float[Array, "n"],
+    curvature: Float[Array, "n"] | None = None,
     *,
-    hessian: Array | None = None,
-    counted: Array | None = None,
-    free: Array | None = None,
+    hessian: Float[Array, "p p"] | None = None,
+    counted: Bool[Array, "n"] | None = None,
+    free: Bool[Array, "p"] | None = None,
     absolute_sigma: bool = False,
 ) -> Covariance:
     """Covariance of the parameters at an optimum.
@@ -54,12 +55,12 @@ def estimate(
 
     Args:
         kind: one of ``KINDS``, static.
-        jacobian: (p, n), derivatives of the weighted residuals, one row a parameter.
-        slope: (n,), ψ; the weighted residuals themselves under the squared loss.
-        curvature: (n,), ψ'; None for the squared loss, where it is 1.
-        hessian: (p, p), of half the cost; for "hessian" only.
-        counted: (n,), rows that are there; the others are zero in ``jacobian`` and ``slope``. None for all.
-        free: (p,), parameters that are estimated; the others are held. None for all.
+        jacobian: derivatives of the weighted residuals, one row a parameter.
+        slope: ψ; the weighted residuals themselves under the squared loss.
+        curvature: ψ'; None for the squared loss, where it is 1.
+        hessian: of half the cost; for "hessian" only.
+        counted: rows that are there; the others are zero in ``jacobian`` and ``slope``. None for all.
+        free: parameters that are estimated; the others are held. None for all.
         absolute_sigma: whether the weights are absolute, so that the variance of a weighted residual is 1.
 
     Source: P. J. Huber, Annals of Statistics 1 (1973) 799, eq. 8.13; J. G. MacKinnon and H. White, Journal of
@@ -104,15 +105,20 @@ def estimate(
     return Covariance(jnp.where(regular, matrix, jnp.nan), regular, undetermined)
 
 
-def _root(weight: Array) -> Array:
+def _root(weight: Float[Array, "n"]) -> Float[Array, "n"]:
     """The square root of what is positive, 0 for the rest; there it has the derivative 0, not infinity."""
     positive = weight > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, weight, 1)), 0)
 
 
 def _variance(
-    total_square: Array, curvature: Array | None, counted: Array, total: Array, used: Array, absolute_sigma: bool
-) -> Array:
+    total_square: Float[Array, ""],
+    curvature: Float[Array, "n"] | None,
+    counted: Bool[Array, "n"],
+    total: Float[Array, ""],
+    used: Float[Array, ""],
+    absolute_sigma: bool,
+) -> Float[Array, ""]:
     """The factor s² of the classic covariance."""
     if curvature is None:
         return jnp.ones_like(total_square) if absolute_sigma else _ratio(total_square, total - used)
@@ -121,13 +127,15 @@ def _variance(
     return (1 + used / total * spread / mean**2) * _ratio(total_square, total - used) / mean
 
 
-def _ratio(numerator: Array, dof: Array) -> Array:
+def _ratio(numerator: Float[Array, ""], dof: Float[Array, ""]) -> Float[Array, ""]:
     """NaN where no degree of freedom is left."""
     return jnp.where(dof > 0, numerator / jnp.where(dof > 0, dof, 1), jnp.nan)
 
 
-def _inverse_root(jacobian: Array, free: Array) -> tuple[Array, Array, Array]:
-    """R⁻¹ (p, p) of a QR of Jᵀ, whether J has full rank, and the direction that it determines least if not."""
+def _inverse_root(
+    jacobian: Float[Array, "p n"], free: Bool[Array, "p"]
+) -> tuple[Float[Array, "p p"], Bool[Array, ""], Float[Array, "p"]]:
+    """R⁻¹ of a QR of Jᵀ, whether J has full rank, and the direction that it determines least if not."""
     num_params, num_rows = jacobian.shape
     norms = jnp.linalg.norm(jacobian, axis=1)
     scale = jnp.where(norms > 0, norms, 1)
@@ -145,7 +153,7 @@ def _inverse_root(jacobian: Array, free: Array) -> tuple[Array, Array, Array]:
     return inverse, regular, jnp.where(regular, 0, direction)
 
 
-def _inverse(matrix: Array) -> tuple[Array, Array]:
+def _inverse(matrix: Float[Array, "p p"]) -> tuple[Float[Array, "p p"], Bool[Array, ""]]:
     """The inverse of a symmetric matrix, and whether it is positive definite; the identity if not."""
     identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
     definite = jnp.isfinite(jnp.linalg.cholesky(lax.stop_gradient(matrix))).all()

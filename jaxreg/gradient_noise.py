@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from jaxreg import _checks
+from jaxreg._shapes import Float
 from jaxreg.curvature import gradient, hessian, predict_training
 from jaxreg.data import Dataset
 from jaxreg.models import Params
@@ -26,7 +27,7 @@ MOST_PARAMS = 32  # p⁴ numbers and a dense eigenproblem of p²
 
 def mean_square_edge(
     objective: Objective, params: Params, data: Dataset, *, batch_size: ArrayLike, replace: bool = False
-) -> Array:
+) -> Float[Array, ""]:
     """The learning rate above which the expected loss of SGD on a quadratic grows, and below which it stays bounded.
 
     E[e·eᵀ] is multiplied at each step by I - η·(H⊗I + I⊗H) + η²·M with M = (1 - c)·H⊗H + c·E[Hᵢ⊗Hᵢ], which is
@@ -134,7 +135,7 @@ def expected_training(
     scatter = slopes.T @ slopes / len(slopes)
     decay = prediction.decay
 
-    def step(state: tuple[Array, Array], share: Array) -> tuple[tuple[Array, Array], Array]:
+    def step(state: _Moments, share: Float[Array, ""]) -> tuple[_Moments, Float[Array, "p"]]:
         mean, second = state
         cross = crossed @ mean
         excess = jnp.einsum("ijkl,kl->ij", products, second) - curvatures * second
@@ -151,6 +152,9 @@ def expected_training(
     return ExpectedTraining(loss, prediction.loss(jnp.arange(len(shares) + 1)))
 
 
+_Moments = tuple[Float[Array, "p"], Float[Array, "p p"]]
+
+
 def _check(params: Params, data: Dataset) -> None:
     _checks.params("params", params)
     _checks.rows(*data, of="data.")
@@ -161,13 +165,13 @@ def _check(params: Params, data: Dataset) -> None:
         raise ValueError(f"params must hold at most {MOST_PARAMS} numbers, got {size}: their moments need p⁴")
 
 
-def _noise_share(num_rows: int, batch_size: ArrayLike, replace: bool) -> Array:
+def _noise_share(num_rows: int, batch_size: ArrayLike, replace: bool) -> Float[Array, "*steps"]:
     """c: the variance of a minibatch's mean, in units of the variance of a row."""
     size = jnp.asarray(batch_size, jnp.result_type(float))
     return 1 / size if replace else (num_rows - size) / (size * max(num_rows - 1, 1))
 
 
-def _unit(eigenvalues: Array) -> Array:
+def _unit(eigenvalues: Float[Array, "p"]) -> Float[Array, ""]:
     """The largest curvature: in units of it, products of curvatures stay in the range of floats."""
     largest = jnp.abs(eigenvalues).max()
     return jnp.where(largest > 0, largest, 1)
@@ -178,14 +182,16 @@ def _rows(data: Dataset) -> Dataset:
     return jax.tree.map(lambda leaf: leaf[:, None], data)
 
 
-def _row_hessians(objective: Objective, params: Params, data: Dataset, vectors: Array) -> Array:
-    """The Hessian of each row (n, p, p) in the basis of the eigenvectors."""
+def _row_hessians(
+    objective: Objective, params: Params, data: Dataset, vectors: Float[Array, "p p"]
+) -> Float[Array, "n p p"]:
+    """The Hessian of each row in the basis of the eigenvectors."""
     each: Any = jax.vmap(lambda row: hessian(objective, params, row))(_rows(data))
     return vectors.T @ each @ vectors
 
 
-def _products(hessians: Array) -> Array:
-    """E[Hᵢ⊗Hᵢ] (p, p, p, p), which takes C to E[Hᵢ·C·Hᵢ] by its last two axes."""
+def _products(hessians: Float[Array, "n p p"]) -> Float[Array, "p p p p"]:
+    """E[Hᵢ⊗Hᵢ], which takes C to E[Hᵢ·C·Hᵢ] by its last two axes."""
     num_rows, size, _ = hessians.shape
     flat = hessians.reshape(num_rows, size * size)
     return (flat.T @ flat / num_rows).reshape(size, size, size, size).transpose(0, 2, 1, 3)

@@ -156,11 +156,13 @@ def cauchy(prediction: ArrayLike, target: ArrayLike, *, delta: ArrayLike = 1.0) 
     >>> cauchy(jnp.array([1.0]), jnp.array([0.0]))
     Array([0.34657], dtype=float32)
     """
-    ratio = _residual(prediction, target) / delta
-    large = jnp.abs(ratio) > _LARGE  # log(1 + u²) is 2·log|u| there
-    near = jnp.log1p(jnp.where(large, 0, ratio) ** 2)
-    far = 2 * jnp.log(jnp.where(large, jnp.abs(ratio), 1))
-    return 0.5 * jnp.square(delta) * jnp.where(large, far, near)
+    residual = _residual(prediction, target)
+    size = jnp.abs(residual)
+    large = size > _LARGE * delta
+    near = jnp.log1p((jnp.where(large, 0, residual) / delta) ** 2)
+    # log(1 + u²) is 2·log|u|; neither u nor delta² needs to be in the range of floats.
+    far = 2 * (jnp.log(jnp.where(large, size, 1)) - jnp.log(delta))
+    return jnp.multiply(delta, jnp.multiply(delta, jnp.where(large, far, near) / 2))
 
 
 def tukey(prediction: ArrayLike, target: ArrayLike, *, delta: ArrayLike = 4.685) -> Array:

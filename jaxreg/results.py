@@ -111,7 +111,7 @@ def leaf_names(tree: Any) -> list[str]:
     names: list[str] = []
     for path, _ in jax.tree_util.tree_leaves_with_path(tree):
         name = re.sub(r"[^\w.-]", "_", jax.tree_util.keystr(path, simple=True, separator=".")) or "value"
-        if name.startswith("__") or not name.strip(".") or name == "zarr.json":  # names that Zarr keeps for itself
+        if name.startswith("__") or not name.strip("._") or name == "zarr.json":  # names that Zarr keeps for itself
             name = f"value{name}"
         while name in names:
             name += "_"

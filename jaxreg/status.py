@@ -56,7 +56,7 @@ def raise_if_failed(result: Any) -> None:
         raise RuntimeError(f"the fit failed: {_name(codes)}{_undetermined(result, ())}")
     members = [
         f"[{', '.join(map(str, index))}] {_name(codes[tuple(index)])}{_undetermined(result, tuple(index))}"
-        for index in failed[:_MAX_NAMED]
+        for index in failed[:_MAX_NAMED].tolist()
     ]
     if len(failed) > _MAX_NAMED:
         members.append(f"and {len(failed) - _MAX_NAMED} more")

@@ -21,7 +21,7 @@ class Table(NamedTuple):
         if name not in self.names:
             raise ValueError(f"{self.path} has no column {name!r}, only {', '.join(map(repr, self.names))}")
         place = self.names.index(name)
-        return np.array([_number(self.path, line, name, row[place]) for line, row in self.rows])
+        return np.array([number(f"{self.path}, line {line}, column {name!r}", row[place]) for line, row in self.rows])
 
     def columns(self, names: Sequence[str]) -> np.ndarray:
         """(rows, columns), or (rows,) of a single one."""
@@ -47,11 +47,12 @@ def read(path: Path) -> Table:
     return Table(path, names, [(number, row) for (number, _), row in zip(lines[1:], fields[1:], strict=True)])
 
 
-def _number(path: Path, line: int, name: str, cell: str) -> float:
+def number(what: str, text: str) -> float:
+    """A finite number; ``what`` it is goes into the message."""
     try:
-        value = float(cell)
+        value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{path}, line {line}, column {name!r}: a finite number wanted, got {cell.strip()!r}")
+        raise ValueError(f"{what} must be a finite number, got {text.strip()!r}")
     return value

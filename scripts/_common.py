@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 import jaxreg
-from jaxreg import data, losses, models
+from jaxreg import batching, data, losses, models
 
 matplotlib.use("svg")  # no display is needed
 import matplotlib.pyplot as plt
@@ -32,6 +32,7 @@ NUM_TRAIN = PUBLISHED["common"]["num_train"]
 NUM_VALIDATION = PUBLISHED["common"]["num_validation"]
 BATCH_SIZE = PUBLISHED["common"]["batch_size"]
 STEPS_PER_EPOCH = -(-NUM_TRAIN // BATCH_SIZE)
+MOST_EPOCHS = 20  # of an exercise on the line
 LINE = models.linear(2)
 
 
@@ -63,6 +64,7 @@ class Answer(NamedTuple):
 Exercise = Callable[[Settings], Answer]
 
 
+@jax.jit
 def line_data(key: jax.Array) -> tuple[data.Dataset, data.Dataset]:
     """The exercises' line: 1000 training and 1000 validation rows."""
     rows = data.linear(key, NUM_TRAIN + NUM_VALIDATION, TRUE_W, TRUE_B, noise=NOISE)
@@ -75,25 +77,43 @@ class Replicates(NamedTuple):
     key: jax.Array  # for the training
     train: data.Dataset
     validation: data.Dataset
-
-
-def line_replicates(settings: Settings, count: int | None = None) -> Replicates:
-    """As many lines as the settings say, or the first ``count`` of them (more are drawn where there are fewer)."""
-    if count is None or count > settings.replicates:
-        return _line_replicates(settings.seed, settings.replicates if count is None else count)
-    return jax.tree.map(lambda leaf: leaf[:count], line_replicates(settings))
+    order: jax.Array  # (epochs, rows); drawn once here, where each program that reshuffles would draw it again
 
 
 @functools.cache  # several exercises start from the same lines
-def _line_replicates(seed: int, count: int) -> Replicates:
-    return _draw_lines(jax.random.split(jax.random.key(seed), count))
+def line_replicates(settings: Settings, count: int | None = None) -> Replicates:
+    """As many lines as the settings say, or the first ``count`` of them (more are drawn where there are fewer)."""
+    if count is None or count > settings.replicates:
+        return _draw_lines(settings.keys(count))
+    return _first(line_replicates(settings), count)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _first(lines: Replicates, count: int) -> Replicates:
+    return jax.tree.map(lambda leaf: leaf[:count], lines)
 
 
 @jax.jit
 @jax.vmap
 def _draw_lines(key: jax.Array) -> Replicates:
     key_data, key_train = jax.random.split(key)
-    return Replicates(key_train, *line_data(key_data))
+    key_order = jax.random.split(key_train)[1]  # as ``train`` does
+    order = jax.lax.map(batching.epoch_order("reshuffled", NUM_TRAIN, key_order), jnp.arange(MOST_EPOCHS))
+    train, validation = line_data(key_data)
+    return Replicates(key_train, train, validation, order)
+
+
+@functools.partial(jax.jit, static_argnames=("loss", "epochs", "reduction", "remainder"))
+def fit_lines(
+    lines: Replicates, learning_rate: jax.typing.ArrayLike, *, epochs: int, **options: Any
+) -> jaxreg.Training:
+    """``fit_line`` of each seed; compiled once for all exercises with the same options."""
+
+    def member(lines: Replicates) -> jaxreg.Training:
+        rows = {"validation": lines.validation, "order": lines.order[:epochs]}
+        return fit_line(lines.key, learning_rate, lines.train, epochs=epochs, **rows, **options)
+
+    return jax.vmap(member)(lines)
 
 
 def fit_line(
@@ -188,6 +208,7 @@ def drawing(out: Path, name: str) -> Iterator[None]:
         yield
         drawn = plt.gcf()
         drawn.savefig(out / f"{name}.svg", dpi=150, metadata={"Date": None})
+        drawn.set_layout_engine("none")  # it is laid out; a second time would cost as much as the drawing
         drawn.savefig(out / f"{name}.png", dpi=150)
         plt.close(drawn)
 

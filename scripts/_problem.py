@@ -2,9 +2,10 @@
 
 import argparse
 import contextlib
+import itertools
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,10 +162,10 @@ def learning_rates(given: argparse.Namespace, posed: Problem, loss: Any) -> np.n
 def numbers(name: str, text: str) -> np.ndarray:
     """Rising numbers from LOW:HIGH:COUNT[:log|lin] or a list with commas."""
     if ":" not in text:
-        found = np.unique([_number(name, part) for part in _split(name, text)])
+        found = np.unique([_columns.number(name, part) for part in _split(name, text)])
     else:
         low, high, count, *spacing = [*text.split(":"), "", ""][: max(3, text.count(":") + 1)]
-        first, last = _number(name, low), _number(name, high)
+        first, last = _columns.number(name, low), _columns.number(name, high)
         if not count.isdecimal() or int(count) < 2 or spacing not in ([], ["log"], ["lin"]):
             raise ValueError(f"{name} must be LOW:HIGH:COUNT[:log|lin] with a COUNT of at least 2, got {text!r}")
         if not first < last:
@@ -198,17 +199,28 @@ def losses_named(text: str) -> list[Any]:
         if threshold:
             if option is None:
                 raise ValueError(f"loss {name} has no threshold, got {part!r}")
-            loss = partial(loss, **{option: _number(f"{option} of {name}", threshold)})
+            loss = partial(loss, **{option: _columns.number(f"{option} of {name}", threshold)})
         found.append(loss)
     return found
 
 
-def one_loss(text: str) -> Any:
-    """The only one."""
-    found = losses_named(text)
+def single(given: argparse.Namespace) -> tuple[Problem, Any, int]:
+    """The problem, the loss and the batch size of a study that has one of each."""
+    posed, found = problem(given), losses_named(given.loss)
     if len(found) > 1:
-        raise ValueError(f"loss must be one here, got {text!r}")
-    return found[0]
+        raise ValueError(f"loss must be one here, got {given.loss!r}")
+    (size,) = counts("batch-size", given.batch_size, most=len(posed.data.y))
+    return posed, found[0], size
+
+
+def combinations(*parts: Sized) -> list[tuple[int, ...]]:
+    """The places of a grid, the last part fastest."""
+    return list(itertools.product(*(range(len(part)) for part in parts)))
+
+
+def table(header: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    """Combinations as a table, the share that failed as the last column."""
+    return common.table(header, [[*list(row.values())[:-1], f"{100 * row['share_failed']:.1f} %"] for row in rows])
 
 
 def save_arrays(path: Path, swept: jaxreg.Sweep) -> None:
@@ -220,16 +232,6 @@ def save_arrays(path: Path, swept: jaxreg.Sweep) -> None:
     named = results.variables(swept.values, coordinates, leading=len(swept.axes))
     arrays: dict[str, Any] = coordinates | {one.name: leaf for one, leaf in zip(named, leaves, strict=True)}
     np.savez(path, **arrays)
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
-        raise ValueError(f"{name} must be a number, got {text.strip()!r}")
-    return found
 
 
 def _split(name: str, text: str) -> Sequence[str]:

@@ -43,12 +43,7 @@ def study(given: argparse.Namespace) -> None:
         optimizer=_problem.OPTIMIZERS[given.optimizer],
         **_problem.options(given),
     )
-    rows = [
-        _judge(atlas, (loss, size, scale))
-        for loss in range(len(losses))
-        for size in range(len(sizes))
-        for scale in range(len(scales))
-    ]
+    rows = [_judge(atlas, place) for place in _problem.combinations(losses, sizes, scales)]
     _problem.save_arrays(given.out / "divergence_atlas.npz", atlas.sweep)
     common.save_json(
         given.out / "divergence_atlas.json",
@@ -58,10 +53,10 @@ def study(given: argparse.Namespace) -> None:
         plots.divergence_atlas(atlas, ax=ax)
     print(f"{posed.name}, {given.optimizer}: {atlas.sweep.values.status.size} members\n")
     header = ("loss", "batch", "init ×", "2/λmax", "mean-square edge", "edge", "first failure", "at step", "failed")
-    print(common.table(header, [[*list(row.values())[:-1], f"{100 * row['share_failed']:.1f} %"] for row in rows]))
+    print(_problem.table(header, rows))
 
 
-def _judge(atlas: studies.Atlas, place: tuple[int, int, int]) -> dict[str, Any]:
+def _judge(atlas: studies.Atlas, place: tuple[int, ...]) -> dict[str, Any]:
     """Edges of one combination: of theory, and measured over the seeds."""
     loss, size, scale = place
     runs = jax.tree.map(lambda leaf: leaf[place], atlas.sweep.values)  # (rates, seeds)

@@ -75,9 +75,8 @@ def run(settings: common.Settings) -> common.Answer:
 def _member(
     scale: jax.Array, lines: common.Replicates
 ) -> tuple[jaxreg.Training, curvature.TrainingPrediction, jax.Array, jax.Array]:
-    key_init, key_train = jax.random.split(lines.key)
     train = lines.train
-    params = models.linear(2, scale=scale).init(key_init)
+    params = models.linear(2, scale=scale).init(lines.key)
     risk = jaxreg.empirical_risk(common.LINE, losses.squared)
     prediction = curvature.predict_training(
         risk,
@@ -87,7 +86,10 @@ def _member(
         tolerance=TOLERANCE,
         steps_per_epoch=common.STEPS_PER_EPOCH,
     )
-    result = common.fit_line(key_train, LEARNING_RATE, train, params=params, validation=train, epochs=EPOCHS)
+    order = lines.order[:EPOCHS]
+    result = common.fit_line(
+        lines.key, LEARNING_RATE, train, params=params, validation=train, order=order, epochs=EPOCHS
+    )
     assert result.validation_loss is not None
     measured = training.epochs_to(result.validation_loss - prediction.minimum_loss, TOLERANCE)
     return result, prediction, prediction.loss(common.STEPS_PER_EPOCH * jnp.arange(1, EPOCHS + 1)), measured

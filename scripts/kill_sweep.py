@@ -7,6 +7,7 @@ must be there in the end, and the values must have the bits of a sweep that nobo
 
 import argparse
 import hashlib
+import importlib.util
 import os
 import random
 import subprocess
@@ -178,6 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = parser.parse_args(arguments)
     if settings.kills < 1 or settings.chunks < 4 or settings.chunks % 4:
         parser.error("kills must be at least 1, and chunks a multiple of 4")
+    if importlib.util.find_spec("zarr") is None:
+        return common.refuse(parser.prog, ImportError("a store needs zarr: pip install 'jaxreg[store]'"))
     if settings.sweep:
         print(digest(sweep(settings.chunks, settings.store)))
         return 0

@@ -1,11 +1,8 @@
 """What becomes of the last, smaller minibatch? Its size, and the effect of keeping or dropping it."""
 
 import _common as common
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-import jaxreg
 from jaxreg import batching, plots
 
 RUN = common.published_run("last_batch")
@@ -13,15 +10,14 @@ RUN = common.published_run("last_batch")
 
 def run(settings: common.Settings) -> common.Answer:
     """What becomes of the last, smaller minibatch? Its size, and the effect of keeping or dropping it."""
-    order_of = batching.epoch_order("reshuffled", common.NUM_TRAIN, settings.keys(1)[0])
-    plans = [batching.minibatches(order_of(epoch), common.BATCH_SIZE) for epoch in range(RUN["epochs"])]
+    lines = common.line_replicates(settings)
+    plans = [batching.minibatches(order, common.BATCH_SIZE) for order in np.asarray(lines.order[0])[: RUN["epochs"]]]
     sizes = [int(plan.weights[-1].sum()) for plan in plans]
     published = [
         common.judge("last_batch", f"sizes_of_partial_batches[{epoch}]", size, [sizes[epoch]])
         for epoch, size in enumerate(RUN["sizes_of_partial_batches"])
     ]
-    axes = {"lines": common.line_replicates(settings)}
-    kept, dropped = jaxreg.sweep(_loss, axes, static={"remainder": ["keep", "drop"]}).values
+    kept, dropped = (_loss(lines, **options) for options in ({}, {"remainder": "drop"}))
     ratio = dropped / kept
     fewer = 1 - common.NUM_TRAIN // common.BATCH_SIZE / common.STEPS_PER_EPOCH
     better = np.mean(kept < dropped)
@@ -60,17 +56,10 @@ def run(settings: common.Settings) -> common.Answer:
     )
 
 
-def _loss(remainder: str, lines: common.Replicates) -> jax.Array:
-    result = common.fit_line(
-        lines.key,
-        RUN["learning_rate"],
-        lines.train,
-        validation=lines.validation,
-        epochs=RUN["epochs"],
-        remainder=remainder,
-    )
-    assert result.validation_loss is not None
-    return jnp.where(result.status == jaxreg.Status.OK, result.validation_loss[-1], jnp.nan)
+def _loss(lines: common.Replicates, **options: str) -> np.ndarray:
+    """The validation loss at the end, NaN for what diverged."""
+    result = common.fit_lines(lines, RUN["learning_rate"], epochs=RUN["epochs"], **options)
+    return np.asarray(result.validation_loss)[:, -1]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 """Which learning rate, how many epochs, and where is the edge of divergence?"""
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import _common as common
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -23,17 +21,19 @@ RISK = jaxreg.empirical_risk(common.LINE, losses.squared)
 
 def run(settings: common.Settings) -> common.Answer:
     """Which learning rate, how many epochs, and where is the edge of divergence?"""
-    rates = jnp.array([common.published_run(name)["learning_rate"] for name in RUNS])
-    short = _over_rates_and_seeds(_published)(rates, common.line_replicates(settings))
+    rates = {name: common.published_run(name)["learning_rate"] for name in RUNS}
+    all_lines = common.line_replicates(settings)
     published = [
         row
-        for index, name in enumerate(RUNS)
-        for row in common.judge_line(name, jax.tree.map(lambda leaf, index=index: leaf[index], short))
+        for name, rate in rates.items()
+        for row in common.judge_line(name, common.fit_lines(all_lines, rate, epochs=min(EPOCHS)))
     ]
     few = common.line_replicates(settings, min(settings.replicates, 100))
-    long = _over_rates_and_seeds(_long)(rates, few)
-    assert long.validation_loss is not None
-    after = np.median(np.asarray(long.validation_loss), axis=1)[:, np.array(EPOCHS) - 1]
+    long = {
+        f"{rate:g}": np.asarray(common.fit_lines(few, rate, epochs=max(EPOCHS)).validation_loss)
+        for rate in rates.values()
+    }
+    after = np.array([np.median(loss, axis=0)[np.array(EPOCHS) - 1] for loss in long.values()])
 
     lines = common.line_replicates(settings, SEEDS)
     study = jaxreg.sweep(
@@ -50,7 +50,7 @@ def run(settings: common.Settings) -> common.Answer:
     with common.figure(settings, "learning_rates_minibatch") as ax:
         draw(noisy.final_loss, noisy.status, measured_edge=noisy_found, ax=ax)
     with common.figure(settings, "learning_rates_epochs") as ax:
-        curves = {f"rate {float(rate):g}": loss for rate, loss in zip(rates, long.validation_loss, strict=True)}
+        curves = {f"rate {rate}": loss for rate, loss in long.items()}
         plots.loss_curves(np.arange(1, max(EPOCHS) + 1), curves, ylabel="validation loss", ax=ax)
 
     gain = after[:, 0] / after[:, -1]
@@ -67,8 +67,8 @@ def run(settings: common.Settings) -> common.Answer:
         ),
         header=("learning rate", *(f"loss, {count} epochs" for count in EPOCHS)),
         rows=[
-            [f"{float(rate):g}", *(loss if np.isfinite(loss) else "diverged" for loss in losses_after)]
-            for rate, losses_after in zip(rates, after, strict=True)
+            [rate, *(loss if np.isfinite(loss) else "diverged" for loss in losses_after)]
+            for rate, losses_after in zip(long, after, strict=True)
         ],
         figures={
             "learning_rates_edge": f"Full batch, {STEPS} steps: {len(RATES)} rates, {SEEDS} seeds, both edges.",
@@ -77,8 +77,7 @@ def run(settings: common.Settings) -> common.Answer:
         },
         measured={
             "validation_loss": {
-                f"{float(rate):g}": dict(zip(map(str, EPOCHS), row, strict=True))
-                for rate, row in zip(rates, after, strict=True)
+                rate: dict(zip(map(str, EPOCHS), row, strict=True)) for rate, row in zip(long, after, strict=True)
             },
             "edge": {
                 "predicted": predicted,
@@ -91,19 +90,6 @@ def run(settings: common.Settings) -> common.Answer:
         },
         published=published,
     )
-
-
-def _over_rates_and_seeds(member: Callable[..., jaxreg.Training]) -> Callable[..., jaxreg.Training]:
-    """Rates inside, so that the shuffled rows of a seed serve all of them; results have the axes (rates, seeds)."""
-    return jax.jit(jax.vmap(jax.vmap(member, (0, None)), (None, 0), out_axes=1))
-
-
-def _published(rate: jax.Array, lines: common.Replicates) -> jaxreg.Training:
-    return common.fit_line(lines.key, rate, lines.train)
-
-
-def _long(rate: jax.Array, lines: common.Replicates) -> jaxreg.Training:
-    return common.fit_line(lines.key, rate, lines.train, validation=lines.validation, epochs=max(EPOCHS))
 
 
 class Edge(NamedTuple):
@@ -124,7 +110,7 @@ def _edge_run(lines: common.Replicates, rate: jax.Array, batch_size: int) -> Edg
         batch_size=batch_size,
         key=lines.key,
         params=params,
-        order="sequential" if full else "reshuffled",
+        order="sequential" if full else lines.order[:3],
     )
     return Edge(RISK(params, lines.train), RISK(result.params, lines.train), result.status)
 

@@ -132,36 +132,29 @@ def run(settings: common.Settings) -> common.Answer:
 def _published(settings: common.Settings) -> tuple[list[dict[str, Any]], dict[str, jax.Array]]:
     """The four published runs judged, and the validation losses on clean data of squared and absolute."""
     lines = common.line_replicates(settings)
-    corrupted = lines._replace(train=jax.vmap(partial(data.corrupt_leverage, row=ROW, value=VALUE))(lines.train))
+    corrupted = lines._replace(train=_corrupted(data.corrupt_leverage, lines.train))
 
-    def fit(name: str, loss: Any) -> Callable[[common.Replicates], jaxreg.Training]:
-        settled = common.published_run(name)
+    def fit(name: str, loss: Any, lines: common.Replicates) -> jaxreg.Training:
+        run = common.published_run(name)
+        reduction = run["loss"].split(", ")[1]
+        return common.fit_lines(lines, run["learning_rate"], loss=loss, epochs=run["epochs"], reduction=reduction)
 
-        def member(lines: common.Replicates) -> jaxreg.Training:
-            return common.fit_line(
-                lines.key,
-                settled["learning_rate"],
-                lines.train,
-                loss=loss,
-                epochs=settled["epochs"],
-                reduction=settled["loss"].split(", ")[1],
-                validation=lines.validation,
-            )
-
-        return jax.jit(jax.vmap(member))
-
-    absolute = fit("absolute", losses.absolute)
-    squared = fit("squared_leverage", losses.squared)
-    huber = fit("huber_leverage", partial(losses.huber, delta=1.0))
-    side_by_side = {"squared": squared(lines), "absolute": absolute(lines)}
-    rows = [
-        *common.judge_line("absolute", side_by_side["absolute"]),
-        *common.judge_line("absolute_leverage", absolute(corrupted)),
-        *common.judge_line("squared_leverage", squared(corrupted)),
-        *common.judge_line("huber_leverage", huber(corrupted)),
-    ]
+    side_by_side = {
+        "squared": fit("squared_leverage", losses.squared, lines),
+        "absolute": fit("absolute", losses.absolute, lines),
+    }
+    rows = common.judge_line("absolute", side_by_side["absolute"])
+    for loss in (losses.absolute, losses.squared, losses.huber):
+        name = f"{loss.__name__}_leverage"
+        rows += common.judge_line(name, fit(name, loss, corrupted))
     epochs = common.published_run("absolute")["epochs"]
     return rows, {name: jnp.asarray(result.validation_loss)[:, :epochs] for name, result in side_by_side.items()}
+
+
+@partial(jax.jit, static_argnums=0)
+def _corrupted(corrupt: Callable[..., data.Dataset], train: data.Dataset) -> data.Dataset:
+    """The data sets (seeds, …) with one bad row each."""
+    return jax.vmap(partial(corrupt, row=ROW, value=VALUE))(train)
 
 
 def _influence(index: jax.Array, lines: common.Replicates) -> tuple[jax.Array, jax.Array]:
@@ -173,7 +166,7 @@ def _influence(index: jax.Array, lines: common.Replicates) -> tuple[jax.Array, j
 
     def member(value: jax.Array, lines: common.Replicates) -> jaxreg.Training:
         train = data.corrupt_target(lines.train, ROW, value)
-        return _settle(lines.key, train, optax.sgd(_decay(0.3)), loss)
+        return _settle(lines, train, optax.sgd(_decay(0.3)), loss)
 
     result = jax.vmap(jax.vmap(member, (0, None)), (None, 0))(jnp.asarray(INFLUENCE), lines)
     return common.relative_error(result.params), result.status != jaxreg.Status.OK
@@ -182,13 +175,12 @@ def _influence(index: jax.Array, lines: common.Replicates) -> tuple[jax.Array, j
 def _clipping(settings: common.Settings) -> dict[tuple[str, str], np.ndarray]:
     """Final errors of squared loss, the gradient of each minibatch clipped to length 1 or not; NaN if diverged."""
     lines = common.line_replicates(settings, min(settings.replicates, 100))
-    sgd = optax.sgd(_decay(0.1))
+    fit = jax.jit(jax.vmap(_clipped_error, (None, 0, 0)))
     errors = {}
-    for method, optimizer in {"plain": sgd, "clipped": optax.chain(optax.clip_by_global_norm(1.0), sgd)}.items():
-        fit = jax.jit(jax.vmap(partial(_settled_error, optimizer)))
-        for kind, corrupt in CORRUPTIONS.items():
-            train = jax.vmap(partial(corrupt, row=ROW, value=VALUE))(lines.train)
-            errors[kind, method] = np.asarray(fit(lines.key, train))
+    for kind, corrupt in CORRUPTIONS.items():
+        train = _corrupted(corrupt, lines.train)
+        for method, length in {"plain": np.inf, "clipped": 1.0}.items():
+            errors[kind, method] = np.asarray(fit(length, lines, train))
     return errors
 
 
@@ -207,11 +199,11 @@ class RobustFits(NamedTuple):
 def _robust(settings: common.Settings) -> dict[tuple[str, str], RobustFits]:
     """Fits of all seeds under both corruptions, by each of ``ROBUST_FITS``."""
     lines = common.line_replicates(settings, min(settings.replicates, ROBUST_SEEDS))
-    inits = jax.vmap(common.LINE.init)(lines.key)
+    inits = jax.jit(jax.vmap(common.LINE.init))(lines.key)
     found = {}
     with jax.enable_x64(True):
         for kind, corrupt in CORRUPTIONS.items():
-            rows = jax.vmap(partial(corrupt, row=ROW, value=VALUE))(lines.train)
+            rows = _corrupted(corrupt, lines.train)
             x, y = np.asarray(rows.x, float), np.asarray(rows.y, float)
             starts = {"its own": None, "init": jax.tree.map(lambda leaf: np.asarray(leaf, float), inits)}
             for name, (loss, start) in ROBUST_FITS.items():
@@ -235,8 +227,9 @@ def _judged(fits: jaxreg.CurveFit) -> RobustFits:
     )
 
 
-def _settled_error(optimizer: optax.GradientTransformation, key: jax.Array, train: data.Dataset) -> jax.Array:
-    result = _settle(key, train, optimizer, losses.squared)
+def _clipped_error(length: jax.Array, lines: common.Replicates, train: data.Dataset) -> jax.Array:
+    optimizer = optax.chain(optax.clip_by_global_norm(length), optax.sgd(_decay(0.1)))
+    result = _settle(lines, train, optimizer, losses.squared)
     return jnp.where(result.status == jaxreg.Status.OK, common.relative_error(result.params), jnp.nan)
 
 
@@ -245,8 +238,19 @@ def _decay(rate: float) -> optax.Schedule:
     return optax.exponential_decay(rate, common.STEPS_PER_EPOCH, 0.8)
 
 
-def _settle(key: jax.Array, train: data.Dataset, optimizer: optax.GradientTransformation, loss: Any) -> jaxreg.Training:
-    return jaxreg.train(common.LINE, loss, train, optimizer=optimizer, epochs=20, batch_size=common.BATCH_SIZE, key=key)
+def _settle(
+    lines: common.Replicates, train: data.Dataset, optimizer: optax.GradientTransformation, loss: Any
+) -> jaxreg.Training:
+    return jaxreg.train(
+        common.LINE,
+        loss,
+        train,
+        optimizer=optimizer,
+        epochs=common.MOST_EPOCHS,
+        batch_size=common.BATCH_SIZE,
+        key=lines.key,
+        order=lines.order,
+    )
 
 
 if __name__ == "__main__":

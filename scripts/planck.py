@@ -18,7 +18,8 @@ FIRST, LAST, STEP = RUN["wavelength_nm"]
 PUBLISHED_MODEL = models.planck(temperature=RUN["initial_temperature"])
 MODEL = models.planck(gain=True)
 NOISE = 0.01
-STARTS = (300.0, 50000.0)
+SHOWN = (4000.0, 5000.0)
+STARTS, NUM_STARTS = (300.0, 50000.0), 50
 
 
 def run(settings: common.Settings) -> common.Answer:
@@ -29,25 +30,31 @@ def run(settings: common.Settings) -> common.Answer:
     published = [common.judge("planck", "temperature", RUN["temperature"], temperature)]
 
     with jax.enable_x64(True):
-        starts = np.geomspace(*STARTS, 50)
-        spectra = jax.jit(jax.vmap(_spectrum))(settings.keys())
-        x, spectra = np.asarray(spectra.x[0]), np.asarray(spectra.y)
-        firsts, fits = _proper(x, np.tile(spectra[0], (len(starts), 1)), starts)
-        fit = jax.tree.map(lambda leaf: leaf[0], fits)
+        starts = np.geomspace(*STARTS, NUM_STARTS)
+        kelvins = np.array([*SHOWN, *[TRUTH] * settings.replicates])
+        x, drawn = jax.jit(jax.vmap(_spectrum))(settings.keys(len(kelvins)), kelvins)[:2]
+        x, (shown, spectra) = np.asarray(x[0]), np.split(np.asarray(drawn), [len(SHOWN)])
         alone = jaxreg.fit_many(PUBLISHED_MODEL, x[:1000], spectra[:, :1000], residuals=False)
         jaxreg.raise_if_failed(alone)
         bias = float(np.median(alone.params["temperature"])) - TRUTH
         assert MODEL.guess is not None
         guesses = jax.jit(jax.vmap(MODEL.guess, (None, 0)))(x, spectra)
-        _, many = _proper(x, spectra, np.asarray(guesses["temperature"]))
+        first, fits = _proper(
+            x, np.concatenate([spectra[:1]] * NUM_STARTS + [spectra]), np.append(starts, guesses["temperature"])
+        )
+        fit, tried, many = (
+            jax.tree.map(lambda leaf, part=part: leaf[part], fits)
+            for part in (0, slice(NUM_STARTS), slice(NUM_STARTS, None))
+        )
+        num_steps = first.num_steps[:NUM_STARTS]
         sky = _firas.fit(_firas.spectrum())
         jaxreg.raise_if_failed(sky)
-        figures = _figures(settings, x, fit, firsts.num_steps, starts, temperature, sky)
+        figures = _figures(settings, x, shown, fit, num_steps, starts, temperature, sky)
 
     value, error = float(fit.params["temperature"]), float(fit.stderr["temperature"])
     gain, gain_error = float(fit.params["gain"]), float(fit.stderr["gain"])
-    spread = np.ptp(np.asarray(fits.params["temperature"])) / error
-    deviation = (np.asarray(many.params["temperature"]) - TRUTH) / np.asarray(many.stderr["temperature"])
+    spread = np.ptp(tried.params["temperature"]) / error
+    deviation = (many.params["temperature"] - TRUTH) / many.stderr["temperature"]
     sky_value, sky_error = float(sky.params["temperature"]), float(sky.stderr["temperature"])
     within_four = float(np.mean(np.abs(deviation) < 4))
     return common.Answer(
@@ -81,7 +88,7 @@ def run(settings: common.Settings) -> common.Answer:
             "gain": gain,
             "gain_stderr": gain_error,
             "starts": starts,
-            "steps_from_each_start": firsts.num_steps,
+            "steps_from_each_start": num_steps,
             "spread_over_starts_in_standard_errors": spread,
             "replicates_within_4_standard_errors": within_four,
             "root_mean_square_deviation_in_standard_errors": np.sqrt(np.mean(deviation**2)),
@@ -115,16 +122,16 @@ def _published_member(key: jax.Array) -> jaxreg.Training:
     )
 
 
-def _spectrum(key: jax.Array) -> data.Dataset:
-    return data.planck(key, _wavelength(), TRUTH, gain_spread=0.05, noise=NOISE)
+def _spectrum(key: jax.Array, kelvin: jax.Array) -> data.Dataset:
+    return data.planck(key, _wavelength(), kelvin, gain_spread=0.05, noise=NOISE)
 
 
 def _proper(x: np.ndarray, y: np.ndarray, starts: np.ndarray) -> tuple[jaxreg.CurveFit, jaxreg.CurveFit]:
-    """Temperature and gain of each spectrum, first without weights."""
+    """Temperature and gain of each spectrum, first with equal weights."""
     # The noise is relative, so its sigma needs the curve: a first fit gives it.
-    first = jaxreg.fit_many(MODEL, x, y, {"temperature": starts, "gain": np.ones_like(starts)}, p0_each=True)
-    sigma = NOISE * (y - first.residuals)
-    second = jaxreg.fit_many(MODEL, x, y, first.params, p0_each=True, sigma=sigma, absolute_sigma=True)
+    fit = partial(jaxreg.fit_many, MODEL, x, y, p0_each=True, absolute_sigma=True)
+    first = fit({"temperature": starts, "gain": np.ones_like(starts)}, sigma=np.ones_like(y))
+    second = fit(first.params, sigma=NOISE * (y - first.residuals))
     jaxreg.raise_if_failed(first)
     jaxreg.raise_if_failed(second)
     return first, second
@@ -133,6 +140,7 @@ def _proper(x: np.ndarray, y: np.ndarray, starts: np.ndarray) -> tuple[jaxreg.Cu
 def _figures(
     settings: common.Settings,
     x: np.ndarray,
+    shown: np.ndarray,
     fit: jaxreg.CurveFit,
     num_steps: jax.typing.ArrayLike,
     starts: np.ndarray,
@@ -140,10 +148,7 @@ def _figures(
     sky: jaxreg.CurveFit,
 ) -> dict[str, str]:
     nanometres = 1e9 * x
-    spectra = {
-        f"{kelvin:.0f} K": data.planck(settings.keys(1)[0], x, kelvin, gain_spread=0.05, noise=NOISE).y * 1e-12
-        for kelvin in (4000.0, 5000.0)
-    }
+    spectra = {f"{kelvin:.0f} K": spectrum * 1e-12 for kelvin, spectrum in zip(SHOWN, shown, strict=True)}
     seen = _firas.spectrum()
     across = "wavelength / nm"
     with common.figure(settings, "planck_spectra") as ax:

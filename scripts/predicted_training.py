@@ -24,9 +24,7 @@ def parser() -> common.Parser:
 
 def study(given: argparse.Namespace) -> None:
     """Predict, run, save, draw, print."""
-    posed = _problem.problem(given)
-    loss = _problem.one_loss(given.loss)
-    (size,) = _problem.counts("batch-size", given.batch_size, most=len(posed.data.y))
+    posed, loss, size = _problem.single(given)
     (epochs,) = _problem.counts("epochs", str(given.epochs), most=10**9)
     found = studies.predicted_training(
         posed.model,

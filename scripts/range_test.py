@@ -27,9 +27,7 @@ def study(given: argparse.Namespace) -> None:
     """Test, save, draw, print."""
     if not 0 < given.share <= 1:
         raise ValueError(f"share must be above 0 and at most 1, got {given.share}")
-    posed = _problem.problem(given)
-    loss = _problem.one_loss(given.loss)
-    (size,) = _problem.counts("batch-size", given.batch_size, most=len(posed.data.y))
+    posed, loss, size = _problem.single(given)
     found = studies.range_test(
         posed.model,
         loss,

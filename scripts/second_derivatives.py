@@ -85,11 +85,11 @@ def run(settings: common.Settings) -> common.Answer:
 
 def _sine() -> dict[str, Any]:
     x = jnp.linspace(-2 * jnp.pi, 2 * jnp.pi, 401)
-    first = jax.vmap(partial(curvature.gradient, jnp.sin))(x)
-    second = jax.vmap(partial(curvature.hessian, jnp.sin))(x)[:, 0, 0]
+    derivatives = jax.jit(lambda x: (jnp.sin(x), curvature.gradient(jnp.sin, x), curvature.hessian(jnp.sin, x)[0, 0]))
+    values, first, second = jax.vmap(derivatives)(x)
     return {
         "x": x,
-        "derivatives": (jnp.sin(x), first, second),
+        "derivatives": (values, first, second),
         "error": float(np.abs(np.asarray(second, float) + np.sin(np.asarray(x, float))).max()),
     }
 
@@ -156,8 +156,12 @@ def _reweighted(train: data.Dataset, steps: int = 20) -> list[float]:
     def step(params: models.Params, _: None) -> tuple[models.Params, jax.Array]:
         return _reweighted_step(losses.absolute, params, train), absolute(params, train)
 
-    end, values = jax.jit(lambda: jax.lax.scan(step, common.LINE.init(jax.random.key(0)), None, length=steps))()
-    return [*map(float, values), float(absolute(end, train))]
+    @jax.jit
+    def values(start: models.Params) -> jax.Array:
+        end, before = jax.lax.scan(step, start, None, length=steps)
+        return jnp.append(before, absolute(end, train))
+
+    return np.asarray(values(common.LINE.init(jax.random.key(0)))).tolist()
 
 
 def _reweighted_step(loss: Any, params: models.Params, train: data.Dataset) -> models.Params:
@@ -169,21 +173,20 @@ def _reweighted_step(loss: Any, params: models.Params, train: data.Dataset) -> m
 def _cost(settings: common.Settings) -> dict[str, float]:
     """Memory (as the compiler plans it) and time of a Hessian and of one Hessian-vector product."""
     model = models.linear(NUM_LARGE, bias=False)
-    key_data, key_vector = jax.random.split(settings.keys(1)[0])
-    rows = data.linear(key_data, 200, jnp.ones(NUM_LARGE))
+    rows = jax.jit(data.linear, static_argnums=1)(settings.keys(1)[0], 200, np.ones(NUM_LARGE, np.float32))
     risk = jaxreg.empirical_risk(model, losses.squared)
-    params = {"w": jnp.zeros(NUM_LARGE)}
-    vector = {"w": jax.random.normal(key_vector, (NUM_LARGE,))}
+    params, vector = ({"w": np.full(NUM_LARGE, value, np.float32)} for value in (0, 1))
     whole = jax.jit(partial(curvature.hessian, risk)).lower(params, rows).compile()
     product = jax.jit(partial(curvature.hvp, risk)).lower(params, vector, rows).compile()
     largest = jax.jit(partial(curvature.extreme_eigenvalues, risk))(params, rows)[1]
-    exact = jnp.linalg.eigvalsh(rows.x @ rows.x.T / 200)[-1]  # the same non-zero spectrum as the Hessian's
+    x = np.asarray(rows.x, float)
+    exact = np.linalg.eigvalsh(x @ x.T / 200)[-1]  # the same non-zero spectrum as the Hessian's
     return {
         "num_params": NUM_LARGE,
         "hessian_megabytes": _megabytes(whole),
         "product_megabytes": _megabytes(product),
         "time_ratio": _seconds(lambda: whole(params, rows)) / _seconds(lambda: product(params, vector, rows)),
-        "lanczos_error": float(jnp.abs(largest / exact - 1)),
+        "lanczos_error": abs(float(largest) / exact - 1),
     }
 
 

@@ -1,5 +1,7 @@
 """Can the order of the rows break SGD? The same rows shuffled, sorted and in a malicious order."""
 
+import textwrap
+
 import _common as common
 import jax
 import jax.numpy as jnp
@@ -20,37 +22,30 @@ RISK = jaxreg.empirical_risk(common.LINE, losses.squared)
 def run(settings: common.Settings) -> common.Answer:
     """Can the order of the rows break SGD? The same rows shuffled, sorted and in a malicious order."""
     rows = _rare_rows(settings.keys(1)[0])
-    optimum = common.LINE.guess(rows.x, rows.y)  # type: ignore[misc]
-    features = common.LINE.features(rows.x)  # type: ignore[misc]
-    malicious = batching.adversarial_order(features)
-
-    orders = jax.jit(jax.vmap(lambda key: jax.random.permutation(key, NUM_ROWS)))(settings.keys())
-    radii = np.asarray(jax.jit(jax.vmap(_radius, (None, 0)))(rows, jnp.concatenate([malicious[None], orders])))
+    optimum = _least_squares(rows)
+    orders = np.asarray(_permutations(settings.keys()))
+    malicious = np.asarray(_made_orders(rows)["adversarial"])
+    radii = np.asarray(jax.jit(jax.vmap(_radius, (None, 0)))(rows, np.concatenate([malicious[None], orders[:, 0]])))
     predicted, random_radius = float(radii[0]), radii[1:]
 
-    broken = _train(rows, malicious, settings.keys(1)[0], epochs=MALICIOUS_EPOCHS)
+    broken = _train(rows, np.tile(malicious, (MALICIOUS_EPOCHS, 1)))
     distance = np.sqrt(np.asarray(broken.validation_loss, float)[:EPOCHS])
     measured = float((distance[-1] / distance[-6]) ** (1 / 5))
-    fixed, reshuffled = _runs(settings, rows, orders)
-    errors = {
-        "random, fixed": np.asarray(_error(fixed, optimum))[: len(orders)],
-        "reshuffled": np.asarray(_error(reshuffled, optimum)),
-    }
+    runs = _runs(rows, orders)
+    errors = {name: _error(runs[name], optimum) for name in ("random, fixed", "reshuffled")}
 
     harm = _sorted_harm(settings, orders)
     with common.figure(settings, "shuffling_malicious") as ax:
-        curves = {
-            "malicious": np.asarray(broken.validation_loss)[None, :EPOCHS],
-            "random, fixed": np.asarray(fixed.validation_loss)[: len(orders)],
-            "reshuffled": np.asarray(reshuffled.validation_loss),
-        }
+        shown = {"malicious": "adversarial"} | {name: name for name in errors}
+        curves = {label: np.asarray(runs[name].validation_loss) for label, name in shown.items()}
         plots.loss_curves(np.arange(1, EPOCHS + 1), curves, ylabel="loss over all rows", ax=ax)
     with common.figure(settings, "shuffling_sorted") as ax:
-        plots.comparison(harm, ylabel="largest relative distance\nfrom least squares", ax=ax)
+        groups = {textwrap.fill(name, 11): values for name, values in harm.items()}
+        plots.comparison(groups, ylabel="largest relative distance\nfrom least squares", ax=ax)
 
     broken_status = jaxreg.Status(int(broken.status)).name
-    medians = {name.replace("\n", " "): float(np.median(values)) for name, values in harm.items()}
-    beyond = np.mean(harm["random,\nfixed"] < medians["sorted by target"])
+    medians = {name: float(np.median(values)) for name, values in harm.items()}
+    beyond = np.mean(harm["random, fixed"] < medians["sorted by target"])
     worst = {name: float(values.max()) for name, values in errors.items()}
     return common.Answer(
         title="Shuffling",
@@ -93,6 +88,7 @@ def run(settings: common.Settings) -> common.Answer:
     )
 
 
+@jax.jit
 def _rare_rows(key: jax.Array) -> data.Dataset:
     """A line whose second feature is zero but in a few rows, where it is large."""
     key_x, key_rare, key_noise = jax.random.split(key, 3)
@@ -103,46 +99,59 @@ def _rare_rows(key: jax.Array) -> data.Dataset:
     return data.Dataset(x, y)
 
 
+@jax.jit
+def _least_squares(rows: data.Dataset) -> models.Params:
+    return common.LINE.guess(rows.x, rows.y)  # type: ignore[misc]
+
+
 def _radius(rows: data.Dataset, order: jax.Array) -> jax.Array:
     batches = batching.gather(rows, batching.minibatches(order, common.BATCH_SIZE))
     start = common.LINE.init(jax.random.key(0))
     return curvature.spectral_radius(curvature.epoch_map(RISK, start, batches, learning_rate=LEARNING_RATE))
 
 
-def _train(rows: data.Dataset, order: jax.Array | str, key: jax.Array, epochs: int = EPOCHS) -> jaxreg.Training:
-    return common.fit_line(key, LEARNING_RATE, rows, order=order, epochs=epochs, validation=rows)
+def _train(rows: data.Dataset, order: jax.Array | np.ndarray) -> jaxreg.Training:
+    """Training with an order of the rows for each epoch."""
+    return common.fit_line(jax.random.key(0), LEARNING_RATE, rows, order=order, epochs=len(order), validation=rows)
 
 
-def _error(result: jaxreg.Training, optimum: models.Params) -> jax.Array:
+_train_in_orders = jax.jit(jax.vmap(_train, (None, 0)))
+
+
+@jax.jit
+@jax.vmap
+def _permutations(key: jax.Array) -> jax.Array:
+    return jax.lax.map(batching.epoch_order("reshuffled", NUM_ROWS, key), jnp.arange(EPOCHS))
+
+
+@jax.jit
+def _made_orders(rows: data.Dataset) -> dict[str, jax.Array]:
+    features = common.LINE.features(rows.x)  # type: ignore[misc]
+    return {"sorted by target": batching.sorted_order(rows.y), "adversarial": batching.adversarial_order(features)}
+
+
+def _runs(rows: data.Dataset, orders: np.ndarray) -> dict[str, jaxreg.Training]:
+    """Training in orders made from the rows, and in random ones: the first for all epochs, or a new one for each."""
+    fixed = {"random, fixed": orders[:, 0]} | jax.tree.map(lambda order: np.asarray(order)[None], _made_orders(rows))
+    groups = {"reshuffled": orders} | {name: order[:, None].repeat(EPOCHS, axis=1) for name, order in fixed.items()}
+    # All together, so that one program serves both data sets.
+    together = jax.tree.map(np.asarray, _train_in_orders(rows, np.concatenate(list(groups.values()))))
+    names = np.repeat(list(groups), [len(order) for order in groups.values()])
+    return {name: jax.tree.map(lambda leaf, mine=names == name: leaf[mine], together) for name in groups}
+
+
+def _error(result: jaxreg.Training, optimum: models.Params) -> np.ndarray:
     """The largest relative distance of the parameters from least squares."""
-    parts = jax.tree.map(lambda got, best: jnp.abs(got / best - 1).reshape(got.shape[0], -1), result.params, optimum)
-    return jnp.concatenate(jax.tree.leaves(parts), axis=1).max(axis=1)
+    parts = jax.tree.map(lambda got, best: np.abs(got / best - 1).reshape(len(got), -1), result.params, optimum)
+    return np.concatenate(jax.tree.leaves(parts), axis=1).max(axis=1)
 
 
-def _runs(settings: common.Settings, rows: data.Dataset, orders: jax.Array) -> tuple[jaxreg.Training, jaxreg.Training]:
-    """Training in the given orders, then sorted by target and by leverage; and reshuffled with each key."""
-    made = [batching.sorted_order(rows.y), batching.adversarial_order(common.LINE.features(rows.x))]  # type: ignore[misc]
-    fixed = _train_in_orders(rows, jnp.concatenate([orders, jnp.stack(made)]), settings.keys(1)[0])
-    return fixed, _train_reshuffled(rows, settings.keys())
-
-
-# One compilation each for both data sets.
-_train_in_orders = jax.jit(jax.vmap(_train, (None, 0, None)))
-_train_reshuffled = jax.jit(jax.vmap(lambda rows, key: _train(rows, "reshuffled", key), (None, 0)))
-
-
-def _sorted_harm(settings: common.Settings, orders: jax.Array) -> dict[str, np.ndarray]:
+def _sorted_harm(settings: common.Settings, orders: np.ndarray) -> dict[str, np.ndarray]:
     """Distance from least squares on one noisy line, for random orders and keys, and for two made from the rows."""
-    rows = data.linear(settings.keys(1)[0], NUM_ROWS, common.TRUE_W, common.TRUE_B, noise=NOISE)
-    optimum = common.LINE.guess(rows.x, rows.y)  # type: ignore[misc]
-    fixed, reshuffled = _runs(settings, rows, orders)
-    error = np.asarray(_error(fixed, optimum))
-    return {
-        "reshuffled": np.asarray(_error(reshuffled, optimum)),
-        "random,\nfixed": error[:-2],
-        "sorted by\ntarget": error[-2:-1],
-        "adversarial": error[-1:],
-    }
+    draw = jax.jit(data.linear, static_argnums=1)
+    rows = draw(settings.keys(1)[0], NUM_ROWS, common.TRUE_W, common.TRUE_B, noise=NOISE)
+    optimum = _least_squares(rows)
+    return {name: _error(result, optimum) for name, result in _runs(rows, orders).items()}
 
 
 if __name__ == "__main__":

@@ -65,12 +65,7 @@ def study(given: argparse.Namespace) -> None:
         static={"loss": losses, "batch_size": sizes},
         **_problem.options(given),
     )
-    rows = [
-        _judge(given, posed, swept, (loss, size, scale))
-        for loss in range(len(losses))
-        for size in range(len(sizes))
-        for scale in range(len(scales))
-    ]
+    rows = [_judge(given, posed, swept, place) for place in _problem.combinations(losses, sizes, scales)]
     _problem.save_arrays(given.out / "sweep.npz", swept)
     common.save_json(
         given.out / "sweep.json",
@@ -84,11 +79,11 @@ def study(given: argparse.Namespace) -> None:
     )
     print(f"{posed.name}, {given.optimizer}, {epochs} epochs: {swept.values['status'].size} members\n")
     header = ("loss", "batch", "init ×", "best rate", "loss there", "edge", "2/λmax", "diverged")
-    print(common.table(header, [[*list(row.values())[:-1], f"{100 * row['share_failed']:.1f} %"] for row in rows]))
+    print(_problem.table(header, rows))
 
 
 def _judge(
-    given: argparse.Namespace, posed: _problem.Problem, swept: jaxreg.Sweep, place: tuple[int, int, int]
+    given: argparse.Namespace, posed: _problem.Problem, swept: jaxreg.Sweep, place: tuple[int, ...]
 ) -> dict[str, Any]:
     """The best rate and the edge of one combination, and its figure."""
     values = jax.tree.map(lambda leaf: leaf[place], swept.values)  # (rates, seeds)

@@ -1,7 +1,9 @@
 import gc
 import importlib.metadata
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # Most of a test's time is XLA's compilation. With the emitters of before for fusions, one LLVM module for a program and
@@ -12,6 +14,19 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     FLAGS = ("cpu_use_fusion_emitters=false", "cpu_parallel_codegen_split_count=1", "backend_optimization_level=0")
     os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in FLAGS))
 
+import jaxtyping
+
+# Annotated shapes are checked at each call, under a trace too, in every module that says any.
+PACKAGE = Path(__file__).parents[1] / "jaxreg"
+SHAPED = [
+    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for file in PACKAGE.rglob("*.py")
+    if "jaxreg._shapes" in file.read_text()
+]
+sys.modules["jaxreg._shapes"] = jaxtyping
+jaxtyping.install_import_hook(SHAPED, "beartype.beartype")
+
+import hypothesis
 import jax
 import jax.numpy as jnp
 import pytest
@@ -23,6 +38,12 @@ gc.set_threshold(200_000, 20, 100)
 
 # Shapes that broadcast by accident are the mistake that the fifth exercise is about.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Examples that the sources alone decide, and no deadline, since one may compile. `pytest --hypothesis-profile search`
+# looks for new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None, max_examples=40)
+hypothesis.settings.register_profile("search", database=None, deadline=None, max_examples=1500)
+hypothesis.settings.load_profile("fixed")
 
 
 @pytest.fixture(params=["eager", "lane"])
@@ -43,6 +64,15 @@ def variant(request: pytest.FixtureRequest) -> Callable[..., Any]:
 @pytest.fixture
 def x64():
     """Double precision for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def x64_module():
+    """Double precision for a whole module: Hypothesis runs many examples inside one test's fixtures, and so takes none
+    that are made for each test.
+    """
     with jax.enable_x64(True):
         yield
 

@@ -11,8 +11,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "jaxreg"
 FLOORS = [
-    ["_version", "_trace", "_jaxprs", "_names", "_linear_algebra", "results", "uncertainty._quantiles"],
-    ["status", "_checks", "curvature._lanczos", "models._expressions"],
+    ["_version", "_trace", "_jaxprs", "_names", "_shapes", "results", "uncertainty._quantiles"],
+    ["status", "_checks", "_linear_algebra", "curvature._lanczos", "models._expressions"],
     ["blocks", "covariance", "losses", "models._model"],
     ["models._laws", "models._curves", "models._formula"],
     ["models"],

@@ -46,7 +46,7 @@ def test_linear_models_have_the_covariances_of_statsmodels(estimates: dict[str, 
 
 def test_units_do_not_matter() -> None:
     units = np.array([1e-12, 1.0, 1e15])
-    run = jax.jit(lambda jacobian: covariance.estimate("HC3", jacobian, RESIDUAL).matrix)
+    run = jax.jit(lambda jacobian: covariance.estimate("HC3", jacobian, jnp.asarray(RESIDUAL)).matrix)
     scaled = np.asarray(run((DESIGN * units).T)) * np.outer(units, units)
     np.testing.assert_allclose(scaled, run(DESIGN.T), rtol=1e-9)
 

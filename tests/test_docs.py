@@ -65,7 +65,9 @@ def test_a_page_names_what_exists(page):
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for script, options in re.findall(r"python (scripts/\w+\.py)([^`\n]*)", page.read_text()):
         source = (ROOT / script).read_text()
-        shared = [ROOT / "scripts" / f"{name}.py" for name in re.findall(r"^import (_\w+)", source, re.MULTILINE)]
+        imported = re.findall(r"^(?:import|from) (_\w+)", source, re.MULTILINE)
+        shared = [file for name in imported for file in (ROOT / "scripts").glob(f"{name}/*.py")]
+        shared += [ROOT / "scripts" / f"{name}.py" for name in imported]
         source += "".join(file.read_text() for file in shared if file.exists())
         for option in set(re.findall(r" (--[\w-]+)", options)) - {"--help"}:
             assert f'"{option}"' in source, f"{script} has no {option}"

@@ -75,7 +75,7 @@ def test_named_columns_bounds_fixed_and_robust_loss(table: Path, tmp_path: Path)
 BAD = {
     "no file": (["{missing}"], "cannot be read: No such file or directory"),
     "no column": (["--x", "depth"], "has no column 'depth', only 'volume', 'pressure'"),
-    "text in a column": (["{text}"], "line 3, column 'volume': a finite number wanted, got 'high'"),
+    "text in a column": (["{text}"], "line 3, column 'volume' must be a finite number, got 'high'"),
     "a short row": (["{short}"], "line 3: 2 columns wanted, got 1"),
     "an empty file": (["{empty}"], "must have a header and at least one row"),
     "an unknown function": (["--model", "a*foo(x)"], "functions must be .*, got foo at position 3"),

@@ -1,7 +1,6 @@
 """Many fits at once: the optimum, errors and status of each are those of ``curve_fit``, whatever the others do."""
 
 import functools
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -331,9 +330,3 @@ def test_the_second_call_does_not_trace():
     calls = len(traced)
     jaxreg.fit_many(counted, X, Y[70:140], START)
     assert len(traced) == calls
-
-
-def test_without_zarr_what_to_install_is_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "zarr", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxreg\[store\]'"):
-        jaxreg.fit_many(peak, X, Y[:3], START, store="nowhere")

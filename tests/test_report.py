@@ -1,8 +1,5 @@
 """Reports: numbers against lmfit's, every way to fail shown as such, tables."""
 
-import builtins
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,16 +150,3 @@ def test_names_of_the_numbers_in_arrays(fit: jaxreg.CurveFit) -> None:
     params = {"w": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
     table = fit._replace(params=params, stderr=params).to_dataframe()
     assert dict(table["value"]) == {"b": 3.0, "w[0]": 1.0, "w[1]": 2.0}
-
-
-def test_without_pandas_the_remedy_is_named(fit: jaxreg.CurveFit, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = builtins.__import__
-
-    def refuse(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "pandas":
-            raise ImportError("no pandas")
-        return original(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ImportError, match=r"pip install 'jaxreg\[tables\]'"):
-        fit.to_dataframe()

@@ -1,4 +1,3 @@
-import builtins
 import functools
 import itertools
 from collections import OrderedDict
@@ -74,20 +73,6 @@ def test_rows_carry_the_numbers_of_points():
     frame = Sweep({"point": Point(RATES, np.zeros((3, 2)))}, np.arange(3)).to_dataframe()
     assert list(frame.columns) == ["point", "point.scale", "value"]
     assert list(frame["point.scale"]) == list(RATES)
-
-
-@pytest.mark.parametrize("missing", ["xarray", "pandas"])
-def test_what_to_install_is_said(atlas, monkeypatch, missing):
-    real = builtins.__import__
-
-    def absent(name, *args, **kwargs):
-        if name in (missing, "xarray"):  # importing xarray imports pandas
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(ImportError, match=r"pip install 'jaxreg\[tables\]'"):
-        atlas.to_dataframe()
 
 
 def test_a_bare_array_is_the_value():

@@ -1,6 +1,6 @@
 """The scripts: judging, saving, refusing, and one exercise from the command line."""
 
-import importlib.util
+import importlib.machinery
 import json
 import math
 import re
@@ -16,25 +16,20 @@ import scipy.stats
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-import _benchmark  # noqa: E402
-import _benchmark_fit  # noqa: E402
 import _common as common  # noqa: E402
-import _fits_problem  # noqa: E402
 import _page  # noqa: E402
 import _problem  # noqa: E402
-import _sgd  # noqa: E402
 import benchmark  # noqa: E402
+import interval_coverage  # noqa: E402
 import kill_sweep  # noqa: E402
 import reproduce  # noqa: E402
 import reshape  # noqa: E402
+from _benchmark import baseline, curves, measure, sgd  # noqa: E402
+from _benchmark import fit as benchmark_fit  # noqa: E402
 
-# Under its own name pytest-cov's package would come.
-SPECIFICATION = importlib.util.spec_from_file_location("coverage_of_intervals", SCRIPTS / "coverage.py")
-coverage = importlib.util.module_from_spec(SPECIFICATION)
-SPECIFICATION.loader.exec_module(coverage)
 EXERCISES = [*reproduce.EXERCISES, "reproduce"]
 STUDIES = ("divergence_atlas", "predicted_training", "range_test", "sweep")
-TOOLS = ["benchmark", "certify", "coverage", "fit", "kill_sweep", "spectrum", *STUDIES]
+TOOLS = ["benchmark", "certify", "fit", "interval_coverage", "kill_sweep", "spectrum", *STUDIES]
 
 
 def test_a_number_inside_its_replicates():
@@ -117,6 +112,13 @@ def test_every_script_has_help(name, capsys):
 
 def test_the_main_job_knows_every_exercise():
     assert sorted(EXERCISES + TOOLS) == sorted(file.stem for file in SCRIPTS.glob("[a-z]*.py"))
+
+
+def test_no_script_hides_a_package():
+    """A script's folder comes first where packages are looked for: numba takes whatever ``coverage`` it finds there."""
+    elsewhere = [folder for folder in sys.path if folder != str(SCRIPTS)]
+    scripts = {file.stem for file in SCRIPTS.iterdir()}
+    assert not {name for name in scripts if importlib.machinery.PathFinder.find_spec(name, elsewhere)}
 
 
 def test_an_exercise_runs_alone(tmp_path, monkeypatch, capsys):
@@ -213,7 +215,7 @@ def test_a_study_runs_alone(name, arguments, said, tmp_path, capsys):
         ),
         (("--learning-rate", "2:1:5"), "learning-rate must rise from LOW to HIGH"),
         (("--learning-rate", "0:1:5"), "learning-rate must be positive to be spaced by logarithms"),
-        (("--learning-rate", "1,two"), "learning-rate must be a number, got 'two'"),
+        (("--learning-rate", "1,two"), "learning-rate must be a finite number, got 'two'"),
         (("--loss", "hubr"), "loss must be one of squared, absolute, .*, got 'hubr'"),
         (("--loss", "squared:2"), "loss squared has no threshold"),
         (("--loss", "absolute"), "learning-rate must be given for a loss without curvature"),
@@ -236,7 +238,7 @@ def test_a_sweep_names_line_and_column_of_a_bad_cell(tmp_path, capsys):
     file = tmp_path / "rows.csv"
     file.write_text("a,y\n1,2\n3,x\n")
     assert run_study("sweep", "--data", file, "--x", "a", "--y", "y", "--out", tmp_path / "out") == 2
-    assert "line 3, column 'y': a finite number wanted, got 'x'" in capsys.readouterr().err
+    assert "line 3, column 'y' must be a finite number, got 'x'" in capsys.readouterr().err
     assert run_study("sweep", "--data", file, "--x", "a,b", "--y", "y", "--out", tmp_path / "out") == 2
     assert "has no column 'b', only 'a', 'y'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -267,15 +269,16 @@ def descent(given):
     return params, np.array(history)
 
 
-@pytest.mark.parametrize("loss", list(_sgd.LOSSES))
+@pytest.mark.parametrize("loss", list(sgd.LOSSES))
 def test_the_c_limit_descends(loss):
-    """75 members: a vector that is not full, a block that is not full. Tolerances: float32; see _benchmark_sweep."""
-    given = _sgd.problem(loss, 75)
-    made = _sgd.c(given)
-    if isinstance(made, str):
-        pytest.skip(made)
+    """75 members: a vector that is not full, a block that is not full. Tolerances: float32; see _benchmark/sweep.py."""
+    given = sgd.problem(loss, 75)
+    try:
+        made = sgd.c(given)
+    except measure.AbsentError as error:
+        pytest.skip(str(error))
     for found, wanted in zip(made.numbers(made.run()), descent(given), strict=True):
-        _benchmark.close(loss, found, wanted, tolerance=2e-5, share=0.95 if loss == "absolute" else 1.0)
+        measure.close(loss, found, wanted, tolerance=2e-5, share=0.95 if loss == "absolute" else 1.0)
 
 
 def test_the_benchmark_checks_times_and_judges(tmp_path, capsys):
@@ -290,14 +293,66 @@ def test_the_benchmark_checks_times_and_judges(tmp_path, capsys):
     assert measured["machine"]["versions"]["jax"]
 
 
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """``benchmark.py sweep`` on a ratio that is given, with a baseline of its own: the exit code."""
+    monkeypatch.setattr(baseline, "FILE", tmp_path / "baseline.json")
+
+    def main(*options, value, at_least=False):
+        one = measure.Verdict("case", "one / other", value, value, value, limit=1.0, at_least=at_least)
+        alone = measure.single("case", "seconds", 9.0, 1.0)  # no ratio: not compared
+        case = measure.Case({}, {}, [one, alone], [])
+        monkeypatch.setattr(benchmark.sweep, "run", lambda _: {"case": case})
+        return benchmark.main(["sweep", "--out", str(tmp_path), *options])
+
+    return main
+
+
+@pytest.mark.parametrize(("at_least", "slower"), [(False, 1.4), (True, 1 / 1.4)])
+def test_a_ratio_is_compared_with_its_baseline(measured, capsys, at_least, slower):
+    measured("--save", value=2.0, at_least=at_least)
+    kept = json.loads(baseline.FILE.read_text())["sweep"]
+    assert kept["ratios"] == {"case: one / other": 2.0}
+    assert kept["machine"]["versions"]["jax"]
+    assert measured("--compare", value=2.0, at_least=at_least) == 0
+    assert "SLOWER" not in capsys.readouterr().out
+    assert measured("--compare", value=2.0 * slower, at_least=at_least) == 1
+    assert re.search(r"case: one / other .* 2 +1\.4 +SLOWER", capsys.readouterr().out)
+    assert measured("--compare", value=2.0 / slower, at_least=at_least) == 0
+    assert measured("--compare", value=math.nan, at_least=at_least) == 1
+
+
+def test_only_what_is_alike_is_compared(measured, capsys):
+    for options, message in [
+        (["--compare"], "there is no baseline of sweep in"),
+        (["--save", "--case", "squared"], "a baseline must be of all cases"),
+    ]:
+        with pytest.raises(SystemExit):
+            measured(*options, value=1.0)
+        assert message in capsys.readouterr().err
+    measured("--save", value=1.0)
+    with pytest.raises(SystemExit):
+        measured("--compare", "--members", "40", value=1.0)
+    assert "the baseline of sweep is of members 10240, got 40" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", benchmark.COMMANDS)
+def test_the_baseline_knows_every_case_that_is_compared(command):
+    module, kept = benchmark.COMMANDS[command], json.loads(baseline.FILE.read_text())[command]
+    cases = {what.split(":")[0] for what in kept["ratios"]}
+    without = {"sweep": {"published", "retrace"}, "fit": {"first", "retrace", "isolation", "precision"}}[command]
+    assert cases == set(module.CASES) - without
+    assert all(value > 0 for value in kept["ratios"].values())
+
+
 def test_the_benchmark_times_nothing_that_computes_other_numbers():
     timed = []
 
     def check(results):
-        _benchmark.close("b's params", results["b"], results["a"], tolerance=1e-6)
+        measure.close("b's params", results["b"], results["a"], tolerance=1e-6)
 
     with pytest.raises(AssertionError, match=r"b's params differ: 50\.0 % of the members agree"):
-        _benchmark.interleaved(
+        measure.interleaved(
             {"a": lambda: np.ones((3, 2)), "b": lambda: timed.append(1) or np.array([[1, 1], [1, 1], [1, np.nan]])},
             5,
             check,
@@ -307,19 +362,19 @@ def test_the_benchmark_times_nothing_that_computes_other_numbers():
 
 def test_a_target_is_met_or_missed():
     timings = {
-        "one": _benchmark.Timing(9.0, [2.0, 4.0], [3.0, 2.0]),
-        "other": _benchmark.Timing(5.0, [1.0, 1.0], [1.0, 1.0]),
+        "one": measure.Timing(9.0, [2.0, 4.0], [3.0, 2.0]),
+        "other": measure.Timing(5.0, [1.0, 1.0], [1.0, 1.0]),
     }
-    verdict = _benchmark.ratio("case", timings, "one", "other", 2.0)
+    verdict = measure.ratio("case", timings, "one", "other", 2.0)
     assert (verdict.value, verdict.of_medians, verdict.of_work, verdict.met) == (2.0, 3.0, 2.0, True)
     assert not verdict._replace(limit=1.9).met
     assert verdict._replace(limit=1.9, at_least=True).met
     assert timings["one"].compilation == 6.0
 
 
-@pytest.mark.parametrize("name", list(_fits_problem.LAWS))
+@pytest.mark.parametrize("name", list(curves.LAWS))
 def test_the_laws_to_be_fitted_are_the_same_for_all(name):
-    law = _fits_problem.LAWS[name]
+    law = curves.LAWS[name]
     params = list(law.draw(np.random.default_rng(0), 1)[:, 0])
     assert list(law.start) == sorted(law.start)
     with jax.enable_x64(True):
@@ -342,10 +397,10 @@ def test_the_benchmark_of_fits_checks_times_and_streams(tmp_path, capsys):
     times = {name: timing["minimum"] for name, timing in case["timings"].items()}
     assert target["value"] == pytest.approx(times["scipy"] / times["fit_many"])
     assert (target["limit"], target["met"]) == (30, target["value"] >= 30)
-    np.save(tmp_path / "spectra.npy", _fits_problem.drawn("planck", 30))
+    np.save(tmp_path / "spectra.npy", curves.drawn("planck", 30))
     with jax.enable_x64(True):
         file = str(tmp_path / "spectra.npy")
-        seconds, work = _benchmark_fit._answer("streamed", file=file, sets=30, stored=True)
+        seconds, work = benchmark_fit._answer("streamed", file=file, sets=30, stored=True)
     assert 0 < seconds < 60
     assert work > 0
 
@@ -354,10 +409,10 @@ def test_the_benchmark_of_fits_checks_times_and_streams(tmp_path, capsys):
 def test_the_benchmark_of_fits_times_nothing_that_finds_other_numbers(params, stderr, what):
     first = np.ones((2, 3)), np.ones((2, 3))
     other = np.ones((2, 2)), np.ones((2, 2))
-    assert "data sets: 2" in _benchmark_fit._agreements("case", {"one": first, "other": other})[0]
+    assert "data sets: 2" in benchmark_fit._agreements("case", {"one": first, "other": other})[0]
     other[0][1, 1], other[1][1, 1] = params, stderr
     with pytest.raises(AssertionError, match=rf"case: other's {what} differ: 50\.0 % of the members"):
-        _benchmark_fit._agreements("case", {"one": first, "other": other})
+        benchmark_fit._agreements("case", {"one": first, "other": other})
 
 
 def test_a_benchmark_that_is_not_known_is_refused(capsys):
@@ -371,17 +426,21 @@ def test_a_benchmark_that_is_not_known_is_refused(capsys):
 
 def test_coverage_counts_the_intervals_that_hold_the_truth(tmp_path, capsys, monkeypatch):
     """Against SciPy's fits and quantiles of the same data."""
-    case = coverage.CASES["Planck"]
-    monkeypatch.setattr(coverage, "CASES", {"Planck": case})
+    case = interval_coverage.CASES["Planck"]
+    monkeypatch.setattr(interval_coverage, "CASES", {"Planck": case})
     # The standard error of a coverage near 95 % is 1.5 points with 200 data sets, and 68.3 % has 3.3.
     kinds = tuple(case.kinds[0]._replace(bound=13, wanted=wanted) for wanted in ("holds", "fails"))
-    monkeypatch.setitem(coverage.CASES, "Planck", case._replace(kinds=kinds))
-    assert coverage.main(["--sets", "200", "--out", str(tmp_path)]) == 1
+    monkeypatch.setitem(interval_coverage.CASES, "Planck", case._replace(kinds=kinds))
+    assert interval_coverage.main(["--sets", "200", "--out", str(tmp_path)]) == 1
     shown = capsys.readouterr().out
     assert re.search(r"holds +met", shown)
     assert re.search(r"fails +MISSED", shown)
-    assert {file.name for file in tmp_path.iterdir()} == {"coverage.json", "coverage.svg", "coverage.png"}
-    holds, fails = json.loads((tmp_path / "coverage.json").read_text())["outcomes"]
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "interval_coverage.json",
+        "interval_coverage.svg",
+        "interval_coverage.png",
+    }
+    holds, fails = json.loads((tmp_path / "interval_coverage.json").read_text())["outcomes"]
     assert (holds["met"], fails["met"], holds["num_failed"]) == (True, False, 0)
 
     apply = jax.jit(case.model.apply)
@@ -390,7 +449,7 @@ def test_coverage_counts_the_intervals_that_hold_the_truth(tmp_path, capsys, mon
         return np.asarray(apply({"temperature": temperature, "gain": gain}, x))
 
     with jax.enable_x64(True):
-        sets = coverage.simulated(case, 200, jax.random.split(jax.random.key(0), 1)[0])
+        sets = interval_coverage.simulated(case, 200, jax.random.split(jax.random.key(0), 1)[0])
         truth = np.array([case.truth[row["parameter"]] for row in holds["parameters"]])
         sigma = 0.01 * curve(case.x, *truth)
         fits = [scipy.optimize.curve_fit(curve, case.x, y, truth, sigma) for y in sets]
@@ -406,9 +465,9 @@ def test_coverage_counts_the_intervals_that_hold_the_truth(tmp_path, capsys, mon
      ("fails", (True, True), False), ("shown", (True, False), True)],
 )  # fmt: skip
 def test_coverage_is_judged_by_what_is_wanted(wanted, within, met):
-    kind = coverage.Kind("classic", {}, wanted, 0.7, (95.0,))
-    rows = [coverage.Row("a", {95.0: 95.0}, 1.0, one) for one in within]
-    assert coverage.Outcome("case", kind, rows, 10, 0, 0.0).met is met
+    kind = interval_coverage.Kind("classic", {}, wanted, 0.7, (95.0,))
+    rows = [interval_coverage.Row("a", {95.0: 95.0}, 1.0, one) for one in within]
+    assert interval_coverage.Outcome("case", kind, rows, 10, 0, 0.0).met is met
 
 
 @pytest.mark.parametrize(
@@ -416,7 +475,7 @@ def test_coverage_is_judged_by_what_is_wanted(wanted, within, met):
     [("--sets", "0", "sets must be at least 1"), ("--seed", "-1", "seed must be between")],
 )
 def test_coverage_refuses_numbers_out_of_range(option, value, message, tmp_path, capsys):
-    assert coverage.main([option, value, "--out", str(tmp_path / "out")]) == 2
+    assert interval_coverage.main([option, value, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -1,4 +1,3 @@
-import builtins
 import dataclasses
 import errno
 import functools
@@ -524,21 +523,6 @@ def failing(code):
 def test_a_missing_store_is_named(tmp_path):
     with pytest.raises(ValueError, match="there is no store at"):
         load(tmp_path / "none")
-
-
-def test_what_to_install_is_said(tmp_path, monkeypatch):
-    opened(tmp_path)
-    real = builtins.__import__
-
-    def absent(name, *args, **kwargs):
-        if name == "zarr":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    for call in (opened, load):
-        with pytest.raises(ImportError, match=r"pip install 'jaxreg\[store\]'"):
-            call(tmp_path)
 
 
 def full_after(count, monkeypatch):

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _names
+from jaxreg._shapes import Float
 from jaxreg.models import Params
 
 Objective = Callable[..., Array]
@@ -25,7 +26,7 @@ def gradient(objective: Objective, params: Params, *args: Any) -> Params:
     return jax.grad(objective)(params, *args)
 
 
-def hessian(objective: Objective, params: Params, *args: Any) -> Array:
+def hessian(objective: Objective, params: Params, *args: Any) -> Float[Array, "p p"]:
     """The Hessian ∂²f/∂pᵢ∂pⱼ, (p, p) in ravel_pytree order.
 
     It costs p² numbers and p Hessian-vector products; where that is too much, use ``hvp`` or ``extreme_eigenvalues``.
@@ -78,7 +79,7 @@ def newton_step(objective: Objective, params: Params, *args: Any, damping: Array
     return unravel(flat - jnp.linalg.solve(matrix, ravel_pytree(gradient(objective, params, *args))[0]))
 
 
-def flat_of(params: Params) -> tuple[Array, Callable[[Array], Params]]:
-    """The parameters as a vector (p,), and the function back."""
+def flat_of(params: Params) -> tuple[Float[Array, "p"], Callable[[Array], Params]]:
+    """The parameters as a vector, and the function back."""
     _checks.params("params", params)
     return ravel_pytree(params)

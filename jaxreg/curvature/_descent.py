@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from jaxreg import _checks
+from jaxreg._shapes import Float
 from jaxreg.curvature._derivatives import Objective, flat_of, gradient, hessian
 from jaxreg.curvature._spectrum import critical_of
 from jaxreg.models import Params
@@ -111,7 +112,7 @@ def predict_training(
     return prediction._replace(steps=steps, epochs=steps / steps_per_epoch)
 
 
-def epoch_map(objective: Objective, params: Params, batches: Any, *, learning_rate: ArrayLike) -> Array:
+def epoch_map(objective: Objective, params: Params, batches: Any, *, learning_rate: ArrayLike) -> Float[Array, "p p"]:
     """The linear map of one epoch of gradient steps on a quadratic: the product of I - learning_rate·H_batch.
 
     After an epoch the distance to the map's fixed point is multiplied by it, so repeated epochs in the same order
@@ -124,7 +125,7 @@ def epoch_map(objective: Objective, params: Params, batches: Any, *, learning_ra
         learning_rate: may be traced.
 
     Returns:
-        (p, p) matrix, the first step rightmost.
+        The matrix, (p, p), the first step rightmost.
 
     >>> scale = jnp.array([1.0, 2.0])
     >>> epoch_map(lambda p, s: s * p @ p, jnp.ones(2), scale, learning_rate=0.1)
@@ -134,7 +135,7 @@ def epoch_map(objective: Objective, params: Params, batches: Any, *, learning_ra
     flat, _ = flat_of(params)
     identity = jnp.eye(flat.size, dtype=flat.dtype)
 
-    def step(product: Array, batch: Any) -> tuple[Array, None]:
+    def step(product: Float[Array, "p p"], batch: Any) -> tuple[Float[Array, "p p"], None]:
         return product - learning_rate * hessian(objective, params, batch) @ product, None
 
     return jax.lax.scan(step, identity, batches)[0]
@@ -154,11 +155,11 @@ def _excess(prediction: TrainingPrediction, steps: Array) -> Array:
     return jnp.vectorize(after)(steps)
 
 
-def _first_below(excess: Callable[[Array], Array], tolerance: Array) -> Array:
+def _first_below(excess: Callable[[Array], Array], tolerance: Float[Array, ""]) -> Float[Array, ""]:
     """The first count at which a decreasing function is within the tolerance, by bisection over whole numbers."""
     most = jnp.asarray(2.0**62)
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends  # above the tolerance at low, within it at high
         middle = jnp.floor((low + high) / 2)
         within = excess(middle) <= tolerance

@@ -6,13 +6,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxreg._shapes import Float, Int
 
-def lanczos(product: Callable[[Array], Array], like: Array, steps: int) -> tuple[Array, Array]:
-    """The smallest and the largest eigenvalue (2,) of a symmetric matrix, and bounds (2,) of their errors."""
+
+def lanczos(
+    product: Callable[[Array], Array], like: Float[Array, "p"], steps: int
+) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
+    """The smallest and the largest eigenvalue of a symmetric matrix, and bounds of their errors."""
     start = jax.random.normal(jax.random.key(0), like.shape, like.dtype)
     basis = jnp.zeros((steps + 1, like.size), like.dtype).at[0].set(start / jnp.linalg.norm(start))
 
-    def step(basis: Array, index: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    def step(
+        basis: Float[Array, "k p"], index: Int[Array, ""]
+    ) -> tuple[Float[Array, "k p"], tuple[Array, Array, Array]]:
         image = product(basis[index])
         alpha = jnp.vdot(basis[index], image)
         scale = jnp.linalg.norm(image)

@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from jaxreg import _checks
+from jaxreg._shapes import Float
 from jaxreg.curvature._derivatives import Objective, flat_of, hessian
 from jaxreg.curvature._lanczos import lanczos
 from jaxreg.models import Params
@@ -18,7 +19,7 @@ _DENSE = 256  # parameters up to which the Hessian is built and diagonalised
 
 def extreme_eigenvalues(
     objective: Objective, params: Params, *args: Any, lanczos_steps: int = 96
-) -> tuple[Array, Array]:
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The smallest and the largest eigenvalue of the Hessian.
 
     Exact up to 256 parameters. Beyond, Lanczos's method with full reorthogonalisation from a fixed random start, which
@@ -44,7 +45,7 @@ def extreme_eigenvalues(
     return values[0], values[1]
 
 
-def condition_number(objective: Objective, params: Params, *args: Any, lanczos_steps: int = 96) -> Array:
+def condition_number(objective: Objective, params: Params, *args: Any, lanczos_steps: int = 96) -> Float[Array, ""]:
     """λmax/λmin of the Hessian; infinite where λmin is not positive beyond rounding.
 
     Beyond 256 parameters NaN unless Lanczos's method knows λmin to 1 % of itself.
@@ -60,7 +61,9 @@ def condition_number(objective: Objective, params: Params, *args: Any, lanczos_s
     return jnp.where(known, ratio, jnp.nan)
 
 
-def critical_learning_rate(objective: Objective, params: Params, *args: Any, lanczos_steps: int = 96) -> Array:
+def critical_learning_rate(
+    objective: Objective, params: Params, *args: Any, lanczos_steps: int = 96
+) -> Float[Array, ""]:
     """2/λmax: full-batch gradient descent on a quadratic diverges above this learning rate and converges below it.
 
     Infinite where no direction curves upwards.
@@ -71,7 +74,7 @@ def critical_learning_rate(objective: Objective, params: Params, *args: Any, lan
     return critical_of(extreme_eigenvalues(objective, params, *args, lanczos_steps=lanczos_steps)[1])
 
 
-def spectral_radius(matrix: ArrayLike) -> Array:
+def spectral_radius(matrix: ArrayLike) -> Float[Array, ""]:
     """The largest modulus of the eigenvalues of a square matrix, by Gelfand's formula lim ‖Mᵏ‖^(1/k) with k = 2²⁴.
 
     Squaring costs matrix products alone, so it also runs where there is no non-symmetric eigensolver.
@@ -86,7 +89,7 @@ def spectral_radius(matrix: ArrayLike) -> Array:
         raise ValueError(f"matrix must have shape (p, p), got {matrix.shape}")
     _checks.floating("matrix", matrix)
 
-    def square(power: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def square(power: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         current, log_radius = state
         norm = jnp.abs(current).max()  # any norm serves, and this one squares nothing
         scaled = current / jnp.where(norm > 0, norm, 1)
@@ -96,8 +99,10 @@ def spectral_radius(matrix: ArrayLike) -> Array:
     return jnp.exp(log_radius + jnp.log(jnp.abs(current).max()) / 2.0**24)
 
 
-def _extremes(objective: Objective, params: Params, args: tuple[Any, ...], lanczos_steps: int) -> tuple[Array, Array]:
-    """The smallest and the largest eigenvalue (2,), and bounds (2,) of their errors, 0 where computed whole."""
+def _extremes(
+    objective: Objective, params: Params, args: tuple[Any, ...], lanczos_steps: int
+) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
+    """The smallest and the largest eigenvalue, and bounds of their errors, 0 where computed whole."""
     flat, unravel = flat_of(params)
     steps = _checks.count("lanczos_steps", lanczos_steps, least=2)
     if flat.size <= _DENSE:
@@ -107,6 +112,6 @@ def _extremes(objective: Objective, params: Params, args: tuple[Any, ...], lancz
     return lanczos(lambda vector: jax.jvp(slope, (flat,), (vector,))[1], flat, min(steps, flat.size))
 
 
-def critical_of(largest: Array) -> Array:
+def critical_of(largest: Float[Array, ""]) -> Float[Array, ""]:
     """2/λmax, infinite where that is not positive."""
     return jnp.where(largest <= 0, jnp.inf, 2 / largest)

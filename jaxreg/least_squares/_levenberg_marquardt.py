@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg._linear_algebra import qr_root, solve_upper
+from jaxreg._shapes import Bool, Float, Int
 from jaxreg.least_squares._problem import Problem
 
 FIRST_DAMPING = 1e-3  # relative to the scaled system
@@ -27,27 +28,27 @@ MOST_STALLED = 3
 class State(NamedTuple):
     """Where a fit stands, and the trial that it judges next."""
 
-    params: Array  # (p,), of the free parameters
-    residual: Array  # (n,), weighted by sigma
-    jacobian: Array  # (p, n), of it
-    noise: Array  # the loss's unit at these residuals
-    scale: Array  # (p,), running maximum of the Jacobian's column norms
-    damping: Array
-    growth: Array  # the factor of the damping at the next rejection
-    moved: Array  # (p,), the step before
-    trial: Array  # (p,)
-    decrease: Array  # of the cost, predicted for the trial
-    trusted: Array  # such a decrease drowns in rounding: costs cannot be compared, and the model decides
-    swings: Array  # it goes back on the step before, so less damping would overshoot more
-    straight: Array  # the acceleration is small enough for the trial to be judged at all
-    last_decrease: Array  # the predicted decrease of the last trusted step
-    stalled: Array  # trusted steps that did not halve it
-    startable: Array
-    converged: Array
-    num_steps: Array  # trials judged; -1 before the start itself is
+    params: Float[Array, "p"]  # of the free parameters
+    residual: Float[Array, "n"]  # weighted by sigma
+    jacobian: Float[Array, "p n"]  # of it
+    noise: Float[Array, ""]  # the loss's unit at these residuals
+    scale: Float[Array, "p"]  # running maximum of the Jacobian's column norms
+    damping: Float[Array, ""]
+    growth: Float[Array, ""]  # the factor of the damping at the next rejection
+    moved: Float[Array, "p"]  # the step before
+    trial: Float[Array, "p"]
+    decrease: Float[Array, ""]  # of the cost, predicted for the trial
+    trusted: Bool[Array, ""]  # such a decrease drowns in rounding: costs cannot be compared, and the model decides
+    swings: Bool[Array, ""]  # it goes back on the step before, so less damping would overshoot more
+    straight: Bool[Array, ""]  # the acceleration is small enough for the trial to be judged at all
+    last_decrease: Float[Array, ""]  # the predicted decrease of the last trusted step
+    stalled: Int[Array, ""]  # trusted steps that did not halve it
+    startable: Bool[Array, ""]
+    converged: Bool[Array, ""]
+    num_steps: Int[Array, ""]  # trials judged; -1 before the start itself is
 
 
-def init(problem: Problem, start: Array) -> State:
+def init(problem: Problem, start: Float[Array, "p"]) -> State:
     """The state whose first trial is the start: no model is called yet, so that a program holds it only once."""
     one = jnp.ones((), start.dtype)
     yes, no = jnp.asarray(True), jnp.asarray(False)
@@ -73,7 +74,7 @@ def init(problem: Problem, start: Array) -> State:
     )
 
 
-def finished(state: State, max_steps: int) -> Array:
+def finished(state: State, max_steps: int) -> Bool[Array, ""]:
     """Whether nothing is left to do: converged, out of steps, or never to start."""
     return ~state.startable | state.converged | (state.num_steps >= max_steps)
 
@@ -90,10 +91,13 @@ def judge(problem: Problem, state: State) -> State:
     finite = jnp.isfinite(residual).all() & jnp.isfinite(jacobian).all() & jnp.isfinite(state.trial).all()
     first = state.num_steps < 0
     gain = (problem.cost(state.residual, state.noise) - problem.cost(residual, state.noise)) / state.decrease
+    gain = jnp.where(state.decrease > 0, gain, -jnp.inf)  # a step bent by two walls may lead uphill, as predicted
     gain = jnp.where(state.trusted, jnp.where(state.swings, 0.5, 1), gain)
     accept = finite & (first | ((state.straight | state.trusted) & (gain > _LEAST_GAIN)))
 
     shrink = jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
+    # Where costs say nothing any more damping has nothing to guard against, and holds weak combinations where they are.
+    shrink = jnp.where(state.trusted & ~state.swings, 0.01, shrink)
     damping = jnp.where(accept, state.damping * shrink, state.damping * state.growth)
     # No floor but the smallest number: NIST's MGH10 has a column that shrinks by 1e48 against its running maximum, and
     # a floor of eps² would hold that parameter where it is.
@@ -127,7 +131,10 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     reach = size * problem.size + jnp.linalg.norm(system.values) * jnp.vdot(jnp.abs(params), columns)
     floor = 4 * jnp.finfo(size.dtype).eps * (problem.cost(state.residual, state.noise) + reach)
     below = decrease <= floor
-    stalled = state.stalled + (below & (decrease > 0.5 * state.last_decrease))
+    # One that grows since damping was taken away, which lets more be gained, has not stalled.
+    eased = ~state.swings & (damping > jnp.finfo(size.dtype).eps ** 2)
+    grows = eased & (decrease > 2 * state.last_decrease)
+    stalled = state.stalled + (below & (decrease > 0.5 * state.last_decrease) & ~grows)
 
     straight, change = jnp.asarray(True), velocity
     if accelerate:
@@ -155,13 +162,15 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
 class _System(NamedTuple):
     """The linear model of the residuals, weighted by the loss: values + jacobianᵀ·step."""
 
-    values: Array  # (n,)
-    jacobian: Array  # (p, n)
-    unit: Array  # (p,), of each parameter
-    slopes: Array  # (p, n), the Jacobian in those units, zero for parameters that cannot move
+    values: Float[Array, "n"]
+    jacobian: Float[Array, "p n"]
+    unit: Float[Array, "p"]  # of each parameter
+    slopes: Float[Array, "p n"]  # the Jacobian in those units, zero for parameters that cannot move
 
 
-def _system(problem: Problem, state: State, slope: Array, root: Array) -> tuple[_System, Array, Array]:
+def _system(
+    problem: Problem, state: State, slope: Float[Array, "n"], root: Float[Array, "n"]
+) -> tuple[_System, Float[Array, "p"], Float[Array, "p"]]:
     """The linear model, the norms of the Jacobian's columns, and their running maximum."""
     values, jacobian = slope / jnp.where(root > 0, root, 1), root[None] * state.jacobian
     columns = jnp.linalg.norm(jacobian, axis=1)
@@ -173,14 +182,14 @@ def _system(problem: Problem, state: State, slope: Array, root: Array) -> tuple[
 
 
 def _into_box(
-    bounds: tuple[Array, Array],
-    params: Array,
-    trial: Array,
-    velocity: Array,
-    decrease: Array,
+    bounds: tuple[Float[Array, "p"], Float[Array, "p"]],
+    params: Float[Array, "p"],
+    trial: Float[Array, "p"],
+    velocity: Float[Array, "p"],
+    decrease: Float[Array, ""],
     system: _System,
-    damping: Array,
-) -> tuple[Array, Array]:
+    damping: Float[Array, ""],
+) -> tuple[Float[Array, "p"], Float[Array, ""]]:
     """A trial inside the bounds, and the decrease that the linear model predicts for it."""
     # Judged without the acceleration, which may point out of the box where the velocity points into it.
     straight_on = params + velocity / system.unit
@@ -198,7 +207,9 @@ def _into_box(
     return jnp.where(hits, inside, jnp.where(leaves, straight_on, trial)), predicted
 
 
-def _solve(slopes: Array, values: Array, damping: Array) -> tuple[Array, Array]:
+def _solve(
+    slopes: Float[Array, "p n"], values: Float[Array, "n"], damping: Float[Array, ""]
+) -> tuple[Float[Array, "p p"], Float[Array, "p"]]:
     """R of a QR of slopesᵀ with √damping·I below it, and argmin ‖slopesᵀ v + values‖² + damping·‖v‖²."""
     num_params = slopes.shape[0]
     below = jnp.sqrt(damping) * jnp.eye(num_params + 1, num_params, dtype=slopes.dtype)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg._linear_algebra import qr_root, solve_upper
+from jaxreg._shapes import Bool, Float, Int
 from jaxreg.covariance import Covariance
 from jaxreg.least_squares._levenberg_marquardt import MOST_STALLED, RELATIVE_OFFSET
 from jaxreg.least_squares._problem import Problem
@@ -38,15 +39,15 @@ class PlainFit(NamedTuple):
 
 
 class _State(NamedTuple):
-    params: tuple[Array, ...]
-    step: tuple[Array, ...]  # that led here
-    halved: Array  # whether a step was
-    cost: Array  # where it began
-    decrease: Array  # of the cost, predicted for that step whole
-    stalled: Array  # steps below the rounding floor that did not halve it
-    settled: Array
-    trusted: Array
-    num_steps: Array
+    params: tuple[Float[Array, ""], ...]
+    step: tuple[Float[Array, ""], ...]  # that led here
+    halved: Bool[Array, ""]  # whether a step was
+    cost: Float[Array, ""]  # where it began
+    decrease: Float[Array, ""]  # of the cost, predicted for that step whole
+    stalled: Int[Array, ""]  # steps below the rounding floor that did not halve it
+    settled: Bool[Array, ""]
+    trusted: Bool[Array, ""]
+    num_steps: Int[Array, ""]
 
 
 def plain_fit(problem: Problem, max_steps: int) -> PlainFit:
@@ -71,7 +72,7 @@ def plain_fit(problem: Problem, max_steps: int) -> PlainFit:
     return PlainFit(jnp.stack(end.params), end.settled, end.num_steps)
 
 
-def plain_covariance(problem: Problem, params: Array, *, absolute_sigma: bool) -> Covariance:
+def plain_covariance(problem: Problem, params: Float[Array, "p"], *, absolute_sigma: bool) -> Covariance:
     """The classic covariance at an optimum of plain steps, whose columns are known to be independent."""
     values, columns = _linearised(problem, [params[index] for index in range(params.size)])
     count = len(columns)
@@ -115,7 +116,7 @@ def _stepped(problem: Problem, state: _State) -> _State:
     )
 
 
-def _inside(problem: Problem, params: Sequence[Array]) -> Array:
+def _inside(problem: Problem, params: Sequence[Float[Array, ""]]) -> Bool[Array, ""]:
     """Whether parameters are off their bounds."""
     if problem.bounds is None:
         return jnp.asarray(True)
@@ -124,11 +125,13 @@ def _inside(problem: Problem, params: Sequence[Array]) -> Array:
     return jnp.stack(within).all()
 
 
-def _dot(left: Array, right: Array) -> Array:
+def _dot(left: Float[Array, "n"], right: Float[Array, "n"]) -> Float[Array, ""]:
     return jnp.sum(left * right)
 
 
-def _linearised(problem: Problem, params: Sequence[Array]) -> tuple[Array, list[Array]]:
+def _linearised(
+    problem: Problem, params: Sequence[Float[Array, ""]]
+) -> tuple[Float[Array, "n"], list[Float[Array, "n"]]]:
     """The residuals and the columns of their Jacobian."""
     columns = []
     for index in range(len(params)):
@@ -138,7 +141,9 @@ def _linearised(problem: Problem, params: Sequence[Array]) -> tuple[Array, list[
     return values, columns
 
 
-def _gauss_newton(values: Array, columns: Sequence[Array], norms: Sequence[Array]) -> tuple[list[Array], Array, Array]:
+def _gauss_newton(
+    values: Float[Array, "n"], columns: Sequence[Float[Array, "n"]], norms: Sequence[Float[Array, ""]]
+) -> tuple[list[Float[Array, ""]], Float[Array, ""], Bool[Array, ""]]:
     """The step, the decrease of ‖values‖² that it predicts, and whether the columns are independent enough for it.
 
     By Cholesky's decomposition of the normal equations of columns of length 1: a pivot is the squared distance of a

@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
 from jaxreg import _checks
+from jaxreg._shapes import Bool, Float
 from jaxreg.data import Dataset
 from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.objective import Loss, neutral_rows
@@ -44,16 +45,16 @@ class Task(NamedTuple):
 class Problem(NamedTuple):
     """Pure functions of the free parameters, flat, and of the residuals, (model - y)/sigma."""
 
-    start: Array  # (p,)
+    start: Float[Array, "p"]
     spread: Callable[[Array], Array]  # (p, …) -> the same of all parameters, 0 for the fixed ones
     unravel: Callable[[Array], Params]  # all, flat -> shaped like p0
     restore: Callable[[Array], Params]  # (p,) -> shaped like p0, the fixed ones as they were
     residual: Callable[[Array], Array]  # (p,) -> (n,), zero where masked
     raw: Callable[[Array], Array]  # (p,) -> (n,), y - model, unweighted
-    counted: Array  # (n,), rows that are there
-    size: Array  # ‖y/sigma‖
-    valid: Array
-    bounds: tuple[Array, Array] | None  # each (p,)
+    counted: Bool[Array, "n"]  # rows that are there
+    size: Float[Array, ""]  # ‖y/sigma‖
+    valid: Bool[Array, ""]
+    bounds: tuple[Float[Array, "p"], Float[Array, "p"]] | None
     loss: Callable[[Array], Array] | None  # elementwise, of residuals in units of the noise
     scale: str | None
 
@@ -61,20 +62,20 @@ class Problem(NamedTuple):
     def num_rows(self) -> int:
         return self.counted.size
 
-    def linearise(self, params: Array) -> tuple[Array, Array]:
-        """The residuals (n,) and their derivatives (p, n)."""
+    def linearise(self, params: Float[Array, "p"]) -> tuple[Float[Array, "n"], Float[Array, "p n"]]:
+        """The residuals and their derivatives."""
         residual, slope = jax.linearize(self.residual, params)
         return residual, jax.vmap(slope)(jnp.eye(params.size, dtype=params.dtype))
 
-    def second_derivative(self, params: Array, direction: Array) -> Array:
-        """The residuals' second derivative (n,) along a direction."""
+    def second_derivative(self, params: Float[Array, "p"], direction: Float[Array, "p"]) -> Float[Array, "n"]:
+        """The residuals' second derivative along a direction."""
 
         def along(point: Array) -> Array:
             return jax.jvp(self.residual, (point,), (direction,))[1]
 
         return jax.jvp(along, (params,), (direction,))[1]
 
-    def noise(self, residual: Array) -> Array:
+    def noise(self, residual: Float[Array, "n"]) -> Float[Array, ""]:
         """The unit of the loss: 1, or the normalised median absolute residual."""
         if self.scale is None:
             return jnp.ones((), residual.dtype)
@@ -85,22 +86,24 @@ class Problem(NamedTuple):
         least = jnp.finfo(size.dtype).eps * self.size / math.sqrt(size.size)
         return jnp.maximum(median / _NORMAL_QUARTILE, jnp.where(least > 0, least, 1))
 
-    def cost(self, residual: Array, noise: Array) -> Array:
+    def cost(self, residual: Float[Array, "n"], noise: Float[Array, ""]) -> Float[Array, ""]:
         """Twice the loss, in units of the residuals squared: Σ r² for the squared loss."""
         if self.loss is None:
             return jnp.vdot(residual, residual)
         return 2 * noise**2 * jnp.sum(jnp.where(self.counted, self.loss(residual / noise), 0))
 
-    def slope(self, residual: Array, noise: Array) -> Array:
+    def slope(self, residual: Float[Array, "n"], noise: Float[Array, ""]) -> Float[Array, "n"]:
         """ψ: the derivative of half the cost by each residual."""
         return residual if self.loss is None else noise * _derivative(self.loss)(residual / noise)
 
-    def curvature(self, residual: Array, noise: Array) -> Array:
+    def curvature(self, residual: Float[Array, "n"], noise: Float[Array, ""]) -> Float[Array, "n"]:
         """ψ': the second derivative of half the cost by each residual, under a robust loss."""
         assert self.loss is not None
         return _derivative(_derivative(self.loss))(residual / noise)
 
-    def weights(self, residual: Array, noise: Array) -> tuple[Array, Array]:
+    def weights(
+        self, residual: Float[Array, "n"], noise: Float[Array, ""]
+    ) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
         """ψ and the square roots of the rows' weights in a step.
 
         The weights are ψ' where that is positive, as in Newton's method, but at least a hundredth of ψ/r, the weight of
@@ -114,19 +117,19 @@ class Problem(NamedTuple):
         reweighted = jnp.where(at_zero, curvature, slope / jnp.where(at_zero, 1, residual))
         return slope, jnp.sqrt(jnp.maximum(jnp.maximum(curvature, _LEAST_WEIGHT * reweighted), 0))
 
-    def gradient(self, params: Array) -> Array:
-        """Half the cost's gradient (p,), the noise's unit being that of these parameters."""
+    def gradient(self, params: Float[Array, "p"]) -> Float[Array, "p"]:
+        """Half the cost's gradient, the noise's unit being that of these parameters."""
         residual, transposed = jax.vjp(self.residual, params)
         return transposed(self.slope(residual, self.noise(residual)))[0]
 
-    def free(self, params: Array, gradient: Array) -> Array:
+    def free(self, params: Float[Array, "p"], gradient: Float[Array, "p"]) -> Bool[Array, "p"]:
         """Whether each parameter can move: not at a bound that the gradient pushes it against."""
         if self.bounds is None:
             return jnp.ones(params.shape, bool)
         lower, upper = self.bounds
         return ~(((params <= lower) & (gradient >= 0)) | ((params >= upper) & (gradient <= 0)))
 
-    def stationarity(self, params: Array) -> Array:
+    def stationarity(self, params: Float[Array, "p"]) -> Float[Array, "p"]:
         """Zero at the optimum: the gradient, and for a parameter at a bound its distance to that."""
         gradient = self.gradient(params)
         if self.bounds is None:
@@ -160,12 +163,12 @@ def problem_of(task: Task, options: Options) -> Problem:
         bounds = lower, upper
         valid &= ((lower <= layout.start) & (layout.start <= upper)).all()
 
-    def raw(params: Array) -> Array:
+    def raw(params: Float[Array, "p"]) -> Float[Array, "n"]:
         prediction = apply_of(options.model)(layout.restore(params), data.x)
         _checks.shape("the model's prediction", prediction, (num_rows,))
         return (data.y - prediction).astype(dtype)
 
-    def whitened(residual: Array) -> Array:
+    def whitened(residual: Float[Array, "n"]) -> Float[Array, "n"]:
         return whiten(residual if task.mask is None else jnp.where(counted, residual, 0))
 
     return Problem(
@@ -187,7 +190,7 @@ def problem_of(task: Task, options: Options) -> Problem:
 class _Layout(NamedTuple):
     """Where the free parameters stand among all."""
 
-    start: Array
+    start: Float[Array, "p"]
     of_free: Callable[[Params], Array]  # shaped like p0 -> (p,)
     spread: Callable[[Array], Array]
     unravel: Callable[[Array], Params]
@@ -202,13 +205,13 @@ def _layout(task: Task, options: Options) -> _Layout:
     source = np.full(whole.size, places.size)  # of each parameter among the free ones, or beyond them
     source[places] = np.arange(places.size)
 
-    def of_free(like_p0: Params) -> Array:
+    def of_free(like_p0: Params) -> Float[Array, "p"]:
         return ravel_pytree(jax.tree.map(lambda leaf: leaf.astype(dtype), like_p0))[0][places]
 
-    def spread(values: Array) -> Array:
+    def spread(values: Float[Array, "p *k"]) -> Float[Array, "all *k"]:
         return values if is_free.all() else jnp.pad(values, [(0, 1), *[(0, 0)] * (values.ndim - 1)])[source]
 
-    def restore(params: Array) -> Params:
+    def restore(params: Float[Array, "p"]) -> Params:
         return unravel(params if is_free.all() else jnp.where(is_free, spread(params), whole))
 
     return _Layout(whole[places], of_free, spread, unravel, restore)
@@ -221,11 +224,12 @@ def _of_residual(loss: Loss | None, thresholds: Any, dtype: Any) -> Callable[[Ar
     return lambda residual: loss(residual, jnp.zeros_like(residual), **keywords)
 
 
-def _whitening(sigma: Array, counted: Array) -> tuple[Callable[[Array], Array], Array]:
+def _whitening(sigma: Array, counted: Bool[Array, "n"]) -> tuple[Callable[[Array], Array], Bool[Array, ""]]:
     """Division of residuals by sigma, or a solve with its Cholesky factor, and whether sigma allows it."""
     if sigma.ndim < 2:
         usable = positive(sigma)
-        unit = jnp.where(usable, sigma, 1)
+        # A sigma that XLA takes for zero, below the normal range, makes 0/0 even of a row that is not there.
+        unit = jnp.where(usable & counted if sigma.ndim else usable, sigma, 1)
         return lambda residual: residual / unit, (usable | ~counted if sigma.ndim else usable).all()
     # The rows that are there have the covariance's block, so the others may have any: the identity's.
     both = counted[:, None] & counted[None]

@@ -6,7 +6,8 @@ those are solved for, so that a vertex is exact and differentiable.
 Source: S. Portnoy and R. Koenker, Statistical Science 12 (1997) 279, algorithm of section 4.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,9 @@ from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
-from jax.typing import ArrayLike
 
 from jaxreg import covariance
+from jaxreg._shapes import Bool, Float, Int
 from jaxreg.least_squares._problem import Options, Problem, Task
 from jaxreg.least_squares._result import CurveFit, assemble
 from jaxreg.status import Status
@@ -51,16 +52,18 @@ def solve(problem: Problem, task: Task, options: Options) -> CurveFit:
 
 
 class _Point(NamedTuple):
-    step: Array  # (p,), minus the program's dual variables
-    x: Array  # (n,), its variables, between 0 and 1
-    s: Array  # (n,), 1 - x, which near x = 1 has more digits
-    z: Array  # (n,), multipliers of x > 0
-    w: Array  # (n,), and of x < 1
-    converged: Array
-    num_steps: Array
+    step: Float[Array, "p"]  # minus the program's dual variables
+    x: Float[Array, "n"]  # its variables, between 0 and 1
+    s: Float[Array, "n"]  # 1 - x, which near x = 1 has more digits
+    z: Float[Array, "n"]  # multipliers of x > 0
+    w: Float[Array, "n"]  # and of x < 1
+    converged: Bool[Array, ""]
+    num_steps: Int[Array, ""]
 
 
-def _interior_point(design: Array, target: Array, q: Array, options: Options) -> _Point:
+def _interior_point(
+    design: Float[Array, "p n"], target: Float[Array, "n"], q: Float[Array, ""], options: Options
+) -> _Point:
     """Mehrotra's predictor and corrector on: minimise -targetᵀx where design x = (1 - q) design 1 and 0 < x < 1."""
     scale = jnp.linalg.norm(design, axis=1)
     scale = jnp.where(scale > 0, scale, 1)
@@ -95,12 +98,14 @@ def _interior_point(design: Array, target: Array, q: Array, options: Options) ->
     return end._replace(step=(first + unit * end.step) / scale)
 
 
-def _advance(design: Array, point: _Point) -> _Point:
+def _advance(design: Float[Array, "p n"], point: _Point) -> _Point:
     _, x, s, z, w, _, _ = point
     weight = 1 / (z / x + w / s)
     solve = _least_squares(design, jnp.sqrt(weight))
 
-    def newton(to_x: ArrayLike, to_s: ArrayLike) -> tuple[Array, Array, Array, Array]:
+    def newton(
+        to_x: Array | float, to_s: Array | float
+    ) -> tuple[Float[Array, "p"], Float[Array, "n"], Float[Array, "n"], Float[Array, "n"]]:
         """The step after which x·z and s·w are these, to first order."""
         rest = z - w - to_x / x + to_s / s
         dual = solve(rest)
@@ -118,10 +123,12 @@ def _advance(design: Array, point: _Point) -> _Point:
     return point._replace(step=point.step - other * dual, x=x, s=s, z=z + other * dz, w=w + other * dw)
 
 
-def _reach(point: _Point, dx: Array, dz: Array, dw: Array) -> tuple[Array, Array]:
+def _reach(
+    point: _Point, dx: Float[Array, "n"], dz: Float[Array, "n"], dw: Float[Array, "n"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The lengths of the steps, at most 1, that keep x inside and the multipliers positive."""
 
-    def longest(value: Array, change: Array) -> Array:
+    def longest(value: Float[Array, "n"], change: Float[Array, "n"]) -> Float[Array, ""]:
         falls = change < 0
         return jnp.min(jnp.where(falls, -value / jnp.where(falls, change, -1), jnp.inf))
 
@@ -130,13 +137,15 @@ def _reach(point: _Point, dx: Array, dz: Array, dw: Array) -> tuple[Array, Array
     return jnp.minimum(_SHORTEN * primal, 1), jnp.minimum(_SHORTEN * dual, 1)
 
 
-def _least_squares(design: Array, root: Array) -> Any:
+def _least_squares(design: Float[Array, "p n"], root: Float[Array, "n"]) -> Callable[[Array], Array]:
     """values -> argmin Σ root² (designᵀ b - values)²."""
     q, r = jnp.linalg.qr((design * root[None]).T)
     return lambda values: solve_triangular(r, (root * values) @ q)
 
 
-def _vertex(design: Array, target: Array, q: Array, point: _Point) -> Array:
+def _vertex(
+    design: Float[Array, "p n"], target: Float[Array, "n"], q: Float[Array, ""], point: _Point
+) -> Float[Array, "p"]:
     """The solution through the points whose dual variables are furthest from 0 and 1, if it is no worse."""
     inside = jnp.minimum(point.x, point.s)
     _, rows = lax.top_k(inside, design.shape[0])
@@ -150,11 +159,13 @@ def _tolerance(value: Array) -> float:
     return max(_GAP, 50 * float(jnp.finfo(value.dtype).eps))
 
 
-def _pinball(error: Array, q: Array) -> Array:
+def _pinball(error: Float[Array, "n"], q: Float[Array, ""]) -> Float[Array, "n"]:
     return jnp.where(error > 0, q, q - 1) * error
 
 
-def _covariance(problem: Problem, kind: str, design: Array, error: Array, q: Array) -> covariance.Covariance:
+def _covariance(
+    problem: Problem, kind: str, design: Float[Array, "p n"], error: Float[Array, "n"], q: Float[Array, ""]
+) -> covariance.Covariance:
     """With the density of the errors at zero for the loss's curvature.
 
     "classic" takes them as independent of the features: q(1 - q)/f² (ΣJJᵀ)⁻¹.
@@ -176,14 +187,16 @@ def _covariance(problem: Problem, kind: str, design: Array, error: Array, q: Arr
     return covariance.estimate(kind, design, slope, jnp.full_like(error, 1) * density, counted=counted)
 
 
-def _bandwidth(error: Array, counted: Array, total: Array, q: Array) -> Array:
+def _bandwidth(
+    error: Float[Array, "n"], counted: Bool[Array, "n"], total: Float[Array, ""], q: Float[Array, ""]
+) -> Float[Array, ""]:
     normal = ndtri(q)
     fraction = (
         total ** (-1 / 3) * ndtri(0.975) ** (2 / 3) * (1.5 * norm.pdf(normal) ** 2 / (2 * normal**2 + 1)) ** (1 / 3)
     )
     values = jnp.sort(jnp.where(counted, error, jnp.inf))
 
-    def quantile(level: float) -> Array:
+    def quantile(level: float) -> Float[Array, ""]:
         place = level * (total - 1)
         below = jnp.floor(place)
         low, high = values[below.astype(int)], values[jnp.ceil(place).astype(int)]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg import covariance
+from jaxreg._shapes import Bool, Float, Int
 from jaxreg.least_squares._levenberg_marquardt import State
 from jaxreg.least_squares._problem import Options, Problem
 from jaxreg.least_squares._table import table_of
@@ -64,14 +65,16 @@ class CurveFit(NamedTuple):
         return table_of(self)
 
 
-def status_of(problem: Problem, state: State) -> Array:
+def status_of(problem: Problem, state: State) -> Int[Array, ""]:
     """How the solver ended, before the covariance is known."""
     status = jnp.where(state.converged, Status.OK, Status.MAX_STEPS)
     status = jnp.where(problem.valid & ~state.startable, Status.NONFINITE, status)
     return jnp.where(problem.valid, status, Status.INVALID_INPUT).astype(jnp.int32)
 
 
-def finish(problem: Problem, options: Options, params: Array, status: Array, num_steps: Array) -> CurveFit:
+def finish(
+    problem: Problem, options: Options, params: Float[Array, "p"], status: Int[Array, ""], num_steps: Int[Array, ""]
+) -> CurveFit:
     """The result of a fit that ended with these free parameters and this ``status_of`` its state."""
     residual, jacobian = problem.linearise(params)
     noise = problem.noise(residual)
@@ -92,12 +95,12 @@ def finish(problem: Problem, options: Options, params: Array, status: Array, num
 
 def assemble(
     problem: Problem,
-    params: Array,
-    status: Array,
-    num_steps: Array,
+    params: Float[Array, "p"],
+    status: Int[Array, ""],
+    num_steps: Int[Array, ""],
     estimate: covariance.Covariance,
-    free: Array,
-    noise: Array,
+    free: Bool[Array, "p"],
+    noise: Float[Array, ""],
 ) -> CurveFit:
     """A result from its parts, those of the free parameters spread over all."""
     residual = problem.residual(params)

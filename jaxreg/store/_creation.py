@@ -1,6 +1,7 @@
 """A store without blocks: its arrays, coordinates and description, made whole or not at all."""
 
 import shutil
+import time
 import uuid
 import warnings
 from pathlib import Path
@@ -27,8 +28,17 @@ def create(path: Path, description: dict[str, Any], axes: dict[str, Any], arrays
         _fill(new, description, axes, arrays)
         new.rename(path)
     except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
+        _remove(new)
         raise
+
+
+def _remove(folder: Path) -> None:
+    """Delete what a failed creation has left; writes that zarr had begun beside the one that failed still end."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.01)
+        if not folder.exists():
+            return
 
 
 def _fill(path: Path, description: dict[str, Any], axes: dict[str, Any], arrays: dict[str, Any]) -> None:

@@ -79,8 +79,11 @@ def edges_of(
         critical = curvature.critical_learning_rate(objective, params, data)
         if not has_theory(params, data):
             return critical, jnp.full(len(batch_sizes), jnp.nan)
-        mean_square = jax.vmap(lambda size: gradient_noise.mean_square_edge(objective, params, data, batch_size=size))
-        return critical, mean_square(jnp.asarray(batch_sizes, float))
+
+        def mean_square(batch_size: Array) -> Array:
+            return gradient_noise.mean_square_edge(objective, params, data, batch_size=batch_size)
+
+        return critical, jax.vmap(mean_square)(jnp.asarray(batch_sizes, float))
 
     return edges
 

@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxreg import _checks, _trace, losses
 from jaxreg._linear_algebra import least_squares
+from jaxreg._shapes import Float
 from jaxreg.batching import Plan, gather
 from jaxreg.data import Dataset
 from jaxreg.models import Apply, Model, Params, apply_of
@@ -74,15 +75,16 @@ def _statistics_pay(size: int, batch_size: int) -> bool:
 def _from_statistics(model: Model, params: Params, data: Dataset, reduction: str) -> MinibatchRisk:
     """The squared loss of a model linear in its parameters is a quadratic, known by the Gram matrix of its minibatch.
 
-    With features Z, residuals r = y - Z ref at a reference and G = [Z, r], the loss is ½ uᵀ M u for M = GᵀWG / ΣW and
-    u = [params - ref, -1]. The reference is near least squares, so that nothing large cancels at the optimum.
+    With features Z, residuals r = y - Z ref at a reference and G = [Z, r] of q = p + 1 columns, the loss is ½ uᵀ M u
+    for M = GᵀWG / ΣW and u = [params - ref, -1]. The reference is near least squares, so that nothing large cancels
+    at the optimum.
     """
     assert model.features is not None
     features = model.features
     reference = lax.stop_gradient(_near_least_squares(features(data.x), data))
     unravel = ravel_pytree(params)[1]
 
-    def batches(data: Dataset, plan: Plan) -> Array:
+    def batches(data: Dataset, plan: Plan) -> Float[Array, "steps q q"]:
         columns = features(data.x)
         _checks.shape("features(x)", columns, (data.y.shape[0], len(reference)))
         residual = data.y - jnp.matmul(columns, reference, precision=lax.Precision.HIGHEST)
@@ -92,7 +94,7 @@ def _from_statistics(model: Model, params: Params, data: Dataset, reduction: str
         gram = jnp.einsum("sbi,sbj->sij", weighted, rows.x, precision=lax.Precision.HIGHEST)
         return gram / _total(rows.weight, reduction)[:, None, None]
 
-    def value_and_grad(params: Params, gram: Array) -> tuple[Array, Params]:
+    def value_and_grad(params: Params, gram: Float[Array, "q q"]) -> tuple[Float[Array, ""], Params]:
         offset = jnp.append(ravel_pytree(params)[0] - reference, -1)
         # The Gram matrix is symmetric, and members come first in a product from the left as in the parameters.
         slope = jnp.matmul(offset, gram, precision=lax.Precision.HIGHEST)
@@ -105,19 +107,24 @@ def _from_statistics(model: Model, params: Params, data: Dataset, reduction: str
     return MinibatchRisk(batches, value_and_grad, _scalars.scan if few else lax.scan)
 
 
-def _near_least_squares(columns: Array, data: Dataset) -> Array:
-    """Parameters near the least squares of all rows, wherever there are finite ones; zero otherwise."""
+def _near_least_squares(columns: Float[Array, "n p"], data: Dataset) -> Float[Array, "p"]:
+    """Parameters near the least squares of all rows, wherever there are finite ones; zero otherwise.
+
+    And zero for a column whose squares leave the range of floats: the loss at a distance y/x would be lost with them.
+    """
     root_weight = jnp.ones_like(data.y) if data.weight is None else jnp.sqrt(data.weight)
-    solution = least_squares(root_weight[None] * columns.T, root_weight * data.y)
-    return jnp.where(jnp.isfinite(solution).all(), solution, 0)
+    rows, limits = root_weight[None] * columns.T, jnp.finfo(columns.dtype)
+    solution = least_squares(rows, root_weight * data.y)
+    seen = jnp.square(rows).sum(axis=1) > limits.tiny / limits.eps
+    return jnp.where(jnp.isfinite(solution).all() & seen, solution, 0)
 
 
 def _row_by_row(model: Model | Apply, loss: Loss, data: Dataset, reduction: str) -> MinibatchRisk:
     """A loop over the rows, members side by side: the gradient of a row is a few scalars and needs no memory."""
     apply, row_shape, size = apply_of(model), data.x.shape[1:], data.x.size // data.x.shape[0]
 
-    def batches(data: Dataset, plan: Plan) -> Array:
-        """(steps, groups, tiles, rows, [x…, y, weight]), the weights divided by what the sum is."""
+    def batches(data: Dataset, plan: Plan) -> Float[Array, "steps groups tiles rows columns"]:
+        """The columns are [x…, y, weight], the weights divided by what the sum is."""
         steps, batch_size = plan.indices.shape
         tiles = -(-batch_size // _TILE)
         group = min(tiles, _MOST_TILES)
@@ -129,14 +136,16 @@ def _row_by_row(model: Model | Apply, loss: Loss, data: Dataset, reduction: str)
         columns = [rows.x.reshape(*rows.y.shape, -1), rows.y[..., None], weight[..., None]]
         return jnp.concatenate(columns, axis=-1).reshape(steps, -1, group, _TILE, columns[0].shape[-1] + 2)
 
-    def of_row(params: Params, row: Array) -> Array:
+    def of_row(params: Params, row: Float[Array, "columns"]) -> Float[Array, ""]:
         x, y, weight = (lax.slice_in_dim(row, *span) for span in ((0, size), (size, size + 1), (size + 1, size + 2)))
         each = loss(apply(params, x.reshape(1, *row_shape)), y)
         _checks.shape("the loss of the rows", each, (1,))
         return jnp.where(weight > 0, weight * each, 0).reshape(())
 
-    def value_and_grad(params: Params, batch: Array) -> tuple[Array, Params]:
-        def of_group(tiles: Array) -> Any:
+    def value_and_grad(
+        params: Params, batch: Float[Array, "groups tiles rows columns"]
+    ) -> tuple[Float[Array, ""], Params]:
+        def of_group(tiles: Float[Array, "tiles rows columns"]) -> Any:
             return _scalars.sum_over_rows(jax.value_and_grad(of_row), params, tiles)
 
         if batch.shape[0] == 1:
@@ -149,7 +158,7 @@ def _row_by_row(model: Model | Apply, loss: Loss, data: Dataset, reduction: str)
     return MinibatchRisk(batches, value_and_grad, functools.partial(_scalars.scan, ahead=True))
 
 
-def _total(weight: Array, reduction: str) -> Array:
-    """What the sum over the last axis is divided by. Without any row the mean is 0, not 0/0."""
+def _total(weight: Float[Array, "steps b"], reduction: str) -> Float[Array, "steps"]:
+    """What the sum over a batch is divided by. Without any row the mean is 0, not 0/0."""
     total = weight.sum(axis=-1)
     return jnp.where(total > 0, total, 1) if reduction == "mean" else jnp.ones_like(total)

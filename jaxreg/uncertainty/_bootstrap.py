@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _trace
+from jaxreg._shapes import Float
 from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares._arguments import prepare
 from jaxreg.least_squares._curve_fit import solve
@@ -133,7 +134,7 @@ def _run(
     )
 
 
-def _standardised(problem: Problem) -> Array:
+def _standardised(problem: Problem) -> Float[Array, "n"]:
     """Residuals in sigmas of the same variance each, r/√(1 - leverage), centred."""
     residual, jacobian = problem.linearise(problem.start)
     norms = jnp.linalg.norm(jacobian, axis=1)

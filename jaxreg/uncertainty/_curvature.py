@@ -10,6 +10,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
 from jaxreg import _trace
+from jaxreg._shapes import Float
 from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares._arguments import prepare
 from jaxreg.least_squares._problem import Options, Task, problem_of
@@ -83,7 +84,7 @@ def _curvature(task: Task, fit: CurveFit, level: Array, *, options: Options) -> 
     norms = jnp.linalg.norm(problem.linearise(center)[1], axis=1)
     scale = jnp.where(norms > 0, norms, 1)
 
-    def scaled(free: Array) -> Array:
+    def scaled(free: Float[Array, "p"]) -> Float[Array, "n"]:
         return problem.residual(free / scale)  # of targets that are zero: the model in sigmas
 
     velocity = jax.jacfwd(scaled)(center * scale)
@@ -101,7 +102,7 @@ def _curvature(task: Task, fit: CurveFit, level: Array, *, options: Options) -> 
     return Curvature(*(jnp.where(regular, radius * _root_mean_square(part), jnp.nan) for part in (along, normal)))
 
 
-def _root_mean_square(acceleration: Array) -> Array:
+def _root_mean_square(acceleration: Float[Array, "k p p"]) -> Float[Array, ""]:
     """Of the curvature over all directions: √(Σ (2 Σᵢⱼ aᵢⱼ² + (Σᵢ aᵢᵢ)²) / (p(p + 2)))."""
     num_params = acceleration.shape[-1]
     trace = jnp.trace(acceleration, axis1=1, axis2=2)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxreg._shapes import Bool, Float, Int
 from jaxreg.status import Status
 from jaxreg.uncertainty._refits import Refits
 
@@ -14,20 +15,22 @@ _FARTHEST = 1e4  # times the linear interval: beyond it an end is called infinit
 
 
 class _Search(NamedTuple):
-    trial: Array
-    low: Array  # the farthest trial inside
-    low_excess: Array  # tau - target there
-    high: Array  # the nearest trial outside; infinite before there is one
-    high_excess: Array
-    side: Array  # of the last trial: 1 inside, -1 outside
-    params: Array  # (p,), of the farthest refit inside: the next one's start
-    status: Array
-    found: Array
-    worse: Array  # a χ² below the fit's was met
-    trials: Array
+    trial: Float[Array, ""]
+    low: Float[Array, ""]  # the farthest trial inside
+    low_excess: Float[Array, ""]  # tau - target there
+    high: Float[Array, ""]  # the nearest trial outside; infinite before there is one
+    high_excess: Float[Array, ""]
+    side: Int[Array, ""]  # of the last trial: 1 inside, -1 outside
+    params: Float[Array, "p"]  # of the farthest refit inside: the next one's start
+    status: Int[Array, ""]
+    found: Bool[Array, ""]
+    worse: Bool[Array, ""]  # a χ² below the fit's was met
+    trials: Int[Array, ""]
 
 
-def edge_distance(refits: Refits, held: Array, direction: Array, target: Array) -> tuple[Array, Array]:
+def edge_distance(
+    refits: Refits, held: Int[Array, "k"], direction: Float[Array, "k"], target: Float[Array, ""]
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
     """How far tau = target lies from the estimate along a direction of the held parameters, and the status.
 
     Regula falsi with Illinois's halving inside a bracket, and bisection where the outer end is not finite; tau is
@@ -66,7 +69,7 @@ def edge_distance(refits: Refits, held: Array, direction: Array, target: Array) 
             trials=state.trials + 1,
         )
 
-    def going(state: _Search) -> Array:
+    def going(state: _Search) -> Bool[Array, ""]:
         return ~state.found & (state.trials < _MOST_TRIALS) & (state.low < _FARTHEST * target) & usable & ~state.worse
 
     usable = jnp.isfinite(direction).all() & jnp.isfinite(target) & (refits.variance > 0)

@@ -10,6 +10,7 @@ from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _trace
+from jaxreg._shapes import Float
 from jaxreg.least_squares import CurveFit
 from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.uncertainty._quantiles import t_quantile
@@ -121,10 +122,12 @@ def band(
 
 
 @_trace.compiled("model")
-def _band(fit: CurveFit, x: Array, added: Array, factor: Array, *, model: Model | Apply) -> Band:
+def _band(
+    fit: CurveFit, x: Array, added: Float[Array, "*k"], factor: Float[Array, ""], *, model: Model | Apply
+) -> Band:
     flat, unravel = ravel_pytree(fit.params)
 
-    def predict(parameters: Array) -> Array:
+    def predict(parameters: Float[Array, "p"]) -> Float[Array, "k"]:
         return apply_of(model)(unravel(parameters), x)
 
     prediction = predict(flat)

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _names, _trace
+from jaxreg._shapes import Float, Int
 from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares._problem import Options
 from jaxreg.models import Apply, Model, Params
@@ -113,7 +114,7 @@ def _profile(fitted: Fitted, reach: Array, *, options: Options, num: int) -> Pro
     refits = refits_of(fitted, options)
     offsets = jnp.linspace(-reach, reach, num)
 
-    def at(parameter: Array, offset: Array) -> tuple[Array, Array, Array, Array]:
+    def at(parameter: Int[Array, ""], offset: Float[Array, ""]) -> tuple[Array, Array, Array, Array]:
         value = refits.center[parameter] + offset * jnp.sqrt(refits.covariance[parameter, parameter])
         held = refits.hold(parameter[None], value[None], refits.center)
         params = ravel_pytree(fitted.fit.params)[0].at[refits.places].set(held.params)
@@ -175,7 +176,7 @@ def _intervals(fitted: Fitted, target: Array, *, options: Options) -> ProfileInt
     refits = refits_of(fitted, options)
     lower, upper = refits.bounds
 
-    def end(parameter: Array, sign: Array) -> tuple[Array, Array, Array]:
+    def end(parameter: Int[Array, ""], sign: Float[Array, ""]) -> tuple[Array, Array, Array]:
         stderr = jnp.sqrt(refits.covariance[parameter, parameter])
         distance, status = edge_distance(refits, parameter[None], sign * stderr[None], target)
         value = jnp.clip(refits.center[parameter] + sign * distance * stderr, lower[parameter], upper[parameter])
@@ -248,7 +249,7 @@ def profile_contour(
 
 
 @_trace.compiled("options", "num")
-def _contour(fitted: Fitted, pair: Array, target: Array, *, options: Options, num: int) -> Contour:
+def _contour(fitted: Fitted, pair: Int[Array, "2"], target: Float[Array, ""], *, options: Options, num: int) -> Contour:
     refits = refits_of(fitted, options)
     root = jnp.linalg.cholesky(refits.covariance[pair[:, None], pair[None]])
     angle = jnp.linspace(0, 2 * jnp.pi, num, endpoint=False, dtype=root.dtype)

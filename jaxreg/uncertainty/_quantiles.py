@@ -63,7 +63,7 @@ def _beta_tail(tail: Array, a: Array, b: Array) -> Array:
     near = tail > 0.1
     first, second = jnp.where(near, b, a), jnp.where(near, a, b)
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
         ratio = jnp.exp(middle)

@@ -9,6 +9,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxreg import _checks
+from jaxreg._shapes import Float, Int
 from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._arguments import prepare
@@ -45,32 +46,32 @@ class Refits(NamedTuple):
     fit: CurveFit
     problem: Problem  # which starts at the fit
     places: np.ndarray  # (p,), of the free parameters in ravel_pytree(params)
-    covariance: Array  # (p, p)
-    variance: Array  # of a residual in sigmas
+    covariance: Float[Array, "p p"]
+    variance: Float[Array, ""]  # of a residual in sigmas
     max_steps: int
 
     @property
-    def center(self) -> Array:
-        """The fit's free parameters (p,)."""
+    def center(self) -> Float[Array, "p"]:
+        """The fit's free parameters."""
         return self.problem.start
 
     @property
-    def bounds(self) -> tuple[Array, Array]:
-        """Lower and upper bounds (p,), infinite where there are none."""
+    def bounds(self) -> tuple[Float[Array, "p"], Float[Array, "p"]]:
+        """Lower and upper bounds, infinite where there are none."""
         limit = jnp.full_like(self.center, jnp.inf)
         return self.problem.bounds or (-limit, limit)
 
-    def tau(self, chi2: Array) -> Array:
+    def tau(self, chi2: Float[Array, ""]) -> Float[Array, ""]:
         """√(Δχ²/s²): in standard errors, for a linear model."""
         return jnp.sqrt(jnp.maximum(chi2 - self.fit.chi2, 0) / self.variance)
 
-    def hold(self, held: Array, values: Array, start: Array) -> Held:
-        """Fit the others with the parameters ``held`` (k,) at ``values`` (k,), from ``start`` (p,)."""
+    def hold(self, held: Int[Array, "k"], values: Float[Array, "k"], start: Float[Array, "p"]) -> Held:
+        """Fit the others with the parameters ``held`` at ``values``, from ``start``."""
         num_others = self.center.size - held.shape[0]
         chosen = jnp.zeros(self.center.size, bool).at[held].set(True)
         others = jnp.argsort(chosen, stable=True)[:num_others]
 
-        def restore(inner: Array) -> Array:
+        def restore(inner: Float[Array, "others"]) -> Float[Array, "p"]:
             return start.at[others].set(inner).at[held].set(values)
 
         lower, upper = self.bounds

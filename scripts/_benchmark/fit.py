@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import importlib
 import math
 import statistics
 import sys
@@ -10,17 +11,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import _benchmark as benchmark
-import _fits_problem as problems
 import jax
 import numpy as np
-from _benchmark import Case, Timing, Verdict
-from _benchmark_process import answer_all, other_process, timed_there
 
 import jaxreg
+from _benchmark import curves, measure
+from _benchmark.measure import Case, Timing, Verdict
+from _benchmark.process import answer_all, other_process, timed_there
 from jaxreg import Status
 
 UNIT = "fit"
+SIZE = "sets"  # the option that says how large the problem is
 # SciPy's and lmfit's defaults stop at a relative change of 1e-8 of χ² or the parameters, and difference the model.
 PARAMS_AGREE = 1e-3  # of a standard error
 ERRORS_AGREE = 1e-4  # of themselves
@@ -42,7 +43,7 @@ def gaussian(settings: Settings) -> Case:
 
 
 def _many(name: str, limit: float, settings: Settings) -> Case:
-    case = compared(name, problems.problem(name, settings.sets), settings)
+    case = compared(name, curves.problem(name, settings.sets), settings)
     if not {"scipy", "fit_many"} <= case.timings.keys():
         return case
     verdict = _times_as_fast(name, case, "scipy", limit)
@@ -60,31 +61,24 @@ def _many(name: str, limit: float, settings: Settings) -> Case:
 
 def _times_as_fast(name: str, case: Case, other: str, limit: float) -> Verdict:
     weight = case.members_steps[other] / case.members_steps["fit_many"]
-    return benchmark.ratio(name, case.timings, other, "fit_many", limit, weight=weight)._replace(at_least=True)
+    return measure.ratio(name, case.timings, other, "fit_many", limit, weight=weight)._replace(at_least=True)
 
 
-def compared(name: str, given: problems.Problem, settings: Settings) -> Case:
+def compared(name: str, given: curves.Problem, settings: Settings) -> Case:
     """Check that all competitors find the same parameters and standard errors, then time them in turn."""
-    notes: list[str] = []
-    competitors: dict[str, problems.Competitor] = {}
-    for maker in settings.only:
-        made = getattr(problems, maker)(given)
-        if isinstance(made, str):
-            notes.append(f"without {maker}: {made}")
-        else:
-            competitors[maker] = made
-
+    asked = {maker: functools.partial(getattr(curves, maker), given) for maker in settings.only}
+    competitors, notes = measure.competitors(asked)
     timings = _timed(name, competitors, settings.repeats, notes)
     return Case(timings, {maker: competitors[maker].num_fits for maker in timings}, [], notes)
 
 
-def _timed(name: str, competitors: dict[str, problems.Competitor], repeats: int, notes: list[str]) -> dict[str, Timing]:
+def _timed(name: str, competitors: dict[str, curves.Competitor], repeats: int, notes: list[str]) -> dict[str, Timing]:
     """Interleaved times, once the numbers are known to agree; how well they do is noted."""
 
     def check(results: dict[str, Any]) -> None:
         notes.extend(_agreements(name, {maker: competitors[maker].numbers(found) for maker, found in results.items()}))
 
-    return benchmark.interleaved({maker: made.run for maker, made in competitors.items()}, repeats, check)
+    return measure.interleaved({maker: made.run for maker, made in competitors.items()}, repeats, check)
 
 
 def _agreements(name: str, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[str]:
@@ -95,8 +89,8 @@ def _agreements(name: str, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> l
         common = min(found[first][0].shape[1], found[other][0].shape[1])
         (wanted, errors), (params, stderr) = ([part[:, :common] for part in found[one]] for one in (first, other))
         away, ratio = (params - wanted) / errors, stderr / errors
-        benchmark.close(f"{name}: {other}'s parameters", away, np.zeros_like(away), tolerance=PARAMS_AGREE)
-        benchmark.close(f"{name}: {other}'s standard errors", ratio - 1, np.zeros_like(ratio), tolerance=ERRORS_AGREE)
+        measure.close(f"{name}: {other}'s parameters", away, np.zeros_like(away), tolerance=PARAMS_AGREE)
+        measure.close(f"{name}: {other}'s standard errors", ratio - 1, np.zeros_like(ratio), tolerance=ERRORS_AGREE)
         notes.append(
             f"{first} and {other} agree, data sets: {common}, parameters: to {np.abs(away).max():.1g} standard errors, "
             f"these: to {np.abs(ratio - 1).max():.1g} of themselves"
@@ -107,15 +101,13 @@ def _agreements(name: str, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> l
 def one(settings: Settings) -> Case:
     """One warm ``curve_fit``: at most 1.5 times SciPy's time."""
     case = Case({}, {}, [], [])
-    for name in problems.LAWS:
-        given = problems.problem(name, 1)
-        makers = [(verb, getattr(problems, verb)(given)) for verb in ("curve_fit", "scipy")]
-        made = {f"{name}, {verb}": maker for verb, maker in makers if not isinstance(maker, str)}
-        case.notes.extend(f"without {verb}: {maker}" for verb, maker in makers if isinstance(maker, str))
+    for name in curves.LAWS:
+        given = curves.problem(name, 1)
+        makers = {f"{name}, {maker.__name__}": maker for maker in (curves.curve_fit, curves.scipy)}
+        made = {called: maker(given) for called, maker in makers.items()}
         case.timings.update(_timed("one", made, SINGLE_FITS * settings.repeats, case.notes))
-        if len(made) == 2:
-            ours, theirs = made
-            case.verdicts.append(benchmark.ratio("one", case.timings, ours, theirs, 1.5))
+        ours, theirs = made
+        case.verdicts.append(measure.ratio("one", case.timings, ours, theirs, 1.5))
     case.members_steps.update(dict.fromkeys(case.timings, 1))
     return case
 
@@ -123,12 +115,14 @@ def one(settings: Settings) -> Case:
 def first(settings: Settings) -> Case:
     """The first call in a new process, compilation included: at most 1.5 s for ``curve_fit``."""
     verdicts, notes = [], []
-    for name in problems.LAWS:
+    for name in curves.LAWS:
         for verb, sets in (("curve_fit", 1), ("fit_many", settings.sets)):
             seconds, work = zip(*(_first_call(name, verb, sets) for _ in range(PROCESSES)), strict=True)
             if verb == "curve_fit":
                 what = f"s of the first {verb}, {name}"
-                verdicts.append(Verdict("first", what, min(seconds), statistics.median(seconds), min(work), 1.5))
+                verdicts.append(
+                    Verdict("first", what, min(seconds), statistics.median(seconds), min(work), 1.5, compared=False)
+                )
             else:
                 notes.append(f"the first {verb} of {sets} data sets, {name}, takes {min(seconds):.2f} s")
     return Case({}, {}, verdicts, notes)
@@ -142,7 +136,7 @@ def _first_call(name: str, verb: str, sets: int) -> list[float]:
 
 def retrace(settings: Settings) -> Case:
     """A second data set of the same shape traces nothing."""
-    law, traced = problems.LAWS["planck"], []
+    law, traced = curves.LAWS["planck"], []
 
     def model(params: Any, x: jax.Array) -> jax.Array:
         traced.append(True)
@@ -153,9 +147,9 @@ def retrace(settings: Settings) -> Case:
         before = 0
         for seed in range(2):
             before = len(traced)
-            y = problems.drawn("planck", math.prod(shape), seed).reshape(*shape, problems.NUM_ROWS)
+            y = curves.drawn("planck", math.prod(shape), seed).reshape(*shape, curves.NUM_ROWS)
             getattr(jaxreg, verb)(model, law.x, y, law.start)
-        verdicts.append(benchmark.single("retrace", f"traces of a second {verb}", len(traced) - before, 0))
+        verdicts.append(measure.single("retrace", f"traces of a second {verb}", len(traced) - before, 0))
     return Case({}, {}, verdicts, [])
 
 
@@ -164,15 +158,16 @@ def million(settings: Settings) -> Case:
     few, many = settings.sets, 100 * settings.sets
     timings: dict[str, Timing] = {}
     verdicts = []
+    kinds, notes = measure.competitors({"memory": lambda: None, "store": lambda: importlib.import_module("zarr")})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "spectra.npy"
-        spectra = np.lib.format.open_memmap(file, "w+", np.float64, (many, problems.NUM_ROWS))
+        spectra = np.lib.format.open_memmap(file, "w+", np.float64, (many, curves.NUM_ROWS))
         for seed, place in enumerate(range(0, many, DRAWN_TOGETHER)):
             part = spectra[place : place + DRAWN_TOGETHER]
-            part[:] = problems.drawn("planck", len(part), seed)
+            part[:] = curves.drawn("planck", len(part), seed)
         spectra.flush()
         del spectra
-        for kind in ("memory", "store"):
+        for kind in kinds:
             names = f"{few} in {kind}", f"{many} in {kind}"
             with other_process(__name__) as call:
                 asked = {"what": "streamed", "file": str(file), "stored": kind == "store"}
@@ -183,15 +178,15 @@ def million(settings: Settings) -> Case:
                 timings |= timed_there(runs, max(settings.repeats // 15, 1))
                 peak = call({"peak": True})[0]
             verdicts += [
-                benchmark.ratio("million", timings, names[1], names[0], 1.3, weight=many / few),
-                benchmark.single("million", f"peak GB of {names[1]}", peak, 2.0),
+                measure.ratio("million", timings, names[1], names[0], 1.3, weight=many / few),
+                measure.single("million", f"peak GB of {names[1]}", peak, 2.0),
             ]
-    return Case(timings, {name: int(name.split()[0]) for name in timings}, verdicts, [])
+    return Case(timings, {name: int(name.split()[0]) for name in timings}, verdicts, notes)
 
 
 def isolation(settings: Settings) -> Case:
     """A NaN, zeros, an absurd start and too few points among the spectra: four statuses, and the rest to the bit."""
-    law, y = problems.LAWS["planck"], problems.drawn("planck", settings.sets)
+    law, y = curves.LAWS["planck"], curves.drawn("planck", settings.sets)
     starts = {name: np.full(settings.sets, value) for name, value in law.start.items()}
     mask = np.ones(y.shape, bool)
     places = [place * settings.sets // 4 + settings.sets // 8 for place in range(4)]
@@ -212,17 +207,15 @@ def isolation(settings: Settings) -> Case:
         bits = [leaf[others].reshape(len(others), -1).view(np.uint8) for leaf in (before, after)]
         changed |= (bits[0] != bits[1]).any(axis=1)
     wrong = sum(found.status[place] != status for place, status in wanted.items())
-    errors = problems.stacked(found.stderr)[:, places]
+    errors = curves.stacked(found.stderr)[:, places]
     said = ", ".join(Status(int(found.status[place])).name for place in places)
     return Case(
         {},
         {},
         [
-            benchmark.single("isolation", "other fits that changed by a bit", int(changed.sum()), 0),
-            benchmark.single("isolation", "wrong statuses", int(wrong), 0),
-            benchmark.single(
-                "isolation", "failed fits with an error bar", int(np.isfinite(errors).any(axis=0).sum()), 0
-            ),
+            measure.single("isolation", "other fits that changed by a bit", int(changed.sum()), 0),
+            measure.single("isolation", "wrong statuses", int(wrong), 0),
+            measure.single("isolation", "failed fits with an error bar", int(np.isfinite(errors).any(axis=0).sum()), 0),
         ],
         [f"a NaN, zeros, a start at 1 K and one point end as {said}"],
     )
@@ -242,13 +235,13 @@ def precision(settings: Settings) -> Case:
         notes.extend(f"{name}: {count} of {settings.sets} fits failed" for name, count in failed.items() if count)
 
     notes: list[str] = []
-    sets = {name: problems.problem(name, settings.sets) for name in problems.LAWS}
+    sets = {name: curves.problem(name, settings.sets) for name in curves.LAWS}
     runs = {
         f"{name}, float{64 if x64 else 32}": functools.partial(fitted, name, x64)
-        for name in problems.LAWS
+        for name in curves.LAWS
         for x64 in (False, True)
     }
-    timings = benchmark.interleaved(runs, settings.repeats, check)
+    timings = measure.interleaved(runs, settings.repeats, check)
     rates = [f"{name}: {settings.sets / timing.minimum:,.0f}" for name, timing in timings.items()]
     notes.append(f"fits a second: {'; '.join(rates)}")
     return Case(timings, dict.fromkeys(timings, settings.sets), [], notes)
@@ -262,8 +255,8 @@ COMPETITORS = ("fit_many", "fit_many_residuals", "vmap", "scipy", "scipy_jacobia
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    benchmark.names(parser, "--case", list(CASES), f"some of {', '.join(CASES)} (all)")
-    benchmark.names(parser, "--only", COMPETITORS, f"competitors, some of {', '.join(COMPETITORS)} (all)")
+    measure.names(parser, "--case", list(CASES), f"some of {', '.join(CASES)} (all)")
+    measure.names(parser, "--only", COMPETITORS, f"competitors, some of {', '.join(COMPETITORS)} (all)")
     parser.add_argument("--sets", type=_at_least_eight, default=10_000, help="data sets to a call (%(default)s)")
 
 
@@ -298,22 +291,22 @@ def _answer(what: str, **asked: Any) -> Sequence[float]:
         return [float(len(_drawn(**asked)))]
     if what == "streamed":
         return _streamed(**asked)
-    law, y = problems.LAWS[asked["name"]], _drawn(**asked)
+    law, y = curves.LAWS[asked["name"]], _drawn(**asked)
     if what == "curve_fit":
-        return benchmark.timed(lambda: jaxreg.curve_fit(law.model, law.x, y[0], law.start))[:2]
-    return benchmark.timed(lambda: jaxreg.fit_many(law.model, law.x, y, law.start, residuals=False))[:2]
+        return measure.timed(lambda: jaxreg.curve_fit(law.model, law.x, y[0], law.start))[:2]
+    return measure.timed(lambda: jaxreg.fit_many(law.model, law.x, y, law.start, residuals=False))[:2]
 
 
 @functools.cache
 def _drawn(name: str, sets: int) -> np.ndarray:
-    return problems.drawn(name, sets)
+    return curves.drawn(name, sets)
 
 
 def _streamed(file: str, sets: int, stored: bool) -> Sequence[float]:
-    law, spectra = problems.LAWS["planck"], np.load(file, mmap_mode="r")[:sets]
+    law, spectra = curves.LAWS["planck"], np.load(file, mmap_mode="r")[:sets]
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/fits.zarr" if stored else None
-        seconds, work, fit = benchmark.timed(
+        seconds, work, fit = measure.timed(
             lambda: jaxreg.fit_many(law.model, law.x, spectra, law.start, residuals=False, progress=False, store=path)
         )
         if np.any(np.asarray(fit.status)):

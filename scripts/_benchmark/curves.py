@@ -147,21 +147,18 @@ def vmap(given: Problem) -> Competitor:
 SCIPY_FITS = 300
 
 
-def scipy(given: Problem) -> Competitor | str:
+def scipy(given: Problem) -> Competitor:
     """SciPy's ``curve_fit``, one fit after another, with its defaults."""
     return _scipy(given)
 
 
-def scipy_jacobian(given: Problem) -> Competitor | str:
+def scipy_jacobian(given: Problem) -> Competitor:
     """SciPy's ``curve_fit`` that is given the exact Jacobian."""
     return _scipy(given, jac=given.law.slope)
 
 
-def _scipy(given: Problem, **options: Any) -> Competitor | str:
-    try:
-        optimize = importlib.import_module("scipy.optimize")
-    except ImportError as error:
-        return str(error)
+def _scipy(given: Problem, **options: Any) -> Competitor:
+    optimize = importlib.import_module("scipy.optimize")
     some, start = given.y[:SCIPY_FITS], list(given.law.start.values())
 
     def run() -> list[tuple[np.ndarray, np.ndarray]]:
@@ -177,12 +174,9 @@ def _scipy(given: Problem, **options: Any) -> Competitor | str:
 LMFIT_FITS = 10
 
 
-def lmfit(given: Problem) -> Competitor | str:
+def lmfit(given: Problem) -> Competitor:
     """lmfit's ``Model.fit``, one fit after another."""
-    try:
-        package = importlib.import_module("lmfit")
-    except ImportError as error:
-        return str(error)
+    package = importlib.import_module("lmfit")
     model, some = package.Model(given.law.curve), given.y[:LMFIT_FITS]
 
     def run() -> list[Any]:

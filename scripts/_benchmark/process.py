@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _benchmark import Timing
+from _benchmark.measure import Timing
 
 Call = Callable[[dict[str, Any]], list[float]]
 
@@ -18,7 +18,7 @@ Call = Callable[[dict[str, Any]], list[float]]
 @contextlib.contextmanager
 def other_process(module: str, devices: int = 1) -> Iterator[Call]:
     """A CPU process in which a module's ``serve`` answers what it is asked with numbers."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     command = [sys.executable, "-c", f"import {module}; {module}.serve()"]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]),

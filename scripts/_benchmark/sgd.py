@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 import jaxreg
+from _benchmark import measure
 from jaxreg import batching, data, losses, models
 
 LOSSES = {"squared": losses.squared, "huber": losses.huber, "absolute": losses.absolute}
@@ -130,15 +131,15 @@ def plain(given: Problem) -> Competitor:
     )
 
 
-def c(given: Problem) -> Competitor | str:
+def c(given: Problem) -> Competitor:
     """Vectors written by hand, all cores: the machine's limit."""
     compiler = os.environ.get("CC") or shutil.which("cc")
     if compiler is None:
-        return "no C compiler"
+        raise measure.AbsentError("no C compiler")
     try:
         function = _compiled(compiler, given.features)
     except (OSError, subprocess.CalledProcessError) as error:
-        return f"{compiler} cannot compile it: {getattr(error, 'stderr', None) or error}"
+        raise measure.AbsentError(f"{compiler} cannot compile it: {getattr(error, 'stderr', None) or error}") from error
     members = len(given.rates)
     inputs = [np.ascontiguousarray(array, np.float32) for array in (given.rates, given.x, given.y, given.weight)]
     params, history = np.empty((given.features + 1, members), np.float32), np.empty((given.steps, members), np.float32)
@@ -166,23 +167,20 @@ def _compiled(compiler: str, features: int) -> Any:
     return function
 
 
-def numba_rows(given: Problem) -> Competitor | str:
+def numba_rows(given: Problem) -> Competitor:
     """numba, as most would write it: threads over members, one member after another, its rows on the vector unit."""
     return _numba(given, "by_rows")
 
 
-def numba_members(given: Problem) -> Competitor | str:
+def numba_members(given: Problem) -> Competitor:
     """numba, laid out for the machine: threads over blocks of members, the members of a block on the vector unit."""
     return _numba(given, "by_members")
 
 
-def _numba(given: Problem, layout: str) -> Competitor | str:
+def _numba(given: Problem, layout: str) -> Competitor:
     if given.features != 2:
-        return "written for two features"
-    try:
-        kernels = importlib.import_module("_sgd_numba")
-    except ImportError as error:
-        return str(error)
+        raise measure.AbsentError("written for two features")
+    kernels = importlib.import_module("_benchmark.sgd_numba")
     run_on = getattr(kernels, layout)(given.loss)
     inputs = [np.ascontiguousarray(array) for array in (given.rates, given.x[..., 0], given.x[..., 1])]
     members = len(given.rates)
@@ -196,12 +194,9 @@ def _numba(given: Problem, layout: str) -> Competitor | str:
     return Competitor(run, lambda result: (result[0].copy(), result[1].copy()))
 
 
-def torch(given: Problem) -> Competitor | str:
+def torch(given: Problem) -> Competitor:
     """The published loop: one run after another in PyTorch."""
-    try:
-        torch = importlib.import_module("torch")
-    except ImportError as error:
-        return str(error)
+    torch = importlib.import_module("torch")
     nn, utils = torch.nn, importlib.import_module("torch.utils.data")
     criterion = {"squared": nn.MSELoss, "huber": nn.HuberLoss, "absolute": nn.L1Loss}[given.loss]()
     factor = 0.5 if given.loss == "squared" else 1.0
@@ -233,12 +228,9 @@ def torch(given: Problem) -> Competitor | str:
     return Competitor(run, numbers)
 
 
-def scikit(given: Problem) -> Competitor | str:
+def scikit(given: Problem) -> Competitor:
     """scikit-learn's SGDRegressor, one run after another: another algorithm, each row is a step of its own."""
-    try:
-        linear_model = importlib.import_module("sklearn.linear_model")
-    except ImportError as error:
-        return str(error)
+    linear_model = importlib.import_module("sklearn.linear_model")
     x, y = np.asarray(given.rows.x), np.asarray(given.rows.y)
 
     def one(rate: float) -> np.ndarray:

@@ -190,7 +190,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 def draw(outcomes: Sequence[Outcome], settings: common.Settings) -> None:
     """The coverage of the 95 % intervals by parameter, with the bounds."""
     labels = [f"{one.case}: {one.kind.name}: {row.parameter}" for one in outcomes for row in one.rows]
-    with common.figure(settings, "coverage", size=(8.2, 1.2 + 0.24 * len(labels))) as ax:
+    with common.figure(settings, "interval_coverage", size=(8.2, 1.2 + 0.24 * len(labels))) as ax:
         place = 0
         for one in outcomes:
             places = np.arange(place, place + len(one.rows))
@@ -233,8 +233,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keys = jax.random.split(jax.random.key(given.seed), len(CASES))
         outcomes = [one for name, key in zip(CASES, keys, strict=True) for one in studied(name, given.sets, key)]
     draw(outcomes, common.Settings(given.seed, given.sets, out))
-    common.save_json(out / "coverage.json", {"seed": given.seed, "outcomes": [_numbers(one) for one in outcomes]})
-    print(f"{table(outcomes)}\n\nwritten to {out}: coverage.json, coverage.svg/.png")
+    common.save_json(
+        out / "interval_coverage.json", {"seed": given.seed, "outcomes": [_numbers(one) for one in outcomes]}
+    )
+    print(f"{table(outcomes)}\n\nwritten to {out}: interval_coverage.json, interval_coverage.svg/.png")
     return 0 if all(one.met for one in outcomes) else 1
 
 

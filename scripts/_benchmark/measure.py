@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import _common as common
 import jax
@@ -28,6 +28,9 @@ PACKAGES = (
     "zarr",
     "statsmodels",
 )
+
+
+Made = TypeVar("Made")
 
 
 class Timing(NamedTuple):
@@ -63,6 +66,7 @@ class Verdict(NamedTuple):
     of_work: float  # of the least processor times: what it costs whatever else runs
     limit: float
     at_least: bool = False
+    compared: bool = True  # with a baseline: a ratio of times, the same on other machines
 
     @property
     def met(self) -> bool:
@@ -77,6 +81,24 @@ class Case(NamedTuple):
     members_steps: dict[str, int]  # steps × members, or fits, of a call of each competitor
     verdicts: list[Verdict]
     notes: list[str]
+
+
+class AbsentError(Exception):
+    """Why a competitor cannot run here."""
+
+
+def competitors(makers: Mapping[str, Callable[[], Made]]) -> tuple[dict[str, Made], list[str]]:
+    """Those that can run here, and a note for each that cannot."""
+    made: dict[str, Made] = {}
+    notes = []
+    for name, make in makers.items():
+        try:
+            made[name] = make()
+        except ImportError as error:
+            notes.append(f"without {name}: {error}: pip install 'jaxreg[bench]'")
+        except AbsentError as error:
+            notes.append(f"without {name}: {error}")
+    return made, notes
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, float, Any]:
@@ -122,7 +144,7 @@ def ratio(
 
 def single(case: str, what: str, value: float, limit: float) -> Verdict:
     """A number that is measured once."""
-    return Verdict(case, what, value, value, value, limit)
+    return Verdict(case, what, value, value, value, limit, compared=False)
 
 
 def machine() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The sweep of ``_sgd`` in numba, two features written out, in two layouts; both parallel and with fast math."""
+"""The sweep of ``sgd`` in numba, two features written out, in two layouts; both parallel and with fast math."""
 
 import functools
 from collections.abc import Callable
