@@ -112,7 +112,7 @@ def _advance(design: Float[Array, "p n"], point: _Point) -> _Point:
         dx = weight * (dual @ design - rest)
         return dual, dx, (to_x - z * dx) / x - z, (to_s + w * dx) / s - w
 
-    _, dx, dz, dw = newton(0, 0)
+    _, dx, dz, dw = newton(0.0, 0.0)
     primal, other = _reach(point, dx, dz, dw)
     gap = jnp.vdot(z, x) + jnp.vdot(w, s)
     after = jnp.vdot(z + other * dz, x + primal * dx) + jnp.vdot(w + other * dw, s - primal * dx)

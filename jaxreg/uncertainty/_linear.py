@@ -1,6 +1,6 @@
 """Intervals and bands from a fit's covariance, by first derivatives."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def intervals(fit: CurveFit, *, level: ArrayLike = 0.95, distribution: str = "t"
     """
     factor = quantile(fit.dof, level, distribution)
 
-    def half_width(error: Array) -> Array:
+    def half_width(error: Any) -> Array:  # of one fit, or NumPy's of many
         return factor.reshape(factor.shape + (1,) * (error.ndim - factor.ndim)) * error
 
     lower = jax.tree.map(lambda value, error: value - half_width(error), fit.params, fit.stderr)
