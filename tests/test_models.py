@@ -144,6 +144,12 @@ def test_a_plain_function_is_a_model_and_a_word_is_not():
         models.apply_of("linear")
 
 
+def test_a_mistake_of_the_functions_own_stays_what_it_is():
+    for function in (lambda params, x: params + x, max):  # the latter does not tell its signature
+        with pytest.raises(TypeError, match="unsupported operand|not supported between"):
+            models.apply_of(function)(1.0, "a")
+
+
 PEAKS = {"amplitude": 2.0, "center": 0.4, "width": 0.1}
 DECAYS = {"amplitude": 2.0, "rate": 3.0}
 

@@ -14,6 +14,7 @@ import jaxreg
 from jaxreg import losses, models
 from jaxreg.data import Dataset
 from jaxreg.status import Status
+from jaxreg.training import _train
 
 LINE = models.linear(2)
 SGD = optax.sgd(0.1)
@@ -128,6 +129,14 @@ def test_one_order_serves_every_epoch() -> None:
 def test_sequential_order_takes_the_rows_as_they_come() -> None:
     result = train(small(), params=start(), order="sequential")
     assert_trees_close(result.params, numpy_sgd(small(), [np.arange(20)] * 2).path[-1], rtol=2e-6)
+
+
+def test_minibatches_too_large_for_one_scan_make_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_train, "_AT_ONCE", 0)
+    result = train(small(), params=start(), order=orders(), optimizer=optax.sgd(0.1))  # a new one: a new program
+    expected = numpy_sgd(small(), orders())
+    assert_trees_close(result.params, expected.path[-1], rtol=2e-6)
+    np.testing.assert_allclose(result.train_loss, expected.losses, rtol=1e-4)  # float32 squares
 
 
 @pytest.mark.usefixtures("x64")
