@@ -146,7 +146,7 @@ def test_a_plain_function_is_a_model_and_a_word_is_not():
 
 def test_a_mistake_of_the_functions_own_stays_what_it_is():
     for function in (lambda params, x: params + x, max):  # the latter does not tell its signature
-        with pytest.raises(TypeError, match="unsupported operand|not supported between"):
+        with pytest.raises(TypeError, match=r"unsupported operand|not supported between"):
             models.apply_of(function)(1.0, "a")
 
 
