@@ -128,7 +128,7 @@ def solve(task: Task, options: Options) -> CurveFit:
 
 def warn_if_narrowed(*values: Any) -> None:
     doubles = (leaf for leaf in jax.tree.leaves(values) if isinstance(leaf, np.ndarray) and leaf.dtype == np.float64)
-    if any(True for _ in doubles) and jnp.result_type(float) == jnp.float32:
+    if any(True for _ in doubles) and not _trace.x64():
         warnings.warn(
             "float64 arrays are fitted in float32, with 3 to 4 digits; for all digits call "
             'jax.config.update("jax_enable_x64", True) before the first array is made',

@@ -16,6 +16,7 @@ from jaxreg.least_squares._problem import Options, Problem, Task, problem_of
 from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.objective import Loss
 from jaxreg.status import Status
+from jaxreg.uncertainty._linear import variance_of
 
 KINDS = ("pairs", "residual", "parametric")
 
@@ -108,7 +109,7 @@ def _run(
     sigma = jnp.broadcast_to(task.sigma, (num_rows,))
     curve = apply_of(options.model)(fit.params, task.x)
     residual = _standardised(problem)
-    noise = sigma if options.absolute_sigma else sigma * jnp.sqrt(fit.chi2 / fit.dof)
+    noise = sigma * jnp.sqrt(variance_of(fit, absolute_sigma=options.absolute_sigma))
 
     def one(key: Array) -> tuple[Params, Array]:
         key_rows, key_noise = jax.random.split(key)

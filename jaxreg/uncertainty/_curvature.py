@@ -16,6 +16,7 @@ from jaxreg.least_squares._arguments import prepare
 from jaxreg.least_squares._problem import Options, Task, problem_of
 from jaxreg.models import Apply, Model, Params
 from jaxreg.status import Status
+from jaxreg.uncertainty._linear import variance_of
 from jaxreg.uncertainty._quantiles import f_quantile
 
 
@@ -96,7 +97,7 @@ def _curvature(task: Task, fit: CurveFit, level: Array, *, options: Options) -> 
     along = jnp.einsum("na,nij->aij", q, acceleration)
     normal = acceleration - jnp.einsum("na,aij->nij", q, along)
 
-    variance = jnp.ones_like(fit.chi2) if options.absolute_sigma else fit.chi2 / fit.dof
+    variance = variance_of(fit, absolute_sigma=options.absolute_sigma)
     radius = jnp.sqrt(variance * num_params * f_quantile(level, num_params, fit.dof))
     regular = jnp.isfinite(fit.covariance).all() & (fit.status == Status.OK)
     return Curvature(*(jnp.where(regular, radius * _root_mean_square(part), jnp.nan) for part in (along, normal)))

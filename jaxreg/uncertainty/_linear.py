@@ -116,7 +116,7 @@ def band(
     """
     _checks.one_of("kind", kind, ("confidence", "prediction"))
     x, factor = jnp.asarray(x), quantile(fit.dof, level, distribution)
-    scale = jnp.ones_like(fit.chi2) if absolute_sigma else fit.chi2 / fit.dof
+    scale = variance_of(fit, absolute_sigma=absolute_sigma)
     added = jnp.asarray(sigma, fit.chi2.dtype) ** 2 * scale if kind == "prediction" else jnp.zeros_like(scale)
     return _band(fit, x, added, factor, model=model)
 
@@ -138,6 +138,11 @@ def _band(
         covariance = jnp.where(stopped[:, None] | stopped[None], 0, covariance)
     stderr = jnp.sqrt(jnp.einsum("ki,ij,kj->k", slope, covariance, slope) + added)
     return Band(prediction, stderr, prediction - factor * stderr, prediction + factor * stderr)
+
+
+def variance_of(fit: CurveFit, *, absolute_sigma: bool) -> Array:
+    """The variance of a residual in sigmas: 1, or what the residuals say."""
+    return jnp.ones_like(fit.chi2) if absolute_sigma else fit.chi2 / fit.dof
 
 
 def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:

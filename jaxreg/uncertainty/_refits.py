@@ -17,6 +17,7 @@ from jaxreg.least_squares._problem import Options, Problem, Task, problem_of
 from jaxreg.least_squares._result import status_of
 from jaxreg.models import Apply, Model
 from jaxreg.status import Status
+from jaxreg.uncertainty._linear import variance_of
 
 
 class Fitted(NamedTuple):
@@ -117,6 +118,6 @@ def refits_of(fitted: Fitted, options: Options) -> Refits:
         problem=problem_of(task, options),
         places=places,
         covariance=fit.covariance[jnp.ix_(places, places)],
-        variance=jnp.ones_like(fit.chi2) if options.absolute_sigma else fit.chi2 / fit.dof,
+        variance=variance_of(fit, absolute_sigma=options.absolute_sigma),
         max_steps=options.max_steps,
     )
