@@ -109,10 +109,10 @@ def power_of_two(size: Float[Array, "*k"]) -> Float[Array, "*k"]:
     >>> print(power_of_two(jnp.array([5.0, 0.3, 0.0])))
     [4.   0.25 1.  ]
     """
-    size = lax.stop_gradient(size)
-    usable = (size > 0) & jnp.isfinite(size)
-    size = jnp.where(usable, size, 1)
-    return size / (2 * jnp.frexp(size)[0])
+    limits = jnp.finfo(size.dtype)
+    usable = (size > 0) & (size < jnp.inf)
+    near = jnp.clip(jnp.where(usable, size, 1), limits.tiny, limits.max / 4)
+    return lax.stop_gradient(lax.reduce_precision(near, limits.nexp, 0))
 
 
 def lengths(columns: Float[Array, "q n"]) -> Float[Array, "q"]:

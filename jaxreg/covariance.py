@@ -45,6 +45,7 @@ def estimate(
     counted: Bool[Array, "n"] | None = None,
     free: Bool[Array, "p"] | None = None,
     absolute_sigma: bool = False,
+    unit: Float[Array, ""] | None = None,
 ) -> Covariance:
     """Covariance of the parameters at an optimum.
 
@@ -65,6 +66,7 @@ def estimate(
         counted: rows that are there; the others are zero in ``jacobian`` and ``slope``. None for all.
         free: parameters that are estimated; the others are held. None for all.
         absolute_sigma: whether the weights are absolute, so that the variance of a weighted residual is 1.
+        unit: that ``jacobian`` and ``slope`` are counted in; None for 1. It matters for an absolute sigma only.
 
     Source: P. J. Huber, Annals of Statistics 1 (1973) 799, eq. 8.13; J. G. MacKinnon and H. White, Journal of
     Econometrics 29 (1985) 305.
@@ -85,8 +87,8 @@ def estimate(
     root = jnp.ones_like(slope) if weight is None else _root(weight)
     scale = lax.stop_gradient(lengths(root[None] * jacobian))
     scale = jnp.where(scale > 0, scale, 1)
-    unit = power_of_two(jnp.max(jnp.abs(slope)))
-    jacobian, slope = jacobian / scale[:, None], slope / unit
+    size = power_of_two(jnp.max(jnp.abs(slope)))
+    jacobian, slope = jacobian / scale[:, None], slope / size
     inverse, regular, undetermined = _inverse_root(root[None] * jacobian, scale, free)
     rows = inverse.T @ jacobian  # in parameters in which the bread is the identity, but for negative weights
     bread = jnp.eye(num_params, dtype=slope.dtype)
@@ -101,11 +103,11 @@ def estimate(
     if kind in ("classic", "hessian"):
         known = absolute_sigma and curvature is None
         variance = 1 if known else _variance(jnp.sum(slope**2), curvature, counted, total, used)
-        unit = jnp.ones_like(unit) if known else unit
+        size = 1 / jnp.asarray(1 if unit is None else unit, slope.dtype) if known else size
         half = inverse @ bread.T * _root(jnp.asarray(variance, slope.dtype))
     else:
         half = inverse @ bread.T @ (bread @ rows * _filling(kind, slope, bread @ rows, weight, total, used)[None])
-    found = from_factor(jnp.where(free[:, None], half, 0), unit / scale)
+    found = from_factor(jnp.where(free[:, None], half, 0), size / scale)
     return found._replace(
         matrix=jnp.where(regular & definite, found.matrix, jnp.nan),
         stderr=jnp.where(regular & definite, found.stderr, jnp.nan),

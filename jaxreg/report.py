@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxreg import _names
 from jaxreg.least_squares import CurveFit
-from jaxreg.status import Status
+from jaxreg.status import Status, culprit_of, is_optimum
 from jaxreg.uncertainty import quantile
 
 _WORDS = {
@@ -19,6 +19,7 @@ _WORDS = {
     Status.NONFINITE: "not fitted: the start, or the model there, is not finite",
     Status.SINGULAR: "the data do not determine every parameter, so there are no errors",
     Status.INVALID_INPUT: "not fitted: an input was out of its range",
+    Status.KINK: "converged to a kink of the model, where its derivative jumps; errors are the larger ones of the two sides",
 }
 _UNKNOWN = "–"
 
@@ -62,7 +63,7 @@ def summary(
         return _many(fit, digits)
     status = Status(int(fit.status))
     sections = [
-        f"{status.name}: {_WORDS[status]} ({int(fit.num_steps)} steps)",
+        f"{status.name}: {_words(fit, status)} ({int(fit.num_steps)} steps)",
         _parameters(fit, level, distribution, digits),
         _undetermined(fit),
         _correlations(fit, least_correlation),
@@ -70,6 +71,11 @@ def summary(
         "" if fit.scale is None else f"scale of the residuals, estimated: {_significant(float(fit.scale), 4)} sigmas",
     ]
     return "\n\n".join(section for section in sections if section)
+
+
+def _words(fit: CurveFit, status: Status) -> str:
+    culprit = culprit_of(fit)
+    return f"not fitted: {culprit}" if culprit else _WORDS[status]
 
 
 def _parameters(fit: CurveFit, level: float, distribution: str, digits: int) -> str:
@@ -150,7 +156,7 @@ def _many(fit: CurveFit, digits: int) -> str:
     """Counts of the statuses, and quartiles over the fits that ended well."""
     status = np.asarray(fit.status)
     counts = {Status(code).name: int(count) for code, count in zip(*np.unique(status, return_counts=True), strict=True)}
-    good = (status == Status.OK).ravel()
+    good = is_optimum(status).ravel()
     names = _names.of(fit.params, leading=status.ndim)
     values, errors = (
         np.concatenate([np.asarray(leaf).reshape(status.size, -1) for leaf in jax.tree.leaves(part)], axis=1)[good]

@@ -1,5 +1,6 @@
 """How a fit ended: one set of codes for every solver, and the check that names the failed members."""
 
+from collections.abc import Collection
 from enum import IntEnum
 from typing import Any
 
@@ -29,13 +30,49 @@ class Status(IntEnum):
     """The data do not determine every parameter: there is no covariance, and no standard error."""
     INVALID_INPUT = 5
     """A value was out of its range; found under a trace, where nothing can be raised."""
+    KINK = 6
+    """Converged to a kink, where the model's derivative jumps; errors are those of the side that has the larger ones."""
 
 
-def raise_if_failed(result: Any) -> None:
+class Part(IntEnum):
+    """What was not finite, or not usable, where that is why a fit failed.
+
+    >>> Part(4)
+    <Part.PREDICTION: 4>
+    """
+
+    NOTHING = 0
+    X = 1
+    Y = 2
+    SIGMA = 3
+    PREDICTION = 4
+    """The model's value, for x and parameters that are finite."""
+    DERIVATIVE = 5
+    """The model's derivative by a parameter, where its value is finite and the derivative has no limit either."""
+    PARAMETER = 6
+    """At the start."""
+    SQUARES = 7
+    """The sum of the residuals' squares, which is out of the range of the dtype at the start."""
+    ERROR = 8
+    """The standard error of a parameter, or the parameter, which is out of the range of the dtype."""
+
+
+def is_optimum(status: Any) -> Any:
+    """Whether each fit ended at an optimum, smooth or at a kink, and so has errors.
+
+    >>> import jax.numpy as jnp
+    >>> print(is_optimum(jnp.array([Status.OK, Status.KINK, Status.SINGULAR])))
+    [ True  True False]
+    """
+    return (status == Status.OK) | (status == Status.KINK)
+
+
+def raise_if_failed(result: Any, *, allowed: Collection[Status] = ()) -> None:
     """Raise unless every member of a result ended with ``Status.OK``. For the host, outside ``jit``.
 
     Args:
         result: anything with a ``status`` field (a ``Training``, a ``CurveFit``), or an integer array of status codes.
+        allowed: statuses that are no failure either, such as ``(Status.KINK,)``.
 
     Raises:
         RuntimeError: naming each failed member by its index and its status, and the combination of parameters that the
@@ -49,13 +86,13 @@ def raise_if_failed(result: Any) -> None:
     RuntimeError: 2 of 4 fits failed: [1] DIVERGED, [3] MAX_STEPS
     """
     codes = np.asarray(_status_of(result))
-    failed = np.argwhere(codes != Status.OK)
+    failed = np.argwhere(~np.isin(codes, [Status.OK, *allowed]))
     if not len(failed):
         return
     if codes.ndim == 0:
-        raise RuntimeError(f"the fit failed: {_name(codes)}{_undetermined(result, ())}")
+        raise RuntimeError(f"the fit failed: {_name(codes)}{_why(result, ())}")
     members = [
-        f"[{', '.join(map(str, index))}] {_name(codes[tuple(index)])}{_undetermined(result, tuple(index))}"
+        f"[{', '.join(map(str, index))}] {_name(codes[tuple(index)])}{_why(result, tuple(index))}"
         for index in failed[:_MAX_NAMED].tolist()
     ]
     if len(failed) > _MAX_NAMED:
@@ -81,9 +118,41 @@ def _name(code: Any) -> str:
         return f"unknown status {int(code)}"
 
 
-def _undetermined(result: Any, index: tuple[int, ...]) -> str:
-    """The combination that a singular curve fit could not determine, in words."""
-    if not hasattr(result, "undetermined") or int(np.asarray(result.status)[index]) != Status.SINGULAR:
+def _why(result: Any, index: tuple[int, ...]) -> str:
+    """What a curve fit says of its failure, in words."""
+    words = culprit_of(result, index)
+    if hasattr(result, "undetermined") and int(np.asarray(result.status)[index]) == Status.SINGULAR:
+        words = _names.combination(result.params, np.asarray(result.undetermined)[index], leading=len(index))
+        words = words and f"not determined: {words}"
+    return words and f", {words}"
+
+
+_WORDS = {
+    Part.X: "x is not finite at row {row}",
+    Part.Y: "y is not finite at row {row} (mask= leaves rows out)",
+    Part.SIGMA: "sigma is not positive and finite at row {row}",
+    Part.PREDICTION: "the model's value at the start is not finite at row {row}",
+    Part.DERIVATIVE: "the model's derivative by {name} is not finite at row {row}, nor has it a limit there",
+    Part.PARAMETER: "the start of {name} is not finite",
+    Part.SQUARES: "the residuals at the start are so large that their squares are not finite, as at row {row}",
+    Part.ERROR: "{name} or its standard error is out of the range of {dtype}",
+}
+
+
+def culprit_of(result: Any, index: tuple[int, ...] = ()) -> str:
+    """What was not finite in one fit, in words: empty where nothing is said.
+
+    >>> import jax.numpy as jnp
+    >>> import jaxreg
+    >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), jnp.arange(3.0), jnp.array([0.0, jnp.nan, 2.0]))
+    >>> culprit_of(fit)
+    'y is not finite at row 1 (mask= leaves rows out)'
+    """
+    if not hasattr(result, "culprit"):
         return ""
-    terms = _names.combination(result.params, np.asarray(result.undetermined)[index], leading=len(index))
-    return f", not determined: {terms}" if terms else ""
+    part, row, parameter = np.asarray(result.culprit)[index]
+    if part == Part.NOTHING:
+        return ""
+    names = _names.of(result.params, leading=len(index))
+    dtype = np.asarray(result.chi2).dtype
+    return _WORDS[Part(int(part))].format(row=row, name=names[parameter], dtype=dtype)

@@ -1,5 +1,6 @@
 """A batch of fits on the host: plain steps for all, then Levenberg-Marquardt's for those that need them, compacted."""
 
+import copy
 import functools
 import hashlib
 import math
@@ -14,6 +15,7 @@ from jaxreg._version import __version__
 from jaxreg.fits._programs import Form, member_of, programs
 from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares._problem import Task
+from jaxreg.least_squares._result import UNRESOLVED
 
 # On a CPU, numbers in an array of a tile, so that a few arrays stay in the second-level cache, and the lanes of a tile.
 _CACHED = 2**14
@@ -37,7 +39,7 @@ class Batch:
     """
 
     def __init__(self, form: Form, task: Task, num_params: int, devices: tuple[jax.Device, ...]) -> None:
-        self.form, self.num_params = form, num_params
+        self.form, self.num_params = form._replace(options=form.options._replace(careful=False)), num_params
         self._use(devices)
         self.shared = jax.tree.map(_canonical, _only(task, [name for name in Task._fields if name not in form.own]))
         self.own = _only(task, form.own)
@@ -102,7 +104,19 @@ class Batch:
             for state, leaf in zip(jax.tree.leaves(states), jax.tree.leaves(after), strict=True):
                 state[active] = leaf
             active, lanes, most = active[~finished], later, min(2 * most, _MOST_STEPS)
-        return self._mapped("close", sets, first, states)
+        fits = self._mapped("close", sets, first, states)
+        unresolved = np.flatnonzero(fits.status == UNRESOLVED)
+        if len(unresolved):
+            again = jax.tree.leaves(self._careful()._stepped(sets[unresolved]))
+            for leaf, found in zip(jax.tree.leaves(fits), again, strict=True):
+                leaf[unresolved] = found
+        return fits
+
+    def _careful(self) -> "Batch":
+        other = copy.copy(self)
+        other.form = self.form._replace(options=self.form.options._replace(careful=True))
+        other._use(self.devices)
+        return other
 
     def _lanes(self, wanted: int) -> int:
         """As many as are wanted, or as few as fit in memory where each data set is large."""

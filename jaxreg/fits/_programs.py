@@ -13,6 +13,7 @@ from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._arguments import LINEAR_PROGRAMS, guessed
 from jaxreg.least_squares._curve_fit import solve
+from jaxreg.least_squares._kinks import resolve
 from jaxreg.least_squares._plain import MOST_PARAMS, plain_covariance, plain_fit
 from jaxreg.least_squares._problem import Options, Task, problem_of
 from jaxreg.least_squares._result import assemble, finish, status_of
@@ -125,12 +126,13 @@ def _advance(
         return levenberg_marquardt.step(problem, state), count + 1
 
     end, _ = lax.while_loop(going, step, (state, jnp.zeros((), jnp.int32)))
+    end = resolve(problem, end)
     return end, levenberg_marquardt.finished(end, form.options.max_steps)
 
 
 def _close(form: Form, task: Task, state: levenberg_marquardt.State, _: Any) -> CurveFit:
     problem = problem_of(task, form.options)
-    fit = finish(problem, form.options, state.params, status_of(problem, state), state.num_steps)
+    fit = finish(problem, form.options, state.params, state.side, status_of(problem, state), state.num_steps)
     return _returned(form, fit)
 
 

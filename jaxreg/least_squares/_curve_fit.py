@@ -1,7 +1,7 @@
 """``curve_fit``: what the user gives, checked, and the fit as one compiled program."""
 
-import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,11 +11,11 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxreg import _trace
-from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares import _quantile_regression as quantile_regression
 from jaxreg.least_squares._arguments import LINEAR_PROGRAMS, prepare
+from jaxreg.least_squares._kinks import minimise
 from jaxreg.least_squares._problem import Options, Task, problem_of
-from jaxreg.least_squares._result import CurveFit, finish, status_of
+from jaxreg.least_squares._result import UNRESOLVED, CurveFit, finish, status_of
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 
@@ -98,7 +98,16 @@ def curve_fit(
         covariance=covariance,
         max_steps=max_steps,
     )
-    return solve(task, options)
+    return with_care(lambda options: solve(task, options), options)
+
+
+def with_care(run: Callable[[Options], Any], options: Options) -> Any:
+    """What ``run`` finds without care, which few fits need; with it where one does, and where nobody can ask."""
+    if _trace.at_top_level():
+        found = run(options._replace(careful=False))
+        if not (np.asarray(found.status) == UNRESOLVED).any():
+            return found
+    return run(options)
 
 
 @_trace.compiled("options")
@@ -108,22 +117,18 @@ def solve(task: Task, options: Options) -> CurveFit:
     if options.loss in LINEAR_PROGRAMS:
         return quantile_regression.solve(problem, task, options)
 
-    def iterate(_: Any, start: Array) -> tuple[Array, tuple[Array, Array]]:
-        end = lax.while_loop(
-            lambda state: ~levenberg_marquardt.finished(state, options.max_steps),
-            functools.partial(levenberg_marquardt.step, problem),
-            levenberg_marquardt.init(problem, start),
-        )
+    def iterate(_: Any, start: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+        end = minimise(problem, options.max_steps)
         counts = status_of(problem, end), end.num_steps  # custom_root takes only floats
-        return end.params, jax.tree.map(lambda count: count.astype(start.dtype), counts)
+        return end.params, (end.side, *(count.astype(start.dtype) for count in counts))
 
     def newton(slope: Any, rhs: Array) -> Array:
         return jnp.linalg.solve(jax.vmap(slope, out_axes=1)(jnp.eye(rhs.size, dtype=rhs.dtype)), rhs)
 
     # At the optimum this is zero; custom_root differentiates through that equation, not the iterations.
-    params, counts = lax.custom_root(problem.stationarity, problem.start, iterate, newton, has_aux=True)
-    status, num_steps = jax.tree.map(lambda count: count.astype(jnp.int32), counts)
-    return finish(problem, options, params, status, num_steps)
+    params, (side, *counts) = lax.custom_root(problem.stationarity, problem.start, iterate, newton, has_aux=True)
+    status, num_steps = (count.astype(jnp.int32) for count in counts)
+    return finish(problem, options, params, side, status, num_steps)
 
 
 def warn_if_narrowed(*values: Any) -> None:

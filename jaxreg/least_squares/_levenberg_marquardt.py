@@ -1,28 +1,32 @@
 """Levenberg-Marquardt as functions of one fit's state: ``init``, and ``step`` while not ``finished``.
 
 Steps are damped Gauss-Newton steps by QR, scaled by the running maximum of the Jacobian's column norms, with geodesic
-acceleration. A robust loss enters as weights on the rows, bounds as an active set and a projection onto the box. It
-ends when the next step is predicted to decrease the cost by less than 1e-20 of it, or than rounding can show.
+acceleration. A robust loss enters as weights on the rows, bounds as an active set and a projection onto the box. One QR
+a step makes as many rows as parameters of the linear model; every step that is asked of it is solved for in those.
 
 Source: K. Levenberg, Quarterly of Applied Mathematics 2 (1944) 164; J. J. Moré, Lecture Notes in Mathematics 630 (1978)
 105, for the scaling; H. B. Nielsen, report IMM-REP-1999-05, for the damping; M. K. Transtrum and J. P. Sethna,
-arXiv:1201.5885 (2012), for the acceleration; D. M. Bates and D. G. Watts, Technometrics 23 (1981) 179, for the stop.
+arXiv:1201.5885 (2012), for the acceleration.
 """
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxreg._linear_algebra import qr_root, solve_upper
 from jaxreg._shapes import Bool, Float, Int
+from jaxreg.least_squares._optimum import Linear, is_optimum, least_damping, linearised
 from jaxreg.least_squares._problem import Problem
 
-FIRST_DAMPING = 1e-3  # relative to the scaled system
-RELATIVE_OFFSET = 1e-10  # of the residuals' length
+_FIRST_DAMPING = 1e-3  # relative to the scaled system
 _LEAST_GAIN = 1e-4
 _MOST_ACCELERATION = 0.3
-MOST_STALLED = 3
+# A state is blocked where rounding hides what the step gains, so damped is it, and the whole one would gain as many
+# times that.
+_MUCH = 100
+_MOST_VISITS = 30
 
 
 class State(NamedTuple):
@@ -32,6 +36,7 @@ class State(NamedTuple):
     residual: Float[Array, "n"]  # weighted by sigma
     jacobian: Float[Array, "p n"]  # of it
     noise: Float[Array, ""]  # the loss's unit at these residuals
+    cost: Float[Array, ""]  # there, in it
     scale: Float[Array, "p"]  # running maximum of the Jacobian's column norms
     damping: Float[Array, ""]
     growth: Float[Array, ""]  # the factor of the damping at the next rejection
@@ -45,6 +50,11 @@ class State(NamedTuple):
     stalled: Int[Array, ""]  # trusted steps that did not halve it
     startable: Bool[Array, ""]
     converged: Bool[Array, ""]
+    blocked: Bool[Array, ""]  # damped so much that rounding hides the step, while the whole one has much to gain
+    visits: Int[Array, ""]  # how often that was looked into
+    kink: Bool[Array, ""]  # converged where the derivative jumps
+    pole: Bool[Array, ""]  # a trial was met whose derivative alone is not finite
+    side: Float[Array, "p"]  # parameters at which the derivatives for the errors are taken: off them at a kink only
     num_steps: Int[Array, ""]  # trials judged; -1 before the start itself is
 
 
@@ -57,8 +67,9 @@ def init(problem: Problem, start: Float[Array, "p"]) -> State:
         residual=jnp.zeros(problem.num_rows, start.dtype),
         jacobian=jnp.zeros((start.size, problem.num_rows), start.dtype),
         noise=one,
+        cost=one,
         scale=jnp.zeros_like(start),
-        damping=FIRST_DAMPING * one,
+        damping=_FIRST_DAMPING * one,
         growth=2 * one,
         moved=jnp.zeros_like(start),
         trial=start,
@@ -70,13 +81,18 @@ def init(problem: Problem, start: Float[Array, "p"]) -> State:
         stalled=jnp.zeros((), jnp.int32),
         startable=problem.valid,
         converged=no,
+        blocked=no,
+        visits=jnp.zeros((), jnp.int32),
+        kink=no,
+        pole=no,
+        side=start,
         num_steps=jnp.full((), -1, jnp.int32),
     )
 
 
 def finished(state: State, max_steps: int) -> Bool[Array, ""]:
-    """Whether nothing is left to do: converged, out of steps, or never to start."""
-    return ~state.startable | state.converged | (state.num_steps >= max_steps)
+    """Whether nothing is left for steps to do: converged, out of steps, blocked, or never to start."""
+    return ~state.startable | state.converged | state.blocked | (state.num_steps >= max_steps)
 
 
 def step(problem: Problem, state: State, *, accelerate: bool = True) -> State:
@@ -88,9 +104,11 @@ def judge(problem: Problem, state: State) -> State:
     """Accept the trial, or reject it and damp more."""
     residual, jacobian = problem.linearise(state.trial)
     # Written so that a NaN rejects.
-    finite = jnp.isfinite(residual).all() & jnp.isfinite(jacobian).all() & jnp.isfinite(state.trial).all()
-    first = state.num_steps < 0
-    gain = (problem.cost(state.residual, state.noise) - problem.cost(residual, state.noise)) / state.decrease
+    first, cost = state.num_steps < 0, problem.cost(residual, state.noise)
+    finite = jnp.isfinite(cost) & jnp.isfinite(state.trial).all()
+    smooth = jnp.isfinite(jacobian).all()
+    pole, finite = state.pole | (finite & ~smooth), finite & smooth
+    gain = (state.cost - cost) / state.decrease
     gain = jnp.where(state.decrease > 0, gain, -jnp.inf)  # a step bent by two walls may lead uphill, as predicted
     gain = jnp.where(state.trusted, jnp.where(state.swings, 0.5, 1), gain)
     accept = finite & (first | ((state.straight | state.trusted) & (gain > _LEAST_GAIN)))
@@ -102,118 +120,137 @@ def judge(problem: Problem, state: State) -> State:
     # No floor but the smallest number: NIST's MGH10 has a column that shrinks by 1e48 against its running maximum, and
     # a floor of eps² would hold that parameter where it is.
     limits = jnp.finfo(damping.dtype)
-    residual = jnp.where(accept, residual, state.residual)
+    residual, noise = jnp.where(accept, residual, state.residual), state.noise
+    cost = jnp.where(accept, cost, state.cost)
+    if problem.loss is not None:  # whose unit may have changed with the residuals
+        noise = problem.noise(residual)
+        cost = problem.cost(residual, noise)
     return state._replace(
         params=jnp.where(accept, state.trial, state.params),
         moved=jnp.where(accept, state.trial - state.params, 0),
         residual=residual,
-        noise=problem.noise(residual),
+        noise=noise,
+        cost=cost,
         jacobian=jnp.where(accept, jacobian, state.jacobian),
         damping=jnp.where(first, state.damping, jnp.clip(damping, limits.tiny, 1 / limits.eps**2)),
         growth=jnp.where(accept, 2, 2 * state.growth),
         startable=state.startable & (finite | ~first),
+        pole=pole,
         num_steps=state.num_steps + 1,
     )
 
 
-def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
-    """Solve for the next trial, unless the state is at the optimum."""
-    params, damping = state.params, state.damping
-    slope, root = problem.weights(state.residual, state.noise)
-    system, columns, scale = _system(problem, state, slope, root)
-    triangle, velocity = _solve(system.slopes, system.values, damping)
-    decrease = jnp.sum((velocity @ system.slopes) ** 2) + 2 * damping * jnp.sum(velocity**2)
-
-    size = jnp.linalg.norm(slope)
-    # At most what it is at the first damping: a parameter that is held by more must not look as if it had arrived.
-    most = decrease * jnp.maximum(1, damping / FIRST_DAMPING)
-    small = most <= (RELATIVE_OFFSET * size) ** 2
-    reach = size * problem.size + jnp.linalg.norm(system.values) * jnp.vdot(jnp.abs(params), columns)
-    floor = 4 * jnp.finfo(size.dtype).eps * (problem.cost(state.residual, state.noise) + reach)
-    below = decrease <= floor
-    # One that grows since damping was taken away, which lets more be gained, has not stalled.
-    eased = ~state.swings & (damping > jnp.finfo(size.dtype).eps ** 2)
-    grows = eased & (decrease > 2 * state.last_decrease)
-    stalled = state.stalled + (below & (decrease > 0.5 * state.last_decrease) & ~grows)
-
-    straight, change = jnp.asarray(True), velocity
-    if accelerate:
-        bend = root * problem.second_derivative(params, velocity / system.unit)
-        # By the normal equations' factor: it need not have more than its leading digits.
-        acceleration = -solve_upper(triangle, solve_upper(triangle, system.slopes @ bend, transposed=True))
-        straight = 2 * jnp.linalg.norm(acceleration) <= _MOST_ACCELERATION * jnp.linalg.norm(velocity)
-        change = jnp.where(below, velocity, velocity + acceleration / 2)
-    trial, predicted = params + change / system.unit, decrease
-    if problem.bounds is not None:
-        trial, predicted = _into_box(problem.bounds, params, trial, velocity, decrease, system, damping)
+def begun_anew(state: State) -> State:
+    """As at the start, but for the parameters and what has been counted."""
     return state._replace(
-        scale=scale,
-        trial=trial,
-        decrease=predicted,
-        straight=straight,
-        trusted=jnp.abs(predicted) <= floor,
-        swings=jnp.vdot(velocity, system.unit * state.moved) < 0,
-        last_decrease=jnp.where(below, decrease, state.last_decrease),
-        stalled=stalled,
-        converged=small | ((stalled >= MOST_STALLED) & (most <= floor)),
+        damping=_FIRST_DAMPING * jnp.ones_like(state.damping),
+        growth=2 * jnp.ones_like(state.growth),
+        last_decrease=jnp.inf * jnp.ones_like(state.last_decrease),
+        stalled=jnp.zeros_like(state.stalled),
     )
 
 
-class _System(NamedTuple):
-    """The linear model of the residuals, weighted by the loss: values + jacobianᵀ·step."""
+def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
+    """Solve for the next trial, or take the last step."""
+    linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, state.cost)
+    norms, scale = linear.norms, jnp.maximum(state.scale, linear.columns)
+    whole, step = steps_of(linear, jnp.where(scale > 0, scale, 1), state.damping)
 
-    values: Float[Array, "n"]
-    jacobian: Float[Array, "p n"]
-    unit: Float[Array, "p"]  # of each parameter
-    slopes: Float[Array, "p n"]  # the Jacobian in those units, zero for parameters that cannot move
+    # One that grows since damping was taken away, which lets more be gained, has not stalled.
+    eased = ~state.swings & (state.damping > jnp.finfo(norms.dtype).eps ** 2)
+    grows = eased & (step.decrease > 2 * state.last_decrease)
+    below = step.decrease <= linear.floor
+    stalled = state.stalled + (below & (step.decrease > 0.5 * state.last_decrease) & ~grows)
+    last_decrease = jnp.where(below, step.decrease, state.last_decrease)
+
+    # A step that is held back only suggests an end. Where the whole one says that it is none, they begin anew with it.
+    converged = is_optimum(whole.decrease, linear.square, linear.floor, stalled)
+    most = step.decrease * jnp.maximum(1, state.damping / _FIRST_DAMPING)
+    anew = is_optimum(most, linear.square, linear.floor, stalled) & ~converged
+    step = jax.tree.map(lambda begun, going: jnp.where(anew, begun, going), whole, step)
+
+    straight, change = jnp.asarray(True), step.velocity
+    if accelerate:
+        bend = linear.root * problem.second_derivative(state.params, step.velocity / step.unit)
+        bend = jnp.where(jnp.isfinite(bend), bend, 0)  # a row without a second derivative has no say in it
+        acceleration = step.accelerated(linear.jacobian @ bend / step.unit)
+        straight = 2 * jnp.linalg.norm(acceleration) <= _MOST_ACCELERATION * jnp.linalg.norm(step.velocity)
+        change = jnp.where(step.decrease <= linear.floor, change, change + acceleration / 2)
+    trial, predicted = state.params + change / step.unit, step.decrease
+    end = state.params + whole.velocity / norms
+    if problem.bounds is not None:
+        trial, predicted = _into_box(problem.bounds, state.params, trial, step)
+        end = jnp.clip(end, *problem.bounds)
+    params = jnp.where(converged & jnp.isfinite(end).all(), end, state.params)
+    return state._replace(
+        params=params,
+        side=params,
+        scale=jnp.where(anew, linear.columns, scale),
+        damping=jnp.where(anew, _FIRST_DAMPING, state.damping),
+        growth=jnp.where(anew, 2, state.growth),
+        trial=trial,
+        decrease=predicted,
+        straight=straight,
+        trusted=jnp.abs(predicted) <= linear.floor,
+        swings=jnp.vdot(step.velocity, step.unit * state.moved) < 0,
+        last_decrease=jnp.where(anew, jnp.inf, last_decrease),
+        stalled=jnp.where(anew, 0, stalled),
+        converged=converged,
+        blocked=below & (jnp.minimum(whole.decrease, most) > _MUCH * linear.floor) & (state.visits < _MOST_VISITS),
+    )
 
 
-def _system(
-    problem: Problem, state: State, slope: Float[Array, "n"], root: Float[Array, "n"]
-) -> tuple[_System, Float[Array, "p"], Float[Array, "p"]]:
-    """The linear model, the norms of the Jacobian's columns, and their running maximum."""
-    values, jacobian = slope / jnp.where(root > 0, root, 1), root[None] * state.jacobian
-    columns = jnp.linalg.norm(jacobian, axis=1)
-    scale = jnp.maximum(state.scale, columns)
-    unit = jnp.where(scale > 0, scale, 1)
-    free = problem.free(state.params, jacobian @ values)
-    slopes = jnp.where(free[:, None], jacobian / unit[:, None], 0)
-    return _System(values, jacobian, unit, slopes), columns, scale
+class Step(NamedTuple):
+    """A damped step of a linear model: v minimises ‖slopes·v + rest‖² + damping·‖v‖²."""
+
+    slopes: Float[Array, "p p"]
+    rest: Float[Array, "p"]
+    unit: Float[Array, "p"]  # v/unit is the step of the parameters
+    damping: Float[Array, ""]
+    triangle: Float[Array, "p p"]  # R of a QR of the slopes with √damping·I below them
+    velocity: Float[Array, "p"]  # v
+    decrease: Float[Array, ""]  # of the cost, predicted
+
+    def accelerated(self, bend: Float[Array, "p"]) -> Float[Array, "p"]:
+        """The geodesic acceleration, by the normal equations' factor: it need have only its leading digits."""
+        return -solve_upper(self.triangle, solve_upper(self.triangle, bend, transposed=True))
+
+
+def steps_of(linear: Linear, unit: Float[Array, "p"], damping: Float[Array, ""]) -> tuple[Step, Step]:
+    """The whole step, in today's units, and the damped one in others: as a pair, which is one program."""
+    slopes = jnp.stack([linear.slopes, linear.slopes * (linear.norms / unit)[None]])
+    dampings = jnp.stack([jnp.full_like(damping, least_damping(damping.dtype)), damping])
+    pair = jax.vmap(damped, (0, None, 0, 0))(slopes, linear.rest, jnp.stack([linear.norms, unit]), dampings)
+    return jax.tree.map(lambda leaf: leaf[0], pair), jax.tree.map(lambda leaf: leaf[1], pair)
+
+
+def damped(
+    slopes: Float[Array, "p p"], rest: Float[Array, "p"], unit: Float[Array, "p"], damping: Float[Array, ""]
+) -> Step:
+    """The damped step."""
+    count = rest.size
+    below = jnp.sqrt(damping) * jnp.eye(count + 1, count, dtype=rest.dtype)
+    root = qr_root(jnp.hstack([jnp.concatenate([slopes.T, rest[None]]), below]))
+    velocity = -solve_upper(root[:count, :count], root[:count, count])
+    decrease = jnp.sum((slopes @ velocity) ** 2) + 2 * damping * jnp.sum(velocity**2)
+    return Step(slopes, rest, unit, damping, root[:count, :count], velocity, decrease)
 
 
 def _into_box(
-    bounds: tuple[Float[Array, "p"], Float[Array, "p"]],
-    params: Float[Array, "p"],
-    trial: Float[Array, "p"],
-    velocity: Float[Array, "p"],
-    decrease: Float[Array, ""],
-    system: _System,
-    damping: Float[Array, ""],
+    bounds: tuple[Float[Array, "p"], Float[Array, "p"]], params: Float[Array, "p"], trial: Float[Array, "p"], step: Step
 ) -> tuple[Float[Array, "p"], Float[Array, ""]]:
     """A trial inside the bounds, and the decrease that the linear model predicts for it."""
+    slopes, rest, unit = step.slopes, step.rest, step.unit
     # Judged without the acceleration, which may point out of the box where the velocity points into it.
-    straight_on = params + velocity / system.unit
+    straight_on = params + step.velocity / unit
     inside = jnp.clip(straight_on, *bounds)
     blocked = inside != straight_on
     # What leaves the box ends at its wall, and the others are solved for again.
     shift = jnp.where(blocked, inside - params, 0)
-    slopes = jnp.where(blocked[:, None], 0, system.slopes)
-    _, rest = _solve(slopes, system.values + shift @ system.jacobian, damping)
-    inside = jnp.where(blocked, inside, jnp.clip(params + rest / system.unit, *bounds))
-    along = (inside - params) @ system.jacobian
+    others = damped(jnp.where(blocked[None], 0, slopes), rest + slopes @ (unit * shift), unit, step.damping)
+    inside = jnp.where(blocked, inside, jnp.clip(params + others.velocity / unit, *bounds))
+    along = slopes @ (unit * (inside - params))
     hits = blocked.any()
-    predicted = jnp.where(hits, -jnp.vdot(along, 2 * system.values + along), decrease)
+    predicted = jnp.where(hits, -jnp.vdot(along, 2 * rest + along), step.decrease)
     leaves = (jnp.clip(trial, *bounds) != trial).any()
     return jnp.where(hits, inside, jnp.where(leaves, straight_on, trial)), predicted
-
-
-def _solve(
-    slopes: Float[Array, "p n"], values: Float[Array, "n"], damping: Float[Array, ""]
-) -> tuple[Float[Array, "p p"], Float[Array, "p"]]:
-    """R of a QR of slopesᵀ with √damping·I below it, and argmin ‖slopesᵀ v + values‖² + damping·‖v‖²."""
-    num_params = slopes.shape[0]
-    below = jnp.sqrt(damping) * jnp.eye(num_params + 1, num_params, dtype=slopes.dtype)
-    # With the values as one more column their projection stands beside R, and Q is never formed.
-    root = qr_root(jnp.hstack([jnp.concatenate([slopes, values[None]]), below]))
-    triangle = root[:num_params, :num_params]
-    return triangle, -solve_upper(triangle, root[:num_params, num_params])

@@ -14,7 +14,7 @@ from jax import Array
 from jaxreg._linear_algebra import lengths, power_of_two, qr_root, solve_upper
 from jaxreg._shapes import Bool, Float, Int
 from jaxreg.covariance import Covariance, from_factor
-from jaxreg.least_squares._levenberg_marquardt import MOST_STALLED, RELATIVE_OFFSET
+from jaxreg.least_squares._optimum import is_optimum, rounding_floor
 from jaxreg.least_squares._problem import Problem
 
 MOST_PARAMS = 8  # beyond, the unrolled solution is longer than a library's loop
@@ -78,7 +78,7 @@ def plain_covariance(problem: Problem, params: Float[Array, "p"], *, absolute_si
     norms, count = lengths(jnp.stack(columns)), len(columns)
     inverse = solve_upper(qr_root(jnp.stack(columns) / norms[:, None]), jnp.eye(count, dtype=values.dtype))
     if absolute_sigma:
-        return from_factor(inverse, 1 / norms)
+        return from_factor(inverse, 1 / norms / problem.unit)
     unit, dof = power_of_two(jnp.max(jnp.abs(values))), problem.counted.sum().astype(values.dtype) - count
     variance = jnp.where(dof > 0, jnp.sum((values / unit) ** 2) / jnp.where(dof > 0, dof, 1), jnp.nan)
     return from_factor(inverse * jnp.sqrt(variance), unit / norms)
@@ -89,19 +89,18 @@ def _stepped(problem: Problem, state: _State) -> _State:
     cost = _dot(values, values)
     norms = [jnp.sqrt(_dot(column, column)) for column in columns]
     step, decrease, regular = _gauss_newton(values, columns, norms)
-    eps = jnp.finfo(cost.dtype).eps
-    reach = sum(jnp.abs(param) * norm for param, norm in zip(state.params, norms, strict=True))
-    floor = 4 * eps * (cost + jnp.sqrt(cost) * (problem.size + reach))
+    reach = jnp.sum(jnp.stack([jnp.abs(param) * norm for param, norm in zip(state.params, norms, strict=True)]))
+    floor = rounding_floor(problem, cost, jnp.sqrt(cost), reach)
 
     # Written so that a NaN is not good.
     first = state.num_steps == 0
     good = (state.cost - cost > _LEAST_GAIN * state.decrease) | (state.decrease <= floor) | first
     good = good & regular & jnp.isfinite(decrease) & _inside(problem, state.params)
     stalled = state.stalled + (good & (decrease <= floor) & (decrease > 0.5 * state.decrease))
-    settled = good & ((decrease <= RELATIVE_OFFSET**2 * cost) | (stalled >= MOST_STALLED))
+    settled = good & is_optimum(decrease, cost, floor, stalled)
     # The step that went too far is taken back by half.
     step = [jnp.where(good, ahead, last / 2) for ahead, last in zip(step, state.step, strict=True)]
-    sign = jnp.where(settled, 0, jnp.where(good, 1, -1)).astype(cost.dtype)
+    sign = jnp.where(good, 1, -1).astype(cost.dtype)
     return _State(
         params=tuple(param + sign * change for param, change in zip(state.params, step, strict=True)),
         step=tuple(step),
@@ -151,7 +150,10 @@ def _gauss_newton(
     count = range(len(columns))
     slope = [-_dot(column, values) / norm for column, norm in zip(columns, norms, strict=True)]
     lower: dict[tuple[int, int], Array] = {}
-    least = jnp.ones_like(norms[0])
+    limits = jnp.finfo(values.dtype)
+    # Squares of the columns in the range of floats, and none of the values' rounding lost.
+    ranged = [(norm**2 > limits.tiny / limits.eps**2) & (norm**2 < limits.max * limits.eps) for norm in norms]
+    least = jnp.where(jnp.stack(ranged).all(), 1, jnp.zeros_like(norms[0]))
     half: list[Array] = []
     for i in count:
         for j in range(i):
@@ -165,4 +167,4 @@ def _gauss_newton(
     for i in reversed(count):
         step[i] = (half[i] - sum(lower[k, i] * step[k] for k in step)) / lower[i, i]
     decrease = jnp.sum(jnp.stack(half) ** 2)
-    return [step[i] / norms[i] for i in count], decrease, least > jnp.finfo(values.dtype).eps ** 0.5
+    return [step[i] / norms[i] for i in count], decrease, least > limits.eps**0.5

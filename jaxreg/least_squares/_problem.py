@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
 from jaxreg import _checks
+from jaxreg._linear_algebra import power_of_two
 from jaxreg._shapes import Bool, Float
 from jaxreg.data import Dataset
+from jaxreg.least_squares._limits import one_sided_derivative
 from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.objective import Loss, neutral_rows
 
@@ -28,6 +30,7 @@ class Options(NamedTuple):
     absolute_sigma: bool
     covariance: str
     max_steps: int
+    careful: bool = True  # whether kinks are resolved, and derivatives that are not finite sought as limits
 
 
 class Task(NamedTuple):
@@ -43,29 +46,49 @@ class Task(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Pure functions of the free parameters, flat, and of the residuals, (model - y)/sigma."""
+    """Pure functions of the free parameters, flat, and of the residuals, (model - y)/(sigma·unit).
+
+    The unit keeps sums of their squares in the range of floats, whatever units y and sigma are in.
+    """
 
     start: Float[Array, "p"]
+    unit: Float[Array, ""]  # a power of two near the largest y/sigma, so that it rounds nothing
     spread: Callable[[Array], Array]  # (p, …) -> the same of all parameters, 0 for the fixed ones
     unravel: Callable[[Array], Params]  # all, flat -> shaped like p0
     restore: Callable[[Array], Params]  # (p,) -> shaped like p0, the fixed ones as they were
     residual: Callable[[Array], Array]  # (p,) -> (n,), zero where masked
     raw: Callable[[Array], Array]  # (p,) -> (n,), y - model, unweighted
     counted: Bool[Array, "n"]  # rows that are there
-    size: Float[Array, ""]  # ‖y/sigma‖
+    size: Float[Array, ""]  # ‖y/(sigma·unit)‖
     valid: Bool[Array, ""]
     bounds: tuple[Float[Array, "p"], Float[Array, "p"]] | None
     loss: Callable[[Array], Array] | None  # elementwise, of residuals in units of the noise
     scale: str | None
+    careful: bool
+    unusable: Bool[Array, "3 n"]  # rows that are there, where x, y or sigma is not finite, or sigma not positive
 
     @property
     def num_rows(self) -> int:
         return self.counted.size
 
     def linearise(self, params: Float[Array, "p"]) -> tuple[Float[Array, "n"], Float[Array, "p n"]]:
-        """The residuals and their derivatives."""
+        """The residuals and their derivatives, of one side where there is none."""
         residual, slope = jax.linearize(self.residual, params)
-        return residual, jax.vmap(slope)(jnp.eye(params.size, dtype=params.dtype))
+        jacobian = jax.vmap(slope)(jnp.eye(params.size, dtype=params.dtype))
+        if not self.careful:
+            return residual, jacobian
+        poles = ~jnp.isfinite(jacobian) & jnp.isfinite(residual)[None]
+        # Where a function has none it is 0·∞, as of √(a·x) at x = 0, whose derivative by a is 0.
+        mended = lax.cond(
+            poles.any() & jnp.isfinite(params).all(),
+            lambda: jnp.where(poles, one_sided_derivative(self.residual, params, residual, jacobian), jacobian),
+            lambda: jacobian,
+        )
+        return residual, mended
+
+    def chi2(self, residual: Float[Array, "n"]) -> Float[Array, ""]:
+        """Σ ((model - y)/sigma)²: 0 or infinite where that is out of the range of floats."""
+        return jnp.vdot(residual, residual) * self.unit * self.unit
 
     def second_derivative(self, params: Float[Array, "p"], direction: Float[Array, "p"]) -> Float[Array, "n"]:
         """The residuals' second derivative along a direction."""
@@ -76,9 +99,9 @@ class Problem(NamedTuple):
         return jax.jvp(along, (params,), (direction,))[1]
 
     def noise(self, residual: Float[Array, "n"]) -> Float[Array, ""]:
-        """The unit of the loss: 1, or the normalised median absolute residual."""
+        """The unit of the loss, in that of the residuals: sigma, or the normalised median absolute residual."""
         if self.scale is None:
-            return jnp.ones((), residual.dtype)
+            return 1 / self.unit
         size = jnp.sort(jnp.where(self.counted, jnp.abs(residual), jnp.inf))
         middle = self.counted.sum() - 1
         median = (size[middle // 2] + size[(middle + 1) // 2]) / 2
@@ -90,7 +113,7 @@ class Problem(NamedTuple):
         """Twice the loss, in units of the residuals squared: Σ r² for the squared loss."""
         if self.loss is None:
             return jnp.vdot(residual, residual)
-        return 2 * noise**2 * jnp.sum(jnp.where(self.counted, self.loss(residual / noise), 0))
+        return 2 * noise * (noise * jnp.sum(jnp.where(self.counted, self.loss(residual / noise), 0)))
 
     def slope(self, residual: Float[Array, "n"], noise: Float[Array, ""]) -> Float[Array, "n"]:
         """ψ: the derivative of half the cost by each residual."""
@@ -155,8 +178,11 @@ def problem_of(task: Task, options: Options) -> Problem:
     dtype, num_rows = layout.start.dtype, task.y.shape[0]
     counted = jnp.ones(num_rows, bool) if task.mask is None else task.mask
     data = task if task.mask is None else neutral_rows(Dataset(task.x, task.y, task.mask))
-    whiten, valid = _whitening(task.sigma.astype(dtype), counted)
+    root, valid = _root(task.sigma.astype(dtype), counted)
     valid &= counted.sum() >= layout.start.size
+    target = _whitened(root, jnp.where(counted, data.y, 0).astype(dtype))
+    unit = power_of_two(jnp.max(jnp.abs(target)))
+    root = root * unit
     bounds = None
     if task.bounds is not None:
         lower, upper = map(layout.of_free, task.bounds)
@@ -168,23 +194,33 @@ def problem_of(task: Task, options: Options) -> Problem:
         _checks.shape("the model's prediction", prediction, (num_rows,))
         return (data.y - prediction).astype(dtype)
 
-    def whitened(residual: Float[Array, "n"]) -> Float[Array, "n"]:
-        return whiten(residual if task.mask is None else jnp.where(counted, residual, 0))
+    def residual(params: Float[Array, "p"]) -> Float[Array, "n"]:
+        difference = -raw(params)
+        return _whitened(root, difference if task.mask is None else jnp.where(counted, difference, 0))
 
     return Problem(
         start=layout.start,
+        unit=unit,
         spread=layout.spread,
         unravel=layout.unravel,
         restore=layout.restore,
-        residual=lambda params: whitened(-raw(params)),
+        residual=residual,
         raw=raw,
         counted=counted,
-        size=jnp.linalg.norm(whitened(data.y.astype(dtype))),
+        size=jnp.linalg.norm(target / unit),
         valid=valid,
         bounds=bounds,
         loss=_of_residual(options.loss, task.thresholds, dtype),
         scale=options.scale,
+        careful=options.careful,
+        unusable=_unusable(task, counted),
     )
+
+
+def _unusable(task: Task, counted: Bool[Array, "n"]) -> Bool[Array, "3 n"]:
+    x = jnp.isfinite(task.x).reshape(counted.size, -1).all(axis=1)
+    sigma = positive(task.sigma) if task.sigma.ndim < 2 else jnp.isfinite(task.sigma).all(axis=1)
+    return ~jnp.stack([x, jnp.isfinite(task.y), jnp.broadcast_to(sigma, counted.shape)]) & counted[None]
 
 
 class _Layout(NamedTuple):
@@ -224,20 +260,23 @@ def _of_residual(loss: Loss | None, thresholds: Any, dtype: Any) -> Callable[[Ar
     return lambda residual: loss(residual, jnp.zeros_like(residual), **keywords)
 
 
-def _whitening(sigma: Array, counted: Bool[Array, "n"]) -> tuple[Callable[[Array], Array], Bool[Array, ""]]:
-    """Division of residuals by sigma, or a solve with its Cholesky factor, and whether sigma allows it."""
+def _root(sigma: Array, counted: Bool[Array, "n"]) -> tuple[Array, Bool[Array, ""]]:
+    """sigma, or its Cholesky factor where it is a covariance, and whether it is usable; ones where it is not."""
     if sigma.ndim < 2:
         usable = positive(sigma)
         # A sigma that XLA takes for zero, below the normal range, makes 0/0 even of a row that is not there.
-        unit = jnp.where(usable & counted if sigma.ndim else usable, sigma, 1)
-        return lambda residual: residual / unit, (usable | ~counted if sigma.ndim else usable).all()
+        root = jnp.where(usable & counted if sigma.ndim else usable, sigma, 1)
+        return root, (usable | ~counted if sigma.ndim else usable).all()
     # The rows that are there have the covariance's block, so the others may have any: the identity's.
     both = counted[:, None] & counted[None]
     identity = jnp.eye(sigma.shape[0], dtype=sigma.dtype)
     factor = jnp.linalg.cholesky(jnp.where(both, sigma, identity), symmetrize_input=False)
     usable = jnp.isfinite(factor).all()
-    factor = jnp.where(usable, factor, identity)
-    return lambda residual: solve_triangular(factor, residual, lower=True), usable
+    return jnp.where(usable, factor, identity), usable
+
+
+def _whitened(root: Array, residual: Float[Array, "n"]) -> Float[Array, "n"]:
+    return residual / root if root.ndim < 2 else solve_triangular(root, residual, lower=True)
 
 
 def positive(sigma: Any) -> Any:

@@ -12,7 +12,7 @@ from jaxreg.least_squares._levenberg_marquardt import State
 from jaxreg.least_squares._problem import Options, Problem
 from jaxreg.least_squares._table import table_of
 from jaxreg.models import Params
-from jaxreg.status import Status
+from jaxreg.status import Part, Status, is_optimum
 
 if TYPE_CHECKING:
     import pandas
@@ -30,16 +30,18 @@ class CurveFit(NamedTuple):
             where the scale of the errors comes from the residuals and dof is 0; and in entries that leave the range of
             the dtype.
         residuals: (n,), y - model, unweighted, in units of y; NaN where masked.
-        chi2: scalar, Σ (residual/sigma)².
+        chi2: scalar, Σ (residual/sigma)²; 0 or infinite where that leaves the range of the dtype.
         dof: degrees of freedom, the points that are there minus the parameters that are neither fixed nor at a bound.
-        status: int32 scalar, a ``Status``: OK, MAX_STEPS, NONFINITE (also where χ² leaves the range of the dtype: give
-            sigma, or y in larger or smaller units), SINGULAR or INVALID_INPUT.
+        status: int32 scalar, a ``Status``: OK, KINK, MAX_STEPS, NONFINITE (also where a parameter or its error leaves
+            the range of the dtype), SINGULAR or INVALID_INPUT.
         num_steps: int32 scalar, the steps tried.
         at_bound: booleans shaped like p0: ended at a bound, so that the rest is estimated as if it were fixed there;
             None without bounds.
         undetermined: (p,) in ravel_pytree order: if SINGULAR, the combination of parameters, of length 1, that can be
             added without a change of the model at the data; otherwise 0.
         scale: scalar, the unit of the loss's threshold in sigmas, where it is estimated; otherwise None.
+        culprit: (3,) int32, what made a fit NONFINITE or its input invalid: a ``status.Part``, the first such row, and
+            the parameter in ravel_pytree order; -1 where there is none.
     """
 
     params: Params
@@ -53,6 +55,7 @@ class CurveFit(NamedTuple):
     at_bound: Params | None
     undetermined: Array
     scale: Array | None
+    culprit: Array
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """The parameters as a pandas DataFrame.
@@ -67,18 +70,35 @@ class CurveFit(NamedTuple):
         return table_of(self)
 
 
+UNRESOLVED = -1  # of a fit that wants care and was not given it; no user sees it
+
+
 def status_of(problem: Problem, state: State) -> Int[Array, ""]:
     """How the solver ended, before the covariance is known."""
-    status = jnp.where(state.converged, Status.OK, Status.MAX_STEPS)
+    status = jnp.where(state.converged, jnp.where(state.kink, Status.KINK, Status.OK), Status.MAX_STEPS)
     status = jnp.where(problem.valid & ~state.startable, Status.NONFINITE, status)
+    if not problem.careful:
+        status = jnp.where(state.blocked | state.pole, UNRESOLVED, status)
     return jnp.where(problem.valid, status, Status.INVALID_INPUT).astype(jnp.int32)
 
 
 def finish(
-    problem: Problem, options: Options, params: Float[Array, "p"], status: Int[Array, ""], num_steps: Int[Array, ""]
+    problem: Problem,
+    options: Options,
+    params: Float[Array, "p"],
+    side: Float[Array, "p"],
+    status: Int[Array, ""],
+    num_steps: Int[Array, ""],
 ) -> CurveFit:
-    """The result of a fit that ended with these free parameters and this ``status_of`` its state."""
-    residual, jacobian = problem.linearise(params)
+    """The result of a fit that ended with these free parameters and this ``status_of`` its state.
+
+    ``side`` are the parameters at which the derivatives are taken: others at a kink only.
+    """
+    residual, jacobian = problem.linearise(jnp.where(status == Status.KINK, side, params))
+    # Of targets that are all zero the optimum is zero, and steps reach it where squares leave the range of floats.
+    nothing = problem.size == 0
+    residual = jnp.where(nothing & (jnp.vdot(residual, residual) == 0), 0, residual)
+    jacobian = jnp.where(nothing & (jnp.sum(jacobian**2, axis=1) == 0)[:, None], 0, jacobian)
     noise = problem.noise(residual)
     slope = problem.slope(residual, noise)
     free = problem.free(params, jacobian @ slope)
@@ -91,8 +111,9 @@ def finish(
         counted=problem.counted,
         free=free,
         absolute_sigma=options.absolute_sigma,
+        unit=problem.unit,
     )
-    return assemble(problem, params, status, num_steps, estimate, free, noise)
+    return assemble(problem, params, status, num_steps, estimate, free, noise, jacobian)
 
 
 def assemble(
@@ -103,18 +124,17 @@ def assemble(
     estimate: covariance.Covariance,
     free: Bool[Array, "p"],
     noise: Float[Array, ""],
+    jacobian: Float[Array, "p n"] | None = None,
 ) -> CurveFit:
     """A result from its parts, those of the free parameters spread over all."""
     residual = problem.residual(params)
-    chi2 = jnp.vdot(residual, residual)
-    # Squares that leave the range of floats: then no test meant anything.
-    lost = ~jnp.isfinite(chi2) | ((chi2 < jnp.finfo(chi2.dtype).tiny) & (residual != 0).any())
-    lost |= jnp.isinf(estimate.stderr).any()
-    status = jnp.where((status == Status.OK) & ~estimate.regular, jnp.int32(Status.SINGULAR), status)
-    status = jnp.where((status == Status.OK) & lost, jnp.int32(Status.NONFINITE), status)
+    lost = ~jnp.isfinite(params) | jnp.isinf(estimate.stderr)
+    status = jnp.where(is_optimum(status) & ~estimate.regular, jnp.int32(Status.SINGULAR), status)
+    status = jnp.where(is_optimum(status) & lost.any(), jnp.int32(Status.NONFINITE), status)
+    known = is_optimum(status)
     matrix = problem.spread(problem.spread(jnp.where(free[:, None] & free[None], estimate.matrix, jnp.nan)).T)
-    matrix = jnp.where(status == Status.OK, matrix, jnp.nan)
-    stderr = jnp.where(status == Status.OK, problem.spread(jnp.where(free, estimate.stderr, jnp.nan)), jnp.nan)
+    matrix = jnp.where(known, matrix, jnp.nan)
+    stderr = jnp.where(known, problem.spread(jnp.where(free, estimate.stderr, jnp.nan)), jnp.nan)
     num_rows = problem.counted.sum()
 
     held = problem.spread((~free).astype(params.dtype))
@@ -124,11 +144,42 @@ def assemble(
         stderr=problem.unravel(stderr),
         covariance=matrix,
         residuals=jnp.where(problem.counted, problem.raw(params), jnp.nan),
-        chi2=chi2,
+        chi2=problem.chi2(residual),
         dof=(num_rows - free.sum()).astype(jnp.int32),
         status=status,
         num_steps=jnp.maximum(num_steps, 0),
         at_bound=None if problem.bounds is None else jax.tree.map(lambda leaf: leaf > 0, problem.unravel(held)),
         undetermined=problem.spread(jnp.where(singular, estimate.undetermined, 0)),
-        scale=None if problem.scale is None else noise,
+        scale=None if problem.scale is None else noise * problem.unit,
+        culprit=_culprit(problem, status, params, residual, jacobian, lost),
     )
+
+
+def _culprit(
+    problem: Problem,
+    status: Int[Array, ""],
+    params: Float[Array, "p"],
+    residual: Float[Array, "n"],
+    jacobian: Float[Array, "p n"] | None,
+    lost: Bool[Array, "p"],
+) -> Int[Array, "3"]:
+    """The first of what may be wrong in the order of ``Part``, but for the start, which all else depends on."""
+    poles = jnp.zeros((params.size, residual.size), bool) if jacobian is None else ~jnp.isfinite(jacobian)
+    rows = jnp.concatenate([problem.unusable, jnp.stack([~jnp.isfinite(residual), poles.any(axis=0)])])
+    place = jnp.argmax(rows.any(axis=1))
+    row = jnp.argmax(rows[place])
+    large = jnp.argmax(jnp.abs(residual))
+    parameters = jnp.stack([~jnp.isfinite(params), poles[:, row], lost])
+    start, pole, error = (jnp.argmax(problem.spread(part.astype(params.dtype))) for part in parameters)
+
+    def found(part: Part, row: Array | int, parameter: Array | int) -> Int[Array, "3"]:
+        return jnp.stack([jnp.asarray(number, jnp.int32) for number in (part, row, parameter)])
+
+    nothing = found(Part.NOTHING, -1, -1)
+    end = jnp.where(lost.any(), found(Part.ERROR, -1, error), nothing)
+    end = jnp.where(~jnp.isfinite(jnp.vdot(residual, residual)), found(Part.SQUARES, large, -1), end)
+    at = jnp.where(place + 1 == Part.DERIVATIVE, pole, -1)
+    end = jnp.where(rows.any(), jnp.stack([place + 1, row, at]).astype(jnp.int32), end)
+    end = jnp.where(parameters[0].any(), found(Part.PARAMETER, -1, start), end)
+    failed = (status == Status.NONFINITE) | (status == Status.INVALID_INPUT)
+    return jnp.where(failed, end, nothing)

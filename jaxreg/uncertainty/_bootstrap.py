@@ -15,7 +15,7 @@ from jaxreg.least_squares._curve_fit import solve
 from jaxreg.least_squares._problem import Options, Problem, Task, problem_of
 from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.objective import Loss
-from jaxreg.status import Status
+from jaxreg.status import is_optimum
 from jaxreg.uncertainty._linear import variance_of
 
 KINDS = ("pairs", "residual", "parametric")
@@ -120,7 +120,7 @@ def _run(
         error = jnp.where(kind == KINDS.index("residual"), sigma * residual[drawn], normal)
         target = jnp.where(pairs, task.y[rows], curve + error)
         refit = solve(task._replace(x=task.x[rows], y=target, sigma=sigma[rows]), options)
-        good = refit.status == Status.OK
+        good = is_optimum(refit.status)
         return jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan), refit.params), refit.status
 
     params, status = jax.lax.map(one, jax.random.split(key, num), batch_size=min(batch_size, num))
@@ -141,5 +141,5 @@ def _standardised(problem: Problem) -> Float[Array, "n"]:
     norms = jnp.linalg.norm(jacobian, axis=1)
     q, _ = jnp.linalg.qr((jacobian / jnp.where(norms > 0, norms, 1)[:, None]).T)
     leverage = jnp.clip(jnp.sum(q**2, axis=1), 0, 1 - jnp.sqrt(jnp.finfo(residual.dtype).eps))
-    standardised = -residual / jnp.sqrt(1 - leverage)
+    standardised = -problem.unit * residual / jnp.sqrt(1 - leverage)
     return standardised - standardised.mean()

@@ -1,18 +1,17 @@
 """A fit repeated with some of its parameters held, as profiles need it."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxreg import _checks
 from jaxreg._shapes import Float, Int
 from jaxreg.least_squares import CurveFit
-from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._arguments import prepare
+from jaxreg.least_squares._kinks import minimise
 from jaxreg.least_squares._problem import Options, Problem, Task, problem_of
 from jaxreg.least_squares._result import status_of
 from jaxreg.models import Apply, Model
@@ -86,14 +85,10 @@ class Refits(NamedTuple):
                 residual=lambda inner: self.problem.residual(restore(inner)),
                 bounds=None if self.problem.bounds is None else (lower[others], upper[others]),
             )
-            end = lax.while_loop(
-                lambda state: ~levenberg_marquardt.finished(state, self.max_steps),
-                functools.partial(levenberg_marquardt.step, problem),
-                levenberg_marquardt.init(problem, problem.start),
-            )
+            end = minimise(problem, self.max_steps)
             inside &= end.startable
             residual, params, status = end.residual, restore(end.params), status_of(problem, end)
-        chi2 = jnp.vdot(residual, residual)
+        chi2 = self.problem.chi2(residual)
         return Held(jnp.where(inside & jnp.isfinite(chi2), chi2, jnp.inf), params, status)
 
 

@@ -1,0 +1,175 @@
+"""Optima at a kink, where the model's derivative jumps, as at the break of a segmented line that lies on a data point.
+
+From either side of it the other one looks downhill, so that steps across it are refused however short, and the whole
+step never gets small. What tells is the step along the kink: where it has nothing to gain either, that is an optimum.
+A heavy weight on the jump of each residual's derivative holds the step to where both sides agree.
+
+Source: F. H. Clarke, Optimization and Nonsmooth Analysis (1983), section 2.3.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxreg._linear_algebra import qr_root, solve_upper
+from jaxreg._shapes import Bool, Float, Int
+from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
+from jaxreg.least_squares._levenberg_marquardt import State
+from jaxreg.least_squares._optimum import Linear, least_damping, linearised
+from jaxreg.least_squares._problem import Problem
+
+_MOST_TRIALS = 60
+_SHORTER = 0.125
+_NEARER = 1 / 64
+
+
+def minimise(problem: Problem, max_steps: int) -> State:
+    """Steps until an optimum, smooth or at a kink, or until the budget is spent.
+
+    For a problem that is not ``careful`` until the first kink, which they leave blocked.
+    """
+
+    def to_the_next_kink(state: State) -> State:
+        end = lax.while_loop(
+            lambda state: ~levenberg_marquardt.finished(state, max_steps),
+            functools.partial(levenberg_marquardt.step, problem),
+            state,
+        )
+        return resolve(problem, end)
+
+    start = levenberg_marquardt.init(problem, problem.start)
+    if not problem.careful:
+        return to_the_next_kink(start)
+    return lax.while_loop(
+        lambda state: ~levenberg_marquardt.finished(state, max_steps),
+        to_the_next_kink,
+        start,
+    )
+
+
+class _Search(NamedTuple):
+    step: Float[Array, "p"]  # of the parameters, along the kinks that have been met
+    gain: Float[Array, ""]  # of the cost, predicted for it
+    jumps: Float[Array, "p n"]  # of the derivative across them, of length 1; zero for all other residuals
+    beyond: Float[Array, "p"]  # parameters across them
+    larger: Bool[Array, ""]  # whether errors are larger there
+    length: Float[Array, ""]  # of the next trial, in steps
+    ahead: Bool[Array, ""]  # no kink is met any more, so look for a lower cost
+    lower: Float[Array, ""]  # by how much the cost was lower at the last trial
+    trials: Int[Array, ""]
+
+
+def resolve(problem: Problem, state: State) -> State:
+    """Say of a blocked state that it is at a kink, or find the step that leads on. Others stay as they are."""
+    if not problem.careful:
+        return state
+    linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, state.cost)
+    cost, eps = state.cost, float(jnp.finfo(state.params.dtype).eps)
+
+    def probe(search: _Search) -> Array:
+        """So short that the derivative of a smooth model is the same there, and longer than the last steps refused."""
+        share = jnp.sqrt(linear.floor / jnp.maximum(search.gain, linear.floor))
+        return jnp.clip(jnp.maximum(share, 1e3 * share**2), eps**0.5, 0.1)
+
+    def arrived(search: _Search) -> Array:
+        return search.jumps.any() & (search.gain <= jnp.maximum(linear.floor, 16 * eps * linear.square))
+
+    def going(search: _Search) -> Array:
+        usable = (search.trials == 0) | (search.length >= probe(search))
+        return state.blocked & usable & ~arrived(search) & (search.lower <= 0) & (search.trials < _MOST_TRIALS)
+
+    def body(search: _Search) -> _Search:
+        lengths = search.length * jnp.array([1, _NEARER], cost.dtype)
+        points = state.params[None] + lengths[:, None] * search.step[None]
+        if problem.bounds is not None:
+            points = jax.vmap(lambda point: jnp.clip(point, *problem.bounds))(points)
+        residuals, jacobians = jax.vmap(problem.linearise)(points)
+        finite = jnp.isfinite(residuals).all() & jnp.isfinite(jacobians).all()
+        # A step that does lower the cost is blocked by nothing. Nor is one along which the derivative changes the less
+        # the shorter it is, as that of a smooth model does; across a kink it changes as much at once.
+        costs = jax.vmap(lambda residual: problem.cost(residual, state.noise))(residuals)
+        first = search.trials == 0  # which only finds the step
+        gained = jnp.where(finite & ~first, cost - costs.min(), -jnp.inf)
+        there, here = jacobians / linear.norms[None, :, None], state.jacobian / linear.norms[:, None]
+        far, change = jnp.sum((there - here[None]) ** 2, axis=1)
+        turned = (change > search.length * jnp.sum(here**2 + there[1] ** 2, axis=0)) & (change > far / 4)
+        met = finite & ~first & ~search.ahead & (gained <= 0) & turned & ~(search.jumps != 0).any(axis=0)
+        jumps = jnp.where(met[None], (there[1] - here) / jnp.sqrt(jnp.where(met, change, 1))[None], search.jumps)
+        step, gain = _along(linear, jumps)
+        new = met.any()
+        across = linearised(problem, points[1], residuals[1], jacobians[1], state.noise, cost)
+        found = search._replace(
+            step=step,
+            gain=gain,
+            jumps=jumps,
+            beyond=jnp.where(new, points[1], search.beyond),
+            larger=jnp.where(new, _larger(across, linear), search.larger),
+            ahead=~first & ~new,
+            lower=jnp.where(search.ahead, jnp.where(finite, cost - costs[0], -jnp.inf), -jnp.inf),
+            trials=search.trials + 1,
+        )
+        shorter = jnp.where(search.ahead, search.length * _SHORTER, 1)
+        return found._replace(length=jnp.where(found.ahead, shorter, probe(found)))
+
+    none, zero = jnp.asarray(False), jnp.zeros((), cost.dtype)
+    end = lax.while_loop(
+        going,
+        body,
+        _Search(
+            step=jnp.zeros_like(state.params),
+            gain=cost,
+            jumps=jnp.zeros_like(state.jacobian),
+            beyond=state.params,
+            larger=none,
+            length=zero,
+            ahead=none,
+            lower=-jnp.inf * (1 + zero),
+            trials=jnp.zeros((), jnp.int32),
+        ),
+    )
+    kink, leads_on = state.blocked & arrived(end), state.blocked & (end.lower > 0)
+    trial = state.params + end.length / _SHORTER * end.step
+    if problem.bounds is not None:
+        trial = jnp.clip(trial, *problem.bounds)
+    begun = levenberg_marquardt.begun_anew(state._replace(trial=trial, decrease=end.lower, straight=~none, trusted=none))
+    state = jax.tree.map(lambda new, old: jnp.where(leads_on, new, old), begun, state)
+    return state._replace(
+        converged=state.converged | kink,
+        kink=kink,
+        side=jnp.where(kink & end.larger, end.beyond, state.params),
+        blocked=none,
+        visits=state.visits + jnp.where(state.blocked, 1, 0),
+        num_steps=state.num_steps + end.trials,
+    )
+
+
+def _along(linear: Linear, jumps: Float[Array, "p n"]) -> tuple[Float[Array, "p"], Float[Array, ""]]:
+    """The whole step that crosses none of these kinks, and the decrease of the cost that it promises."""
+    count, heavy = linear.rest.size, 1 / float(jnp.finfo(jumps.dtype).eps) ** 0.5
+    # The jumps of all residuals in as many rows as parameters, and the linear model below them.
+    weights = heavy * qr_root(jumps)
+    root = qr_root(
+        jnp.hstack([jnp.pad(weights.T, ((0, 1), (0, 0))), jnp.concatenate([linear.slopes.T, linear.rest[None]])])
+    )
+    velocity = _whole(root[:count, :count], root[:count, count]).velocity
+    along = linear.slopes @ velocity
+    return velocity / linear.norms, -jnp.vdot(along, 2 * linear.rest + along)
+
+
+def _larger(first: Linear, second: Linear) -> Bool[Array, ""]:
+    """Whether the parameters' variances are larger, in their mean ratio, by the first."""
+    one, other = (jnp.sum(_inverse(linear) ** 2, axis=1) for linear in (first, second))
+    return jnp.sum(one / (one + other)) > one.size / 2
+
+
+def _inverse(linear: Linear) -> Float[Array, "p p"]:
+    triangle = _whole(linear.slopes, linear.rest).triangle
+    return solve_upper(triangle, jnp.eye(triangle.shape[0], dtype=triangle.dtype)) / linear.norms[:, None]
+
+
+def _whole(slopes: Float[Array, "p p"], rest: Float[Array, "p"]) -> levenberg_marquardt.Step:
+    least = jnp.asarray(least_damping(rest.dtype), rest.dtype)
+    return levenberg_marquardt.damped(slopes, rest, jnp.ones_like(rest), least)

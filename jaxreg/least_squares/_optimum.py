@@ -1,0 +1,97 @@
+"""What an optimum is: one statement for every solver, loss and box, whatever has steered the steps to it.
+
+It is about the undamped Gauss-Newton step in today's units, the columns of the Jacobian having length 1. Damping, or
+columns that once were longer, hold parameters back, and a step so held says nothing about how far the optimum is.
+
+Source: D. M. Bates and D. G. Watts, Technometrics 23 (1981) 179.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxreg._linear_algebra import power_of_two, qr_root
+from jaxreg._shapes import Bool, Float, Int
+from jaxreg.least_squares._problem import Problem
+
+RELATIVE_OFFSET = 1e-10  # of the residuals' length
+_MOST_STALLED = 3
+
+
+def is_optimum(
+    decrease: Float[Array, ""], square: Float[Array, ""], floor: Float[Array, ""], stalled: Int[Array, ""]
+) -> Bool[Array, ""]:
+    """Whether the undamped step is predicted to gain nothing.
+
+    Args:
+        decrease: of the cost, that it is predicted to bring.
+        square: ‖ψ‖², for the squared loss the cost itself.
+        floor: what ``rounding_floor`` says.
+        stalled: steps below the floor that did not halve the decrease: more would follow rounding only.
+    """
+    return (decrease <= RELATIVE_OFFSET**2 * square) | ((stalled >= _MOST_STALLED) & (decrease <= floor))
+
+
+def rounding_floor(
+    problem: Problem, cost: Float[Array, ""], length: Float[Array, ""], reach: Float[Array, ""]
+) -> Float[Array, ""]:
+    """The decrease of the cost below which rounding hides it: that of the sum, of y and sigma, and of the parameters.
+
+    Args:
+        problem: the fit.
+        cost: at these parameters.
+        length: of the residuals, divided by the roots of their weights.
+        reach: Σ |param|·‖column‖: how far the prediction would move if each parameter moved by its own size. It counts
+            as far as rounding then stays small beside y; parameters that cannot be told from others are no optimum.
+    """
+    eps = float(jnp.finfo(cost.dtype).eps)
+    return 4 * eps * (cost + length * (problem.size + jnp.minimum(reach, problem.size * eps**-0.6)))
+
+
+def least_damping(dtype: Any) -> float:
+    """That of the step that counts as undamped; less would take the rounding of what is undetermined for a gain."""
+    return float(jnp.finfo(dtype).eps) ** 0.75
+
+
+class Linear(NamedTuple):
+    """The linear model of the weighted residuals, values + jacobianᵀ·step, and itself in as many rows as parameters.
+
+    For a step v/norms it is slopes·v + rest, and what no step changes.
+    """
+
+    jacobian: Float[Array, "p n"]
+    values: Float[Array, "n"]
+    root: Float[Array, "n"]  # of the weights that are in both
+    slopes: Float[Array, "p p"]  # columns of length about 1, zero for parameters that cannot move
+    rest: Float[Array, "p"]
+    columns: Float[Array, "p"]  # lengths of the Jacobian's rows
+    norms: Float[Array, "p"]  # powers of two near them, 1 for a parameter that moves no prediction
+    square: Float[Array, ""]  # ‖ψ‖²
+    floor: Float[Array, ""]  # the decrease of the cost that rounding hides
+
+
+def linearised(
+    problem: Problem,
+    params: Float[Array, "p"],
+    residual: Float[Array, "n"],
+    jacobian: Float[Array, "p n"],
+    noise: Float[Array, ""],
+    cost: Float[Array, ""],
+) -> Linear:
+    """The linear model at parameters, from the residuals there and their derivatives."""
+    slope, root = problem.weights(residual, noise)
+    values = slope
+    if problem.loss is not None:
+        values, jacobian = slope / jnp.where(root > 0, root, 1), root[None] * jacobian
+    size = power_of_two(jnp.max(jnp.abs(jacobian), axis=1))
+    # With the values as one more column their projection stands beside R, and Q is never formed.
+    triangle = qr_root(jnp.concatenate([jacobian / size[:, None], values[None]]))
+    lengths = jnp.sqrt(jnp.sum(triangle[:-1, :-1] ** 2, axis=0))
+    norms = power_of_two(lengths)  # of which no rounding comes
+    slopes, rest = triangle[:-1, :-1] / norms[None], triangle[:-1, -1]
+    slopes = jnp.where(problem.free(params, rest @ slopes)[None], slopes, 0)
+    length, columns = jnp.sqrt(jnp.sum(triangle[:, -1] ** 2)), size * lengths
+    square = length**2 if problem.loss is None else jnp.sum(slope**2)
+    floor = rounding_floor(problem, cost, length, jnp.vdot(jnp.abs(params), columns))
+    return Linear(jacobian, values, root, slopes, rest, columns, size * norms, square, floor)
