@@ -2,6 +2,8 @@
 
 All come from a QR of the column-scaled Jacobian, never from the inverse of JᵀJ, and hold for robust losses too: with
 ψ and ψ' the loss's derivatives at the residuals, the bread is A = Σ ψ'ᵢ Jᵢ Jᵢᵀ and the sandwich's filling Σ ψᵢ² Jᵢ Jᵢᵀ.
+Absolute and quantile losses have no ψ' but the density of the errors at zero: "classic" takes one for all rows, so it
+holds where the errors do not depend on the features; a sandwich takes Powell's kernel in each row's place.
 """
 
 from typing import NamedTuple
