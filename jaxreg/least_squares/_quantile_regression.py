@@ -207,7 +207,7 @@ def _covariance(
     unit = jnp.where(width > 0, width, 1)  # it is 0 where all errors are
     kernel = jnp.where(counted & (jnp.abs(error) < unit), 0.75 * (1 - (error / unit) ** 2), 0)
     left = jnp.where(total > len(design), 1, jnp.nan)
-    if kind == "classic":
+    if kind in ("classic", "H1"):
         found = covariance.estimate(kind, design, error, counted=counted, absolute_sigma=True)
         size = left * jnp.sqrt(q * (1 - q)) * width * total / kernel.sum()
     else:
