@@ -19,6 +19,7 @@ _WORDS = {
     Status.NONFINITE: "not fitted: the start, or the model there, is not finite",
     Status.SINGULAR: "the data do not determine every parameter, so there are no errors",
     Status.INVALID_INPUT: "not fitted: an input was out of its range",
+    Status.NOT_OPTIMUM: "not the optimum of the data, sigma and loss that came with it",
 }
 _UNKNOWN = "–"
 

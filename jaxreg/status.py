@@ -29,6 +29,8 @@ class Status(IntEnum):
     """The data do not determine every parameter: there is no covariance, and no standard error."""
     INVALID_INPUT = 5
     """A value was out of its range; found under a trace, where nothing can be raised."""
+    NOT_OPTIMUM = 7
+    """The fit that was given is not the optimum of what came with it: other data, another sigma, another loss."""
 
 
 def raise_if_failed(result: Any) -> None:
