@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxreg import _names
 from jaxreg.least_squares import CurveFit
+from jaxreg.results import Sweep
 from jaxreg.status import Status
 from jaxreg.uncertainty import quantile
 
@@ -25,14 +26,20 @@ _UNKNOWN = "–"
 
 
 def summary(
-    fit: CurveFit, *, level: float = 0.95, distribution: str = "t", least_correlation: float = 0.1, digits: int = 3
+    fit: CurveFit | Sweep,
+    *,
+    level: float = 0.95,
+    distribution: str = "t",
+    least_correlation: float = 0.1,
+    digits: int = 3,
 ) -> str:
     """A report on a fit: how it ended, parameters with errors and intervals, correlations, goodness of fit.
 
     With n points and p fitted parameters, AIC = n·log(χ²/n) + 2p and BIC = n·log(χ²/n) + p·log(n).
 
     Args:
-        fit: one ``curve_fit``; of many on leading axes the statuses are counted and the parameters' quartiles given.
+        fit: one ``curve_fit``; of many on leading axes, in memory, in a store or as ``store.load`` gives them, the
+            statuses are counted and the parameters' quartiles given.
         level: of the intervals.
         distribution: "t" or "normal", as for ``uncertainty.intervals``.
         least_correlation: correlations smaller than it are left out.
@@ -58,17 +65,19 @@ def summary(
     AIC                     -22.31
     BIC                     -22.70
     """
-    fit = jax.device_get(fit)  # NumPy keeps float64 where JAX does not
-    if np.ndim(fit.chi2):
-        return _many(fit, digits)
-    status = Status(int(fit.status))
+    # NumPy keeps float64 where JAX does not.
+    one: CurveFit = jax.device_get(fit.values if isinstance(fit, Sweep) else fit)
+    if np.ndim(one.chi2):
+        return _many(one, digits)
+    status = Status(int(one.status))
     sections = [
-        f"{status.name}: {_WORDS[status]} ({int(fit.num_steps)} steps)",
-        _parameters(fit, level, distribution, digits),
-        _undetermined(fit),
-        _correlations(fit, least_correlation),
-        _goodness(fit),
-        "" if fit.scale is None else f"scale of the residuals, estimated: {_significant(float(fit.scale), 4)} sigmas",
+        f"{status.name}: {_WORDS[status]} ({int(one.num_steps)} steps)",
+        _parameters(one, level, distribution, digits),
+        _undetermined(one),
+        _without_error(one),
+        _correlations(one, least_correlation),
+        _goodness(one),
+        "" if one.scale is None else f"scale of the residuals, estimated: {_significant(float(one.scale), 4)} sigmas",
     ]
     return "\n\n".join(section for section in sections if section)
 
@@ -101,8 +110,9 @@ def _parameters(fit: CurveFit, level: float, distribution: str, digits: int) -> 
 
 
 def _marks(fit: CurveFit) -> list[str]:
-    # A fixed parameter has no variance; in an exact fit without absolute sigma none has.
-    fixed = (np.diagonal(np.asarray(fit.covariance)) == 0) & bool(fit.chi2 > 0)
+    # A fixed parameter has no error; in an exact fit without absolute sigma none has.
+    error = _flat(fit.stderr)
+    fixed = (error == 0) & (error != 0).any()
     stopped = np.zeros(fixed.shape, bool) if fit.at_bound is None else _flat(fit.at_bound)
     return ["at a bound" if stop else "fixed" if fix else "" for stop, fix in zip(stopped, fixed, strict=True)]
 
@@ -110,6 +120,18 @@ def _marks(fit: CurveFit) -> list[str]:
 def _undetermined(fit: CurveFit) -> str:
     terms = _names.combination(fit.params, fit.undetermined)
     return f"not determined: {terms}" if terms else ""
+
+
+def _without_error(fit: CurveFit) -> str:
+    """The parameters of a fit that ended well that have no error nevertheless, and why."""
+    unknown = np.isnan(_flat(fit.stderr)) & (np.array(_marks(fit)) == "")
+    if int(fit.status) != Status.OK or int(fit.dof) <= 0 or not unknown.any():
+        return ""
+    names = ", ".join(name for name, lost in zip(_names.of(fit.params), unknown, strict=True) if lost)
+    size = np.abs(np.asarray(fit.residuals, float))
+    rows = np.flatnonzero(size <= np.finfo(fit.chi2.dtype).eps ** 0.5 * np.nanmax(size))
+    where = f" (the curve goes through row {', '.join(map(str, rows[:5].tolist()))})" if len(rows) else ""
+    return f"no error of {names}: one point alone sets it, with leverage 1, which HC2 and HC3 divide by zero for{where}"
 
 
 def _correlations(fit: CurveFit, least: float) -> str:

@@ -117,16 +117,19 @@ def profile(
 @_trace.compiled("options", "num")
 def _profile(fitted: Fitted, reach: Array, *, options: Options, num: int) -> Profile:
     refits = refits_of(fitted, options)
-    offsets = jnp.linspace(-reach, reach, num)
+    # The first refit, at the estimate, is not returned: it says whether the fit is the optimum.
+    offsets = jnp.concatenate([jnp.zeros(1, reach.dtype), jnp.linspace(-reach, reach, num)])
 
     def at(parameter: Int[Array, ""], offset: Float[Array, ""]) -> tuple[Array, Array, Array, Array]:
         value = refits.center[parameter] + offset * jnp.sqrt(refits.covariance[parameter, parameter])
         held = refits.hold(parameter[None], value[None], refits.center)
         params = ravel_pytree(fitted.fit.params)[0].at[refits.places].set(held.params)
-        tau = jnp.where(held.status == Status.NOT_OPTIMUM, jnp.nan, refits.tau(held.chi2))
-        return value, jnp.sign(offset) * tau, params, held.status
+        return value, jnp.sign(offset) * refits.tau(held.chi2), params, held.status
 
-    values, tau, params, status = jax.vmap(jax.vmap(at, (None, 0)), (0, None))(jnp.arange(refits.center.size), offsets)
+    found = jax.vmap(jax.vmap(at, (None, 0)), (0, None))(jnp.arange(refits.center.size), offsets)
+    wrong = (found[-1] == Status.NOT_OPTIMUM).any()
+    values, tau, params, status = (part[:, 1:] for part in found)
+    tau, status = jnp.where(wrong, jnp.nan, tau), jnp.where(wrong, Status.NOT_OPTIMUM, status)
     return Profile(*(_spread(refits, part) for part in (values, tau, params, status)))
 
 
