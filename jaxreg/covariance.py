@@ -125,16 +125,11 @@ def estimate(
         half = half * (slope / (_root(left) if kind == "HC2" else left))[None]
         half = jnp.where(alone[None] & rests, jnp.nan, half)
     else:
-        half = (
-            half @ (rows * slope[None]) * _root(_ratio(total, total - used) if kind == "HC1" else jnp.ones_like(total))
-        )
-    found = from_factor(jnp.where(free[:, None], half, 0), unit / scale)
-    return found._replace(
-        matrix=jnp.where(regular & definite, found.matrix, jnp.nan),
-        stderr=jnp.where(regular & definite, found.stderr, jnp.nan),
-        regular=regular & definite,
-        undetermined=undetermined,
-    )
+        more = _ratio(total, total - used) if kind == "HC1" else jnp.ones_like(total)
+        half = half @ (rows * slope[None]) * _root(more)
+    regular = regular & definite
+    half = jnp.where(free[:, None], jnp.where(regular, half, jnp.nan), 0)
+    return from_factor(half, unit / scale)._replace(regular=regular, undetermined=undetermined)
 
 
 def from_factor(half: Float[Array, "p k"], unit: Float[Array, "p"]) -> Covariance:

@@ -12,6 +12,7 @@ from jaxreg.least_squares import CurveFit
 from jaxreg.results import Sweep
 from jaxreg.status import Status
 from jaxreg.uncertainty import quantile
+from jaxreg.uncertainty._linear import Fits
 
 _WORDS = {
     Status.OK: "converged",
@@ -26,12 +27,7 @@ _UNKNOWN = "–"
 
 
 def summary(
-    fit: CurveFit | Sweep,
-    *,
-    level: float = 0.95,
-    distribution: str = "t",
-    least_correlation: float = 0.1,
-    digits: int = 3,
+    fit: Fits, *, level: float = 0.95, distribution: str = "t", least_correlation: float = 0.1, digits: int = 3
 ) -> str:
     """A report on a fit: how it ended, parameters with errors and intervals, correlations, goodness of fit.
 

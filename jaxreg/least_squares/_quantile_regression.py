@@ -37,10 +37,10 @@ def solve(problem: Problem, task: Task, options: Options) -> CurveFit:
     usable = finite & valid
     target, design = jnp.where(usable, -residual, 0), jnp.where(usable, jacobian, 1)
 
-    basis, spare = jax.tree.map(lax.stop_gradient, _basis(design))
-    rotated = jnp.where(spare[:, None], 0, basis @ design)
-    point = lax.stop_gradient(_interior_point(lax.stop_gradient(rotated), lax.stop_gradient(target), spare, q, options))
-    step = _vertex(rotated, target, spare, q, point) @ basis
+    basis, rows = jax.tree.map(lax.stop_gradient, _basis(design))
+    rotated, aims = jnp.hstack([basis @ design, rows]), jnp.concatenate([target, jnp.zeros_like(problem.start)])
+    point = lax.stop_gradient(_interior_point(lax.stop_gradient(rotated), lax.stop_gradient(aims), q, options))
+    step = _vertex(rotated, aims, q, point) @ basis
     params = problem.start + step
     error = target - step @ design
     estimate = _covariance(problem, options.covariance, design, error, q)
@@ -54,17 +54,18 @@ def solve(problem: Problem, task: Task, options: Options) -> CurveFit:
     return assemble(problem, params, status, point.num_steps, estimate, free, one)
 
 
-def _basis(design: Float[Array, "p n"]) -> tuple[Float[Array, "p p"], Bool[Array, "p"]]:
-    """Combinations of the parameters, in rows, and which of them the data do not determine: those stay at the start.
+def _basis(design: Float[Array, "p n"]) -> tuple[Float[Array, "p p"], Float[Array, "p p"]]:
+    """Combinations of the parameters, in rows, of which the data determine each wholly or not at all.
 
-    The parameters themselves where the data determine all of them.
+    And as columns more points for the program, which hold the latter at the start. Where the data determine all they
+    are the parameters themselves, and the points are none, like those that a mask takes out.
     """
     norms = lengths(design)
     norms = jnp.where(norms > 0, norms, 1)
     _, values, directions = jnp.linalg.svd(qr_root(design / norms[:, None]))
     spare = values <= max(design.shape) * jnp.finfo(values.dtype).eps * design.shape[0] ** 0.5
     whole = jnp.eye(design.shape[0], dtype=design.dtype)
-    return jnp.where(spare.any(), directions / norms[None], whole), spare
+    return jnp.where(spare.any(), directions / norms[None], whole), whole * spare[None]
 
 
 class _Point(NamedTuple):
@@ -78,17 +79,13 @@ class _Point(NamedTuple):
 
 
 def _interior_point(
-    design: Float[Array, "p n"],
-    target: Float[Array, "n"],
-    spare: Bool[Array, "p"],
-    q: Float[Array, ""],
-    options: Options,
+    design: Float[Array, "p n"], target: Float[Array, "n"], q: Float[Array, ""], options: Options
 ) -> _Point:
     """Mehrotra's predictor and corrector on: minimise -targetᵀx where design x = (1 - q) design 1 and 0 < x < 1."""
     scale = lengths(design)
     scale = jnp.where(scale > 0, scale, 1)
     design = design / scale[:, None]
-    first = _least_squares(design, spare, jnp.ones_like(target))(target)
+    first = _least_squares(design, jnp.ones_like(target))(target)
     rest = target - first @ design
     unit = jnp.mean(jnp.abs(rest))
     unit = jnp.where(unit > 0, unit, 1)
@@ -106,7 +103,7 @@ def _interior_point(
     budget = min(options.max_steps, _MOST_STEPS)
 
     def body(point: _Point) -> _Point:
-        new = _advance(design, spare, point)
+        new = _advance(design, point)
         kept = jnp.isfinite(new.step).all() & jnp.isfinite(new.x).all()
         new = jax.tree.map(lambda after, before: jnp.where(kept, after, before), new, point)
         objective = jnp.sum(_pinball(rest - new.step @ design, q))
@@ -118,10 +115,10 @@ def _interior_point(
     return end._replace(step=(first + unit * end.step) / scale)
 
 
-def _advance(design: Float[Array, "p n"], spare: Bool[Array, "p"], point: _Point) -> _Point:
+def _advance(design: Float[Array, "p n"], point: _Point) -> _Point:
     _, x, s, z, w, _, _ = point
     weight = 1 / (z / x + w / s)
-    solve = _least_squares(design, spare, jnp.sqrt(weight))
+    solve = _least_squares(design, jnp.sqrt(weight))
 
     def newton(
         to_x: Array | float, to_s: Array | float
@@ -157,26 +154,19 @@ def _reach(
     return jnp.minimum(_SHORTEN * primal, 1), jnp.minimum(_SHORTEN * dual, 1)
 
 
-def _least_squares(
-    design: Float[Array, "p n"], spare: Bool[Array, "p"], root: Float[Array, "n"]
-) -> Callable[[Array], Array]:
-    """values -> argmin Σ root² (designᵀ b - values)², with b = 0 for spare columns."""
+def _least_squares(design: Float[Array, "p n"], root: Float[Array, "n"]) -> Callable[[Array], Array]:
+    """values -> argmin Σ root² (designᵀ b - values)²."""
     q, r = jnp.linalg.qr((design * root[None]).T)
-    r = jnp.where(spare[:, None] | spare[None], jnp.diag(spare.astype(r.dtype)), r)
-    return lambda values: solve_triangular(r, jnp.where(spare, 0, (root * values) @ q))
+    return lambda values: solve_triangular(r, (root * values) @ q)
 
 
 def _vertex(
-    design: Float[Array, "p n"], target: Float[Array, "n"], spare: Bool[Array, "p"], q: Float[Array, ""], point: _Point
+    design: Float[Array, "p n"], target: Float[Array, "n"], q: Float[Array, ""], point: _Point
 ) -> Float[Array, "p"]:
     """The solution through the points whose dual variables are furthest from 0 and 1, if it is no worse."""
-    num_params = spare.size
-    _, rows = lax.top_k(jnp.minimum(point.x, point.s), num_params)
-    # As many points as columns count; the other equations hold the parameters of the spare ones.
-    through = jnp.arange(num_params) < num_params - spare.sum()
-    holding = jnp.eye(num_params, dtype=design.dtype)[jnp.argsort(spare, stable=True)]
-    system = jnp.where(through[:, None], design[:, rows].T, holding)
-    corner = jnp.linalg.solve(system, jnp.where(through, target[rows], 0))
+    inside = jnp.where((design != 0).any(axis=0), jnp.minimum(point.x, point.s), -1)  # not one that is not there
+    _, rows = lax.top_k(inside, design.shape[0])
+    corner = jnp.linalg.solve(design[:, rows].T, target[rows])
     before, after = (jnp.sum(_pinball(target - step @ design, q)) for step in (point.step, corner))
     better = after <= before * (1 + _tolerance(before))  # false for a NaN
     return jnp.where(better, corner, point.step)

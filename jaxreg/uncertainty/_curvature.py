@@ -98,10 +98,8 @@ def _curvature(task: Task, fit: CurveFit, level: Array, *, options: Options) -> 
     normal = acceleration - jnp.einsum("na,aij->nij", q, along)
 
     variance = variance_of(fit, absolute_sigma=options.absolute_sigma)
-    if options.absolute_sigma:
-        square = chi2_quantile(level, num_params)
-    else:
-        square = num_params * f_quantile(level, num_params, fit.dof)
+    known = options.absolute_sigma
+    square = chi2_quantile(level, num_params) if known else num_params * f_quantile(level, num_params, fit.dof)
     radius = jnp.sqrt(variance * square)
     regular = jnp.isfinite(fit.covariance).all() & (fit.status == Status.OK)
     return Curvature(*(jnp.where(regular, radius * _root_mean_square(part), jnp.nan) for part in (along, normal)))

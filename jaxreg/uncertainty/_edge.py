@@ -52,12 +52,12 @@ def edge(refits: Refits, held: Int[Array, "k"], direction: Float[Array, "k"], ta
     """
     tolerance = jnp.sqrt(jnp.finfo(target.dtype).eps)
     center, (lower, upper) = refits.center[held], (bound[held] for bound in refits.bounds)
-    room = jnp.where(direction > 0, upper - center, lower - center) / jnp.where(direction == 0, 1, direction)
-    box = jnp.min(jnp.where(direction == 0, jnp.inf, room))  # the distance at which it ends
+    wall, still = jnp.where(direction > 0, upper, lower), direction == 0
+    room = jnp.where(still, jnp.inf, (wall - center) / jnp.where(still, 1, direction))
+    box = jnp.min(room)  # the distance at which it ends
 
     def at(distance: Float[Array, ""]) -> Float[Array, "k"]:
-        ends = jnp.where(room <= distance, jnp.where(direction > 0, upper, lower), center + distance * direction)
-        return jnp.where(direction == 0, center, ends)
+        return jnp.where(room <= distance, wall, center + distance * direction)
 
     def body(state: _Search) -> _Search:
         trial = state.trial

@@ -18,6 +18,7 @@ from jaxreg.results import Sweep
 from jaxreg.uncertainty._quantiles import t_quantile
 
 DISTRIBUTIONS = ("t", "normal")
+Fits = CurveFit | Sweep  # a sweep of fits is what ``store.load`` gives
 
 
 class Intervals(NamedTuple):
@@ -32,7 +33,7 @@ class Intervals(NamedTuple):
     upper: Params
 
 
-def intervals(fit: CurveFit | Sweep, *, level: ArrayLike = 0.95, distribution: str = "t") -> Intervals:
+def intervals(fit: Fits, *, level: ArrayLike = 0.95, distribution: str = "t") -> Intervals:
     """Confidence intervals of the parameters: estimate ± quantile · standard error.
 
     Args:
@@ -53,8 +54,10 @@ def intervals(fit: CurveFit | Sweep, *, level: ArrayLike = 0.95, distribution: s
     >>> print(f"{low['resistance']:.3f} to {high['resistance']:.3f}")
     0.943 to 1.043
     """
-    given = fit.values if isinstance(fit, Sweep) else fit
-    params, stderr, dof = jax.tree.map(in_memory, (given.params, given.stderr, given.dof))
+    fits = fit.values if isinstance(fit, Sweep) else fit
+    params, stderr, dof = jax.tree.map(
+        lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), (fits.params, fits.stderr, fits.dof)
+    )
     factor = quantile(dof, level, distribution)
 
     def half_width(error: Any) -> Array:  # of one fit, or NumPy's of many
@@ -156,11 +159,6 @@ def variance_of(fit: CurveFit, *, absolute_sigma: bool) -> Array:
         return fit.chi2 / fit.dof
     num_points = fit.dof + (jnp.diagonal(fit.covariance) > 0).sum()
     return fit.scale**2 * num_points / fit.dof
-
-
-def in_memory(leaf: Any) -> Any:
-    """An array of a result, read if it lies in a store."""
-    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
 
 
 def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:

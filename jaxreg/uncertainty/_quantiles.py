@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.special import betainc, gammainc, gammaincc, ndtri
+from jax.scipy.special import betainc, gammaincc, ndtri
 from jax.typing import ArrayLike
 
 
@@ -46,12 +46,8 @@ def chi2_quantile(probability: ArrayLike, dof: ArrayLike) -> Array:
     """
     probability, dof = _floats(probability, dof)
     shape = jnp.where(dof > 0, dof / 2, 1)
-
-    def below(half: Array) -> Array:  # the smaller of the two tails keeps the digits
-        upper = gammaincc(shape, half) > 1 - probability
-        return jnp.where(probability > 0.5, upper, gammainc(shape, half) < probability)
-
-    return jnp.where(dof > 0, 2 * _bisected(below, probability), jnp.nan)
+    half = _bisected(lambda half: gammaincc(shape, half) > 1 - probability, probability)
+    return jnp.where(dof > 0, 2 * half, jnp.nan)
 
 
 def _nearly_normal(z: Array, dof: Array) -> Array:

@@ -111,9 +111,7 @@ def fitted_of(
     task, options = prepare(model, x, y, fit.params, **setting)
     _checks.shape("fit.residuals", fit.residuals, task.y.shape)
     if fit.scale is not None:
-        raise ValueError(
-            "fit must be one under the squared loss, got one with a robust scale: take uncertainty.bootstrap"
-        )
+        raise ValueError("fit must be under the squared loss, got one with a robust scale: take uncertainty.bootstrap")
     return Fitted(fit, task), options
 
 
