@@ -168,7 +168,7 @@ def _goodness(fit: CurveFit) -> str:
 def _many(fit: CurveFit, digits: int) -> str:
     """Counts of the statuses, and quartiles over the fits that ended well."""
     status = np.asarray(fit.status)
-    counts = {Status(code).name: int(count) for code, count in zip(*np.unique(status, return_counts=True), strict=True)}
+    counts = {_ended(code): int(count) for code, count in zip(*np.unique(status, return_counts=True), strict=True)}
     good = (status == Status.OK).ravel()
     names = _names.of(fit.params, leading=status.ndim)
     values, errors = (
@@ -178,7 +178,7 @@ def _many(fit: CurveFit, digits: int) -> str:
     lines = [f"{status.size} fits: {', '.join(f'{count} {name}' for name, count in counts.items())}"]
     failed = np.argwhere(status != Status.OK)[:5]
     if len(failed):
-        named = (f"[{', '.join(map(str, index))}] {Status(int(status[tuple(index)])).name}" for index in failed)
+        named = (f"[{', '.join(map(str, index))}] {_ended(status[tuple(index)])}" for index in failed)
         lines.append(f"failed first: {', '.join(named)}")
     if not good.any():
         return "\n".join(lines)
@@ -189,6 +189,10 @@ def _many(fit: CurveFit, digits: int) -> str:
         for name, *quartiles, error in zip(names, low, middle, high, typical, strict=True)
     ]
     return "\n".join([*lines, "", _table([["parameter", "25 %", "median", "75 %", "median error"], *rows])])
+
+
+def _ended(code: Any) -> str:
+    return Status(int(code)).name if code >= 0 else "not done"  # in a store, -1
 
 
 def _number(value: float, error: float, digits: int) -> str:
