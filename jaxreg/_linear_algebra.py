@@ -140,7 +140,7 @@ def least_singular(root: Float[Array, "q q"]) -> tuple[Float[Array, ""], Float[A
     def step(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         vector = state[0]
         vector = solve_upper(regular, solve_upper(regular, vector, transposed=True))
-        length = jnp.linalg.norm(vector)
+        length = lengths(vector[None])[0]
         return vector / length, 1 / jnp.sqrt(length)
 
     start = jnp.sqrt(jnp.arange(1, count + 1, dtype=root.dtype))  # along no vector that a problem is likely to have

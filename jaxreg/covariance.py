@@ -2,6 +2,13 @@
 
 All come from a QR of the column-scaled Jacobian, never from the inverse of JᵀJ, and hold for robust losses too: with
 ψ and ψ' the loss's derivatives at the residuals, the bread is A = Σ ψ'ᵢ Jᵢ Jᵢᵀ and the sandwich's filling Σ ψᵢ² Jᵢ Jᵢᵀ.
+Absolute and quantile losses have no ψ' but the density of the errors at zero: "classic" takes one for all rows, so it
+holds where the errors do not depend on the features; a sandwich takes Powell's kernel in each row's place, of one width
+for all, so that intervals of what rests on rows with small errors are too wide.
+
+But for the squared loss they are for many points. With n = 10, scale "mad" and Huber's or Tukey's loss nominal 95 %
+intervals of a line's slope hold it in 87 to 92 % (HC0: 86 %); of outer quantiles (q = 0.1 or 0.9) in 88 to 92 % at
+n = 200 and in 74 to 87 % at n = 40.
 """
 
 from typing import NamedTuple
@@ -13,7 +20,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxreg._linear_algebra import least_singular, lengths, power_of_two, qr_root, solve_upper
 from jaxreg._shapes import Bool, Float
 
-KINDS = ("classic", "HC0", "HC1", "HC2", "HC3", "hessian")
+KINDS = ("classic", "H1", "HC0", "HC1", "HC2", "HC3", "hessian")
 
 
 class Covariance(NamedTuple):
@@ -41,7 +48,7 @@ def estimate(
     slope: Float[Array, "n"],
     curvature: Float[Array, "n"] | None = None,
     *,
-    hessian: Float[Array, "p p"] | None = None,
+    bending: Float[Array, "p p"] | None = None,
     counted: Bool[Array, "n"] | None = None,
     free: Bool[Array, "p"] | None = None,
     absolute_sigma: bool = False,
@@ -53,22 +60,25 @@ def estimate(
 
     - "classic": s² A⁻¹, where s² = Σψ²/(n - p), or 1 if sigma is absolute. Under a robust loss
       s² = (1 + p/n · var ψ'/mean² ψ') · Σψ²/(n - p) / mean ψ', Huber's second form, always from the data;
+    - "H1": the same but for a robust loss, where it is (1 + p/n · var ψ'/mean² ψ')² · Σψ²/(n - p) / mean² ψ' (ΣJJᵀ)⁻¹,
+      Huber's first form, which R's ``rlm`` and statsmodels take;
     - "HC0": A⁻¹ (Σ ψᵢ² JᵢJᵢᵀ) A⁻¹, right where the rows' variances differ; "HC1": times n/(n - p); "HC2" and "HC3":
-      with ψᵢ²/(1 - hᵢ) and ψᵢ²/(1 - hᵢ)² for ψᵢ², hᵢ = ψ'ᵢ JᵢᵀA⁻¹Jᵢ being the leverage of the row;
-    - "hessian": classic, with the cost's full second derivative for A.
+      with ψᵢ²/(1 - hᵢ) and ψᵢ²/(1 - hᵢ)² for ψᵢ², hᵢ = ψ'ᵢ JᵢᵀA⁻¹Jᵢ being the leverage of the row: NaN for
+      parameters that rest on a row of leverage 1, whose residual says nothing;
+    - "hessian": classic, with the cost's full second derivative for A, at the given scale of the loss.
 
     Args:
         kind: one of ``KINDS``, static.
         jacobian: derivatives of the weighted residuals, one row a parameter.
         slope: ψ; the weighted residuals themselves under the squared loss.
         curvature: ψ'; None for the squared loss, where it is 1.
-        hessian: of half the cost; for "hessian" only.
+        bending: Σ ψᵢ ∂²rᵢ, what the model's second derivatives add to A; for "hessian" only.
         counted: rows that are there; the others are zero in ``jacobian`` and ``slope``. None for all.
         free: parameters that are estimated; the others are held. None for all.
         absolute_sigma: whether the weights are absolute, so that the variance of a weighted residual is 1.
         unit: that ``jacobian`` and ``slope`` are counted in; None for 1. It matters for an absolute sigma only.
 
-    Source: P. J. Huber, Annals of Statistics 1 (1973) 799, eq. 8.13; J. G. MacKinnon and H. White, Journal of
+    Source: P. J. Huber, Annals of Statistics 1 (1973) 799, eqs. 8.12 and 8.13; J. G. MacKinnon and H. White, Journal of
     Econometrics 29 (1985) 305.
 
     >>> line = jnp.array([[1.0, 1.0, 1.0, 1.0], [-1.0, 0.0, 0.0, 1.0]])
@@ -81,7 +91,7 @@ def estimate(
     counted = jnp.ones(num_rows, bool) if counted is None else counted
     total, used = counted.sum().astype(slope.dtype), free.sum().astype(slope.dtype)
     jacobian, slope = jnp.where(free[:, None], jacobian, 0), jnp.where(counted, slope, 0)
-    weight = None if curvature is None else jnp.where(counted, curvature, 0)
+    weight = None if curvature is None or kind == "H1" else jnp.where(counted, curvature, 0)
 
     # Columns of length 1 and slopes near 1: no square leaves the range of floats.
     root = jnp.ones_like(slope) if weight is None else _root(weight)
@@ -93,27 +103,36 @@ def estimate(
     rows = inverse.T @ jacobian  # in parameters in which the bread is the identity, but for negative weights
     bread = jnp.eye(num_params, dtype=slope.dtype)
     definite = jnp.asarray(True)
-    if kind == "hessian" and hessian is not None:
-        held = jnp.diag(1 - free.astype(slope.dtype))
-        scaled = jnp.where(free[:, None] & free[None], hessian, held) / scale[:, None] / scale[None]
-        bread, definite = _inverse_factor(inverse.T @ scaled @ inverse)
-    elif weight is not None:
-        bread, definite = _inverse_factor(bread + (rows * jnp.minimum(weight, 0)[None]) @ rows.T)
+    if weight is not None:
+        bread = bread + (rows * jnp.minimum(weight, 0)[None]) @ rows.T
+    if kind == "hessian" and bending is not None:
+        bending = jnp.where(free[:, None] & free[None], bending, 0) / scale[:, None] / scale[None]
+        bread = bread + inverse.T @ bending @ inverse
+    if weight is not None or kind == "hessian":
+        bread, definite = _inverse_factor(bread)
 
-    if kind in ("classic", "hessian"):
+    half, rows = inverse @ bread.T, bread @ rows
+    if kind in ("classic", "H1", "hessian"):
         known = absolute_sigma and curvature is None
-        variance = 1 if known else _variance(jnp.sum(slope**2), curvature, counted, total, used)
+        power = 2 if kind == "H1" else 1
+        variance = 1 if known else _variance(jnp.sum(slope**2), curvature, counted, total, used, power)
         size = 1 / jnp.asarray(1 if unit is None else unit, slope.dtype) if known else size
-        half = inverse @ bread.T * _root(jnp.asarray(variance, slope.dtype))
+        half = half * _root(jnp.asarray(variance, slope.dtype))
+    elif kind in ("HC2", "HC3"):
+        left = 1 - jnp.sum(rows**2, axis=0) * (1 if weight is None else weight)
+        # What rounding leaves of 1 - h: R⁻¹ is as large as the columns are near to dependent.
+        alone = left <= num_rows * jnp.finfo(left.dtype).eps * jnp.linalg.norm(lax.stop_gradient(inverse))
+        left = jnp.where(alone, 1, left)
+        half = half @ rows
+        rests = jnp.abs(half) > jnp.finfo(left.dtype).eps ** 0.5 * jnp.max(jnp.abs(half), axis=1)[:, None]
+        half = half * (slope / (_root(left) if kind == "HC2" else left))[None]
+        half = jnp.where(alone[None] & rests, jnp.nan, half)
     else:
-        half = inverse @ bread.T @ (bread @ rows * _filling(kind, slope, bread @ rows, weight, total, used)[None])
-    found = from_factor(jnp.where(free[:, None], half, 0), size / scale)
-    return found._replace(
-        matrix=jnp.where(regular & definite, found.matrix, jnp.nan),
-        stderr=jnp.where(regular & definite, found.stderr, jnp.nan),
-        regular=regular & definite,
-        undetermined=undetermined,
-    )
+        more = _ratio(total, total - used) if kind == "HC1" else jnp.ones_like(total)
+        half = half @ (rows * slope[None]) * _root(more)
+    regular = regular & definite
+    half = jnp.where(free[:, None], jnp.where(regular, half, jnp.nan), 0)
+    return from_factor(half, size / scale)._replace(regular=regular, undetermined=undetermined)
 
 
 def from_factor(half: Float[Array, "p k"], unit: Float[Array, "p"]) -> Covariance:
@@ -140,23 +159,6 @@ def _lost(scaled: Float[Array, "..."], value: Float[Array, "..."]) -> Bool[Array
     return (scaled != 0) & ((jnp.abs(value) < jnp.finfo(value.dtype).tiny) | jnp.isinf(value))
 
 
-def _filling(
-    kind: str,
-    slope: Float[Array, "n"],
-    rows: Float[Array, "p n"],
-    weight: Float[Array, "n"] | None,
-    total: Float[Array, ""],
-    used: Float[Array, ""],
-) -> Float[Array, "n"]:
-    """The root of a sandwich's filling: ψ with the kind's correction for what the fit has taken out of it."""
-    if kind == "HC1":
-        return slope * _root(_ratio(total, total - used))
-    if kind == "HC0":
-        return slope
-    leverage = jnp.sum(rows**2, axis=0) * (1 if weight is None else weight)
-    return slope / (_root(1 - leverage) if kind == "HC2" else 1 - leverage)
-
-
 def _root(value: Float[Array, "*n"]) -> Float[Array, "*n"]:
     """The square root, 0 of what is not positive; there it has the derivative 0, not infinity."""
     flat = value <= 0
@@ -169,13 +171,14 @@ def _variance(
     counted: Bool[Array, "n"],
     total: Float[Array, ""],
     used: Float[Array, ""],
+    power: int,
 ) -> Float[Array, ""]:
-    """The factor s² of the classic covariance."""
+    """The factor s² of the classic covariance, with power 1, and of Huber's first form, with power 2."""
     if curvature is None:
         return _ratio(total_square, total - used)
     mean = jnp.where(counted, curvature, 0).sum() / total
     spread = jnp.where(counted, (curvature - mean) ** 2, 0).sum() / total
-    return (1 + used / total * spread / mean**2) * _ratio(total_square, total - used) / mean
+    return ((1 + used / total * spread / mean**2) / mean) ** power * _ratio(total_square, total - used)
 
 
 def _ratio(numerator: Float[Array, ""], dof: Float[Array, ""]) -> Float[Array, ""]:

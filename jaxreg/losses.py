@@ -206,6 +206,8 @@ def irls_weight(
     >>> irls_weight(huber, jnp.array([0.5, 4.0]), jnp.array([0.0, 0.0]))
     Array([1.  , 0.25], dtype=float32)
     """
+    if not callable(loss):
+        raise ValueError(f"loss must be a function such as losses.tukey, got {loss!r}")
     residual = _residual(prediction, target)
     slope = jax.grad(lambda value: loss(value, target).sum())(prediction)
     return jnp.abs(slope) / jnp.maximum(jnp.abs(residual), floor)

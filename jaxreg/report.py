@@ -9,8 +9,10 @@ import numpy as np
 
 from jaxreg import _names
 from jaxreg.least_squares import CurveFit
+from jaxreg.results import Sweep
 from jaxreg.status import Status, culprit_of, is_optimum
 from jaxreg.uncertainty import quantile
+from jaxreg.uncertainty._linear import Fits
 
 _WORDS = {
     Status.OK: "converged",
@@ -20,19 +22,21 @@ _WORDS = {
     Status.SINGULAR: "the data do not determine every parameter, so there are no errors",
     Status.INVALID_INPUT: "not fitted: an input was out of its range",
     Status.KINK: "converged to a kink of the model, where its derivative jumps; errors are the larger ones of the two sides",
+    Status.NOT_OPTIMUM: "not the optimum of the data, sigma and loss that came with it",
 }
 _UNKNOWN = "–"
 
 
 def summary(
-    fit: CurveFit, *, level: float = 0.95, distribution: str = "t", least_correlation: float = 0.1, digits: int = 3
+    fit: Fits, *, level: float = 0.95, distribution: str = "t", least_correlation: float = 0.1, digits: int = 3
 ) -> str:
     """A report on a fit: how it ended, parameters with errors and intervals, correlations, goodness of fit.
 
     With n points and p fitted parameters, AIC = n·log(χ²/n) + 2p and BIC = n·log(χ²/n) + p·log(n).
 
     Args:
-        fit: one ``curve_fit``; of many on leading axes the statuses are counted and the parameters' quartiles given.
+        fit: one ``curve_fit``; of many on leading axes, in memory, in a store or as ``store.load`` gives them, the
+            statuses are counted and the parameters' quartiles given.
         level: of the intervals.
         distribution: "t" or "normal", as for ``uncertainty.intervals``.
         least_correlation: correlations smaller than it are left out.
@@ -58,17 +62,19 @@ def summary(
     AIC                     -22.31
     BIC                     -22.70
     """
-    fit = jax.device_get(fit)  # NumPy keeps float64 where JAX does not
-    if np.ndim(fit.chi2):
-        return _many(fit, digits)
-    status = Status(int(fit.status))
+    # NumPy keeps float64 where JAX does not.
+    one: CurveFit = jax.device_get(fit.values if isinstance(fit, Sweep) else fit)
+    if np.ndim(one.chi2):
+        return _many(one, digits)
+    status = Status(int(one.status))
     sections = [
-        f"{status.name}: {_words(fit, status)} ({int(fit.num_steps)} steps)",
-        _parameters(fit, level, distribution, digits),
-        _undetermined(fit),
-        _correlations(fit, least_correlation),
-        _goodness(fit),
-        "" if fit.scale is None else f"scale of the residuals, estimated: {_significant(float(fit.scale), 4)} sigmas",
+        f"{status.name}: {_words(one, status)} ({int(one.num_steps)} steps)",
+        _parameters(one, level, distribution, digits),
+        _undetermined(one),
+        _without_error(one),
+        _correlations(one, least_correlation),
+        _goodness(one),
+        "" if one.scale is None else f"scale of the residuals, estimated: {_significant(float(one.scale), 4)} sigmas",
     ]
     return "\n\n".join(section for section in sections if section)
 
@@ -106,8 +112,9 @@ def _parameters(fit: CurveFit, level: float, distribution: str, digits: int) -> 
 
 
 def _marks(fit: CurveFit) -> list[str]:
-    # A fixed parameter has no variance; in an exact fit without absolute sigma none has.
-    fixed = (np.diagonal(np.asarray(fit.covariance)) == 0) & bool(fit.chi2 > 0)
+    # A fixed parameter has no error; in an exact fit without absolute sigma none has.
+    error = _flat(fit.stderr)
+    fixed = (error == 0) & (error != 0).any()
     stopped = np.zeros(fixed.shape, bool) if fit.at_bound is None else _flat(fit.at_bound)
     return ["at a bound" if stop else "fixed" if fix else "" for stop, fix in zip(stopped, fixed, strict=True)]
 
@@ -115,6 +122,18 @@ def _marks(fit: CurveFit) -> list[str]:
 def _undetermined(fit: CurveFit) -> str:
     terms = _names.combination(fit.params, fit.undetermined)
     return f"not determined: {terms}" if terms else ""
+
+
+def _without_error(fit: CurveFit) -> str:
+    """The parameters of a fit that ended well that have no error nevertheless, and why."""
+    unknown = np.isnan(_flat(fit.stderr)) & (np.array(_marks(fit)) == "")
+    if not is_optimum(int(fit.status)) or int(fit.dof) <= 0 or not unknown.any():
+        return ""
+    names = ", ".join(name for name, lost in zip(_names.of(fit.params), unknown, strict=True) if lost)
+    size = np.abs(np.asarray(fit.residuals, float))
+    rows = np.flatnonzero(size <= np.finfo(fit.chi2.dtype).eps ** 0.5 * np.nanmax(size))
+    where = f" (the curve goes through row {', '.join(map(str, rows[:5].tolist()))})" if len(rows) else ""
+    return f"no error of {names}: one point alone sets it, with leverage 1, which HC2 and HC3 divide by zero for{where}"
 
 
 def _correlations(fit: CurveFit, least: float) -> str:
@@ -155,7 +174,7 @@ def _goodness(fit: CurveFit) -> str:
 def _many(fit: CurveFit, digits: int) -> str:
     """Counts of the statuses, and quartiles over the fits that ended well."""
     status = np.asarray(fit.status)
-    counts = {Status(code).name: int(count) for code, count in zip(*np.unique(status, return_counts=True), strict=True)}
+    counts = {_ended(code): int(count) for code, count in zip(*np.unique(status, return_counts=True), strict=True)}
     good = is_optimum(status).ravel()
     names = _names.of(fit.params, leading=status.ndim)
     values, errors = (
@@ -165,7 +184,7 @@ def _many(fit: CurveFit, digits: int) -> str:
     lines = [f"{status.size} fits: {', '.join(f'{count} {name}' for name, count in counts.items())}"]
     failed = np.argwhere(status != Status.OK)[:5]
     if len(failed):
-        named = (f"[{', '.join(map(str, index))}] {Status(int(status[tuple(index)])).name}" for index in failed)
+        named = (f"[{', '.join(map(str, index))}] {_ended(status[tuple(index)])}" for index in failed)
         lines.append(f"failed first: {', '.join(named)}")
     if not good.any():
         return "\n".join(lines)
@@ -176,6 +195,10 @@ def _many(fit: CurveFit, digits: int) -> str:
         for name, *quartiles, error in zip(names, low, middle, high, typical, strict=True)
     ]
     return "\n".join([*lines, "", _table([["parameter", "25 %", "median", "75 %", "median error"], *rows])])
+
+
+def _ended(code: Any) -> str:
+    return Status(int(code)).name if code >= 0 else "not done"  # in a store, -1
 
 
 def _number(value: float, error: float, digits: int) -> str:

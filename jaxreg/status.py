@@ -32,6 +32,8 @@ class Status(IntEnum):
     """A value was out of its range; found under a trace, where nothing can be raised."""
     KINK = 6
     """Converged to a kink, where the model's derivative jumps; errors are those of the side that has the larger ones."""
+    NOT_OPTIMUM = 7
+    """The fit that was given is not the optimum of what came with it: other data, another sigma, another loss."""
 
 
 class Part(IntEnum):

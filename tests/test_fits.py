@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxreg
-from jaxreg import losses, models
+from jaxreg import losses, models, uncertainty
 from jaxreg.fits import _batch
 from jaxreg.least_squares._arguments import prepare
 from jaxreg.least_squares._plain import plain_fit
@@ -254,6 +254,7 @@ def test_a_store_streams_resumes_and_refuses(good, tmp_path, monkeypatch):
     half = jaxreg.store.load(path)
     assert (half.values.status[:256] == 0).all()
     assert (half.values.status[256:] == -1).all()
+    assert "300 fits: 44 not done, 256 OK\n" in jaxreg.summary(half)
     computed = []
     monkeypatch.setattr(
         _batch.Batch, "fitted", lambda self, first, last: computed.append(first) or fitted(self, first, last)
@@ -263,6 +264,10 @@ def test_a_store_streams_resumes_and_refuses(good, tmp_path, monkeypatch):
     assert isinstance(found, jaxreg.CurveFit)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[...], b), found, good)
     jaxreg.raise_if_failed(found)
+    loaded = jaxreg.store.load(path)
+    assert jaxreg.summary(found) == jaxreg.summary(loaded) == jaxreg.summary(good)
+    for fits in (found, loaded):
+        jax.tree.map(np.testing.assert_array_equal, uncertainty.intervals(fits), uncertainty.intervals(good))
     other = Y.copy()
     other[-1, -1] += 1e-9
     with pytest.raises(ValueError, match="belongs to another study: it was computed with data, starts and sigmas"):

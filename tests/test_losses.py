@@ -201,3 +201,8 @@ def test_irls_weights_stop_growing_at_the_floor():
 
 def test_soft_l1_is_scipys_name_of_pseudo_huber():
     assert losses.soft_l1 is losses.pseudo_huber
+
+
+def test_a_named_loss_has_no_weights_and_is_told_what_has() -> None:
+    with pytest.raises(ValueError, match=r"loss must be a function such as losses\.tukey, got 'tukey'"):
+        losses.irls_weight("tukey", jnp.zeros(3), jnp.ones(3))

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from jaxreg import uncertainty
-from jaxreg.uncertainty._quantiles import f_quantile, t_quantile
+from jaxreg.uncertainty._quantiles import chi2_quantile, f_quantile, t_quantile
 
 DOF = np.array([1, 2, 3, 4, 7, 28, 100, 1000, 1e4, 1e8])[:, None]
 PROBABILITY = np.array([1e-10, 0.001, 0.025, 0.1587, 0.49, 0.5, 0.75, 0.995])[None]
@@ -31,6 +31,12 @@ def test_f_in_double_precision() -> None:
     probability, numerator, denominator = np.meshgrid([0.5, 0.683, 0.95, 0.999], [1, 2, 5, 9], [1, 4, 42, 1000])
     expected = scipy.stats.f.ppf(probability, numerator, denominator)
     np.testing.assert_allclose(f_quantile(probability, 1.0 * numerator, 1.0 * denominator), expected, rtol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_chi2_in_double_precision() -> None:
+    probability, dof = np.meshgrid([1e-6, 0.05, 0.5, 0.683, 0.95, 1 - 1e-6], [1.0, 2, 5, 40])
+    np.testing.assert_allclose(chi2_quantile(probability, dof), scipy.stats.chi2.ppf(probability, dof), rtol=1e-9)
 
 
 def test_without_degrees_of_freedom_there_is_no_quantile() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxreg
-from jaxreg import models, report
+from jaxreg import models, report, uncertainty
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -108,6 +108,16 @@ def test_an_exact_fit_and_one_without_degrees_of_freedom(fit: jaxreg.CurveFit) -
     assert numbers(text, "AIC")[1] == "-inf"
 
 
+def test_a_row_of_leverage_one_is_named_where_it_takes_an_error_away() -> None:
+    x = np.where(np.arange(25) == 7, 1.7, 0.3)
+    line = models.expression("a + b*x + 0*c")
+    start, held = {"a": 0.0, "b": 0.0, "c": 0.0}, {"a": False, "b": False, "c": True}
+    text = jaxreg.summary(jaxreg.curve_fit(line, x, Y, start, fixed=held, covariance="HC3"))
+    assert "no error of a, b: one point alone sets it, with leverage 1" in text
+    assert "(the curve goes through row 7)" in text
+    assert "leverage" not in jaxreg.summary(jaxreg.curve_fit(line, x, Y, start, fixed=held, covariance="HC0"))
+
+
 def many(fit: jaxreg.CurveFit) -> jaxreg.CurveFit:
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf, leaf]), fit)
     return stacked._replace(status=jnp.array([0, 0, int(jaxreg.Status.NONFINITE)]))
@@ -120,6 +130,14 @@ def test_of_many_fits_the_statuses_are_counted(fit: jaxreg.CurveFit) -> None:
     assert numbers("\n".join(lines), "b ")[1:] == ["1.3222", "1.3222", "1.3222", "0.0510"]
     failed = many(fit)._replace(status=jnp.full(3, int(jaxreg.Status.MAX_STEPS)))
     assert jaxreg.summary(failed).splitlines()[0] == "3 fits: 3 MAX_STEPS"
+
+
+def test_what_a_store_gives_back_is_reported_like_the_fits_themselves(fit: jaxreg.CurveFit) -> None:
+    fits = jax.tree.map(np.asarray, many(fit))
+    loaded = jaxreg.Sweep({"fit": np.arange(3)}, fits)
+    assert jaxreg.summary(loaded) == jaxreg.summary(fits)
+    for found, expected in zip(uncertainty.intervals(loaded), uncertainty.intervals(fits), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_tables(fit: jaxreg.CurveFit) -> None:

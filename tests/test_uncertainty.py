@@ -97,6 +97,19 @@ def test_bands_of_a_line(line: jaxreg.CurveFit, absolute: bool) -> None:
 
 
 @DOUBLE
+def test_a_prediction_band_after_a_robust_fit_is_for_points_that_are_no_outliers() -> None:
+    """New points of normal noise: 95 % within, though a tenth of the fitted ones are ten standard deviations off."""
+    generator = np.random.default_rng(0)
+    x = np.linspace(-1.0, 1.0, 400)
+    y = 1 + 2 * x + generator.standard_normal(400) + 10 * (generator.random(400) < 0.1)
+    fit = jaxreg.curve_fit(models.linear(1), x[:, None], y, loss="huber", scale="mad")
+    found = uncertainty.band(models.linear(1), fit, x[:, None], kind="prediction")
+    new = 1 + 2 * x + generator.standard_normal((50, 400))
+    held = np.mean((np.asarray(found.lower) <= new) & (new <= np.asarray(found.upper)))
+    assert 0.94 <= held <= 0.98  # 0.997 and more by the mean square of all residuals
+
+
+@DOUBLE
 def test_a_parameter_at_a_bound_counts_as_known_in_the_band(line: jaxreg.CurveFit) -> None:
     covariance = jnp.array([[jnp.nan, jnp.nan], [jnp.nan, 0.04]])
     fit = line._replace(covariance=covariance, at_bound={"a": jnp.array(True), "b": jnp.array(False)})
@@ -206,10 +219,54 @@ def test_an_end_that_the_data_do_not_set_is_infinite() -> None:
 
 
 @DOUBLE
+def test_an_end_is_infinite_also_where_a_derivative_overflows() -> None:
+    """Biochemical oxygen demand (BOD in R) by the logarithm of its rate: at 99 % the rate has no upper limit."""
+    x, y = np.array([1.0, 2, 3, 4, 5, 7]), np.array([8.3, 10.3, 19.0, 16.0, 15.6, 19.8])
+    model = models.expression("a*(1 - exp(-exp(b)*x))")
+    fit = jaxreg.curve_fit(model, x, y, {"a": 20.0, "b": -0.5})
+    found = uncertainty.profile_intervals(model, x, y, fit, level=0.99)
+    assert np.isposinf(found.upper["b"])
+    assert found.status["b"] == Status.OK
+    assert not found.at_bound.upper["b"]
+    held = uncertainty.profile_intervals(model, x, y, fit, level=0.99, bounds=(-2.0, 100.0))
+    assert (float(held.lower["b"]), float(held.upper["b"])) == (-2.0, 100.0)
+    assert held.at_bound.lower["b"]
+    assert held.at_bound.upper["b"]
+    assert not held.at_bound.lower["a"]
+    np.testing.assert_allclose(held.lower["a"], found.lower["a"], rtol=1e-6)
+
+
+@DOUBLE
+@pytest.mark.parametrize("change", ["smaller sigma", "larger sigma", "another y", "robust"])
+def test_what_a_fit_did_not_minimise_has_no_profile(line: jaxreg.CurveFit, change: str) -> None:
+    data = {
+        "smaller sigma": {**LINE, "sigma": SIGMA / 10},
+        "larger sigma": {**LINE, "sigma": SIGMA * 10},
+        "another y": {**LINE, "y": Y + np.sin(X)},
+        "robust": LINE,
+    }[change]
+    fit = jaxreg.curve_fit(MODEL, **LINE, p0={"a": 1.0, "b": 1.0}, loss="huber") if change == "robust" else line
+    found = uncertainty.profile_intervals(MODEL, fit=fit, **data)
+    for name in ("a", "b"):
+        assert found.status[name] == Status.NOT_OPTIMUM
+        assert np.isnan([found.lower[name], found.upper[name]]).all()
+    curve = uncertainty.profile(MODEL, fit=fit, **data)
+    assert (curve.status["a"] == Status.NOT_OPTIMUM).all()
+    assert np.isnan(curve.tau["a"]).all()
+
+
+@DOUBLE
+def test_a_profile_of_a_fit_with_a_robust_scale_is_refused(line: jaxreg.CurveFit) -> None:
+    robust = line._replace(scale=jnp.ones(()))
+    with pytest.raises(ValueError, match=r"squared loss, got one with a robust scale: take uncertainty\.bootstrap"):
+        uncertainty.profile_intervals(MODEL, fit=robust, **LINE)
+
+
+@DOUBLE
 def test_a_fit_short_of_the_optimum_has_no_profile_interval(puromycin: jaxreg.CurveFit) -> None:
     worse = puromycin._replace(params={"a": jnp.float64(200.0), "b": jnp.float64(0.07)}, chi2=puromycin.chi2 * 1.2)
     found = uncertainty.profile_intervals(MODEL, fit=worse, **REACTION)
-    assert found.status["b"] == Status.MAX_STEPS
+    assert found.status["b"] == Status.NOT_OPTIMUM
     assert np.isnan(found.lower["b"])
 
 
@@ -245,6 +302,32 @@ def test_the_bootstrap_of_a_line_has_the_standard_errors_of_its_theory(line: jax
     np.testing.assert_allclose(found.upper["b"], np.quantile(found.params["b"], 0.975), rtol=1e-12)
 
 
+@DOUBLE
+@pytest.mark.parametrize("kind", ["pairs", "residual"])
+def test_rows_that_are_not_there_are_not_drawn(line: jaxreg.CurveFit, kind: str) -> None:
+    """Each row twice, of which one is not there and holds nonsense."""
+    there = np.arange(24) % 2 == 0
+    data = {name: np.repeat(value, 2, axis=0) for name, value in LINE.items()}
+    data["y"][~there] = np.nan
+    found = uncertainty.bootstrap(jax.random.key(1), MODEL, fit=line, **data, mask=there, kind=kind, num=500)
+    plain = uncertainty.bootstrap(jax.random.key(1), MODEL, fit=line, **LINE, kind=kind, num=2000)
+    assert found.num_failed == 0
+    np.testing.assert_allclose(found.stderr["b"], plain.stderr["b"], rtol=0.15)  # 500 draws know it to 3 %
+
+
+@DOUBLE
+def test_refits_that_fail_are_counted_and_said() -> None:
+    """Of 5 draws of 5 points, in which the slope rests on one, that one is missing in (4/5)⁵ = 33 %."""
+    x, y = np.array([0.0, 0, 0, 0, 1]), np.array([1.0, 2, 3, 4, 7])
+    fit = jaxreg.curve_fit(models.ohm(), x, y)
+    with pytest.warns(
+        UserWarning, match=r"of 300 refits not all converged, [0-9]+ SINGULAR: the errors are of the othe"
+    ):
+        found = uncertainty.bootstrap(jax.random.key(0), models.ohm(), x, y, fit, num=300)
+    assert 70 < int(found.num_failed) < 130
+    assert int(found.num_failed) == int(np.isnan(found.params["resistance"]).sum())
+
+
 def test_the_bootstrap_refuses_what_it_cannot_draw_from(line: jaxreg.CurveFit) -> None:
     with pytest.raises(ValueError, match="kind must be one of 'pairs', 'residual', 'parametric', got 'rows'"):
         uncertainty.bootstrap(jax.random.key(0), MODEL, fit=line, **LINE, kind="rows")
@@ -253,6 +336,17 @@ def test_the_bootstrap_refuses_what_it_cannot_draw_from(line: jaxreg.CurveFit) -
 
 
 # ---- curvature ----
+
+
+@DOUBLE
+def test_a_known_sigma_takes_the_quantile_of_chi2(puromycin: jaxreg.CurveFit) -> None:
+    """Against the published number, which takes F and the residuals' own size, by the ratio of the regions' radii."""
+    known = uncertainty.curvature(MODEL, puromycin, REACTION["x"], sigma=9.0, absolute_sigma=True)
+    found = uncertainty.curvature(MODEL, puromycin, REACTION["x"])
+    square = 81 * scipy.stats.chi2.ppf(0.95, 2) / 2
+    expected = np.sqrt(square / (puromycin.chi2 / 10 * scipy.stats.f.ppf(0.95, 2, 10)))
+    np.testing.assert_allclose(known.intrinsic / found.intrinsic, expected, rtol=1e-9)
+    np.testing.assert_allclose(known.parameter_effects / found.parameter_effects, expected, rtol=1e-9)
 
 
 @DOUBLE

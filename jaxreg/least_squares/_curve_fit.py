@@ -61,8 +61,8 @@ def curve_fit(
             delta=1.345)``, elementwise in prediction and target, r²/2 near zero.
         scale: None takes the loss's threshold in sigmas; "mad" in sigmas times the median absolute residual / 0.6745,
             found together with the parameters: for errors whose size is not known beforehand.
-        covariance: "classic", a sandwich "HC0" to "HC3" where the errors' sizes are not as sigma says, or "hessian";
-            see ``covariance.estimate``.
+        covariance: "classic", a sandwich "HC0" to "HC3" where the errors' sizes are not as sigma says, "hessian", or
+            "H1", for robust losses the form that R and statsmodels take; see ``covariance.estimate``.
         max_steps: budget of steps tried, static.
 
     Returns:

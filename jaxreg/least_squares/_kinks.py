@@ -134,7 +134,9 @@ def resolve(problem: Problem, state: State) -> State:
     trial = state.params + end.length / _SHORTER * end.step
     if problem.bounds is not None:
         trial = jnp.clip(trial, *problem.bounds)
-    begun = levenberg_marquardt.begun_anew(state._replace(trial=trial, decrease=end.lower, straight=~none, trusted=none))
+    begun = levenberg_marquardt.begun_anew(
+        state._replace(trial=trial, decrease=end.lower, straight=~none, trusted=none)
+    )
     state = jax.tree.map(lambda new, old: jnp.where(leads_on, new, old), begun, state)
     return state._replace(
         converged=state.converged | kink,

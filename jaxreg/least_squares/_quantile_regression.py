@@ -17,6 +17,7 @@ from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 
 from jaxreg import covariance
+from jaxreg._linear_algebra import lengths, qr_root
 from jaxreg._shapes import Bool, Float, Int
 from jaxreg.least_squares._problem import Options, Problem, Task
 from jaxreg.least_squares._result import CurveFit, assemble
@@ -36,8 +37,10 @@ def solve(problem: Problem, task: Task, options: Options) -> CurveFit:
     usable = finite & valid
     target, design = jnp.where(usable, -residual, 0), jnp.where(usable, jacobian, 1)
 
-    point = lax.stop_gradient(_interior_point(lax.stop_gradient(design), lax.stop_gradient(target), q, options))
-    step = _vertex(design, target, q, point)
+    basis, rows = jax.tree.map(lax.stop_gradient, _basis(design))
+    rotated, aims = jnp.hstack([basis @ design, rows]), jnp.concatenate([target, jnp.zeros_like(problem.start)])
+    point = lax.stop_gradient(_interior_point(lax.stop_gradient(rotated), lax.stop_gradient(aims), q, options))
+    step = _vertex(rotated, aims, q, point) @ basis
     params = problem.start + step
     error = target - step @ design
     estimate = _covariance(problem, options.covariance, design, error, q)
@@ -49,6 +52,20 @@ def solve(problem: Problem, task: Task, options: Options) -> CurveFit:
     params = jnp.where(usable, params, problem.start)
     free, one = jnp.ones(params.shape, bool), jnp.ones((), params.dtype)
     return assemble(problem, params, status, point.num_steps, estimate, free, one)
+
+
+def _basis(design: Float[Array, "p n"]) -> tuple[Float[Array, "p p"], Float[Array, "p p"]]:
+    """Combinations of the parameters, in rows, of which the data determine each wholly or not at all.
+
+    And as columns more points for the program, which hold the latter at the start. Where the data determine all they
+    are the parameters themselves, and the points are none, like those that a mask takes out.
+    """
+    norms = lengths(design)
+    norms = jnp.where(norms > 0, norms, 1)
+    _, values, directions = jnp.linalg.svd(qr_root(design / norms[:, None]))
+    spare = values <= max(design.shape) * jnp.finfo(values.dtype).eps * design.shape[0] ** 0.5
+    whole = jnp.eye(design.shape[0], dtype=design.dtype)
+    return jnp.where(spare.any(), directions / norms[None], whole), whole * spare[None]
 
 
 class _Point(NamedTuple):
@@ -65,7 +82,7 @@ def _interior_point(
     design: Float[Array, "p n"], target: Float[Array, "n"], q: Float[Array, ""], options: Options
 ) -> _Point:
     """Mehrotra's predictor and corrector on: minimise -targetᵀx where design x = (1 - q) design 1 and 0 < x < 1."""
-    scale = jnp.linalg.norm(design, axis=1)
+    scale = lengths(design)
     scale = jnp.where(scale > 0, scale, 1)
     design = design / scale[:, None]
     first = _least_squares(design, jnp.ones_like(target))(target)
@@ -147,7 +164,7 @@ def _vertex(
     design: Float[Array, "p n"], target: Float[Array, "n"], q: Float[Array, ""], point: _Point
 ) -> Float[Array, "p"]:
     """The solution through the points whose dual variables are furthest from 0 and 1, if it is no worse."""
-    inside = jnp.minimum(point.x, point.s)
+    inside = jnp.where((design != 0).any(axis=0), jnp.minimum(point.x, point.s), -1)  # not one that is not there
     _, rows = lax.top_k(inside, design.shape[0])
     corner = jnp.linalg.solve(design[:, rows].T, target[rows])
     before, after = (jnp.sum(_pinball(target - step @ design, q)) for step in (point.step, corner))
@@ -168,7 +185,8 @@ def _covariance(
 ) -> covariance.Covariance:
     """With the density of the errors at zero for the loss's curvature.
 
-    "classic" takes them as independent of the features: q(1 - q)/f² (ΣJJᵀ)⁻¹.
+    "classic" takes them as independent of the features: q(1 - q)/f² (ΣJJᵀ)⁻¹ with f = Σ K(eᵢ/h)/(nh); a sandwich has
+    the bread Σ K(eᵢ/h)/h JᵢJᵢᵀ, with the density that each row's own errors have.
 
     Source: J. L. Powell, in Nonparametric and Semiparametric Methods in Econometrics and Statistics (1991) 357; for the
     bandwidth P. Hall and S. J. Sheather, Journal of the Royal Statistical Society B 50 (1988) 381.
@@ -176,16 +194,19 @@ def _covariance(
     counted = problem.counted
     total = counted.sum().astype(error.dtype)
     width = _bandwidth(error, counted, total, q)
-    kernel = jnp.where(counted & (jnp.abs(error) < width), 0.75 * (1 - (error / width) ** 2), 0)
-    density = jnp.where(jnp.isfinite(width), kernel.sum() / (total * width), jnp.nan)  # few points and an extreme q
-    if kind == "classic":
-        unit = covariance.estimate(kind, design, error, counted=counted, absolute_sigma=True)
-        size = jnp.sqrt(q * (1 - q)) / density
-        return unit._replace(matrix=unit.matrix * size**2, stderr=unit.stderr * size)
-    # The points that the optimum goes through have no sign, but the expected square.
-    through = jnp.abs(error) <= 100 * jnp.finfo(error.dtype).eps * problem.size
-    slope = jnp.where(through, jnp.sqrt(q * (1 - q)), jnp.where(error > 0, q, q - 1))
-    return covariance.estimate(kind, design, slope, jnp.full_like(error, 1) * density, counted=counted)
+    unit = jnp.where(width > 0, width, 1)  # it is 0 where all errors are
+    kernel = jnp.where(counted & (jnp.abs(error) < unit), 0.75 * (1 - (error / unit) ** 2), 0)
+    left = jnp.where(total > len(design), 1, jnp.nan)
+    if kind in ("classic", "H1"):
+        found = covariance.estimate(kind, design, error, counted=counted, absolute_sigma=True)
+        size = left * jnp.sqrt(q * (1 - q)) * width * total / kernel.sum()
+    else:
+        # The points that the optimum goes through have no sign, but the expected square.
+        through = jnp.abs(error) <= 100 * jnp.finfo(error.dtype).eps * problem.size
+        slope = jnp.where(through, jnp.sqrt(q * (1 - q)), jnp.where(error > 0, q, q - 1))
+        found = covariance.estimate(kind, design, slope, kernel, counted=counted)
+        size = left * width
+    return found._replace(matrix=found.matrix * size**2, stderr=found.stderr * size)
 
 
 def _bandwidth(
@@ -195,6 +216,9 @@ def _bandwidth(
     fraction = (
         total ** (-1 / 3) * ndtri(0.975) ** (2 / 3) * (1.5 * norm.pdf(normal) ** 2 / (2 * normal**2 + 1)) ** (1 / 3)
     )
+    # Halved until q ± fraction lies inside (0, 1), as in R's quantreg: few points and an outer q reach beyond.
+    room = jnp.minimum(q, 1 - q)
+    fraction = fraction / 2 ** jnp.maximum(jnp.floor(jnp.log2(fraction / room)) + 1, 0)
     values = jnp.sort(jnp.where(counted, error, jnp.inf))
 
     def quantile(level: float) -> Float[Array, ""]:
@@ -205,5 +229,6 @@ def _bandwidth(
 
     mean = jnp.where(counted, error, 0).sum() / total
     deviation = jnp.sqrt(jnp.where(counted, (error - mean) ** 2, 0).sum() / total)
-    spread = jnp.minimum(deviation, (quantile(0.75) - quantile(0.25)) / 1.34)
-    return spread * (ndtri(jnp.minimum(q + fraction, 1)) - ndtri(jnp.maximum(q - fraction, 0)))
+    middle = (quantile(0.75) - quantile(0.25)) / 1.34
+    spread = jnp.where(middle > 0, jnp.minimum(deviation, middle), deviation)
+    return spread * (ndtri(q + fraction) - ndtri(q - fraction))

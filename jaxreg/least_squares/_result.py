@@ -107,13 +107,17 @@ def finish(
         jacobian,
         slope,
         None if options.loss is None else problem.curvature(residual, noise),
-        hessian=jax.jacfwd(problem.gradient)(params) if options.covariance == "hessian" else None,
+        bending=_bending(problem, params, slope) if options.covariance == "hessian" else None,
         counted=problem.counted,
         free=free,
         absolute_sigma=options.absolute_sigma,
         unit=problem.unit,
     )
     return assemble(problem, params, status, num_steps, estimate, free, noise, jacobian)
+
+
+def _bending(problem: Problem, params: Float[Array, "p"], slope: Float[Array, "n"]) -> Float[Array, "p p"]:
+    return jax.jacfwd(lambda point: jax.vjp(problem.residual, point)[1](slope)[0])(params)
 
 
 def assemble(

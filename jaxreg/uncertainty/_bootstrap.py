@@ -1,9 +1,11 @@
 """The bootstrap: the spread of the parameters over refits of resampled data."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -15,7 +17,7 @@ from jaxreg.least_squares._curve_fit import solve
 from jaxreg.least_squares._problem import Options, Problem, Task, problem_of
 from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.objective import Loss
-from jaxreg.status import is_optimum
+from jaxreg.status import Status, is_optimum
 from jaxreg.uncertainty._linear import variance_of
 
 KINDS = ("pairs", "residual", "parametric")
@@ -30,6 +32,8 @@ class Bootstrap(NamedTuple):
         lower: shaped like params, their quantile at (1 - level)/2.
         upper: shaped like params, their quantile at (1 + level)/2.
         status: (num,), of each refit.
+        num_failed: how many of them did not end at an optimum: errors and quantiles are of the others, and the less to
+            be trusted the more these are.
     """
 
     params: Params
@@ -37,6 +41,7 @@ class Bootstrap(NamedTuple):
     lower: Params
     upper: Params
     status: Array
+    num_failed: Array
 
 
 def bootstrap(
@@ -50,6 +55,7 @@ def bootstrap(
     num: int = 1000,
     sigma: ArrayLike | None = None,
     absolute_sigma: bool = False,
+    mask: ArrayLike | None = None,
     bounds: tuple[Any, Any] | None = None,
     fixed: Params | None = None,
     loss: str | Loss = "squared",
@@ -62,20 +68,20 @@ def bootstrap(
 
     Args:
         key: PRNG key.
-        model: as given to ``curve_fit``, and so are x, y, sigma, absolute_sigma, bounds, fixed, loss and scale; points
-            that a mask took out must be left out.
+        model: as given to ``curve_fit``, and so are x, y, sigma, absolute_sigma, mask, bounds, fixed, loss and scale.
         fit: the result; each refit starts at it.
         kind: "pairs" draws the points (x, y, sigma) with replacement, right also where the errors' variance varies in
-            an unknown way; "residual" keeps x and sigma and draws the residuals in units of sigma, raised by
-            1/√(1 - leverage) and centred; "parametric" adds normal noise of the standard deviation sigma, if absolute,
-            or else sigma·√(chi2/dof), to the fitted curve.
+            an unknown way, but for many points: at n = 40 nominal 95 % intervals hold the truth in 88 to 92 %;
+            "residual" keeps x and sigma and draws the residuals in units of sigma, raised by 1/√(1 - leverage) and
+            centred; "parametric" adds normal noise to the fitted curve, of the standard deviation sigma, if absolute,
+            or else of the size that the residuals say, as for a ``band``.
         num: refits, static.
         level: of the percentile intervals.
         batch_size: refits at once, static: bounds memory.
         max_steps: budget of each refit, static.
 
     Returns:
-        Bootstrap.
+        Bootstrap. At the top level it warns if more than one refit in a hundred failed.
 
     Source: A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application (1997), sections 6.2 and 7.
 
@@ -93,11 +99,18 @@ def bootstrap(
     if sigma is not None and jnp.ndim(sigma) > 1:
         raise ValueError(f"sigma must be a scalar or of shape {jnp.shape(y)}, got {jnp.shape(sigma)}")
     task, options = prepare(
-        model, x, y, fit.params, sigma=sigma, absolute_sigma=absolute_sigma, mask=None, bounds=bounds, fixed=fixed,
+        model, x, y, fit.params, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed,
         loss=loss, scale=scale, max_steps=max_steps,
     )  # fmt: skip
     index = jnp.int32(KINDS.index(kind))
-    return _run(key, task, fit, jnp.asarray(level), index, options=options, num=num, batch_size=batch_size)
+    found = _run(key, task, fit, jnp.asarray(level), index, options=options, num=num, batch_size=batch_size)
+    if _trace.concrete(found) and int(found.num_failed) > num / 100:
+        status = np.asarray(found.status)
+        names = ", ".join(
+            f"{np.count_nonzero(status == code)} {Status(code).name}" for code in np.unique(status) if code
+        )
+        warnings.warn(f"of {num} refits not all converged, {names}: the errors are of the others alone", stacklevel=2)
+    return found
 
 
 @_trace.compiled("options", "num", "batch_size")
@@ -111,9 +124,12 @@ def _run(
     residual = _standardised(problem)
     noise = sigma * jnp.sqrt(variance_of(fit, absolute_sigma=options.absolute_sigma))
 
+    # The rows that are there, first: they are drawn from, and where a row is missing none is put.
+    there = jnp.argsort(~problem.counted, stable=True)
+
     def one(key: Array) -> tuple[Params, Array]:
         key_rows, key_noise = jax.random.split(key)
-        drawn = jax.random.randint(key_rows, (num_rows,), 0, num_rows)
+        drawn = there[jax.random.randint(key_rows, (num_rows,), 0, problem.counted.sum())]
         pairs = kind == KINDS.index("pairs")
         rows = jnp.where(pairs, drawn, jnp.arange(num_rows))
         normal = noise * jax.random.normal(key_noise, (num_rows,), task.y.dtype)
@@ -132,6 +148,7 @@ def _run(
         lower=jax.tree.map(lambda leaf: leaf[0], quantiles),
         upper=jax.tree.map(lambda leaf: leaf[1], quantiles),
         status=status,
+        num_failed=(~is_optimum(status)).sum(),
     )
 
 
@@ -142,4 +159,4 @@ def _standardised(problem: Problem) -> Float[Array, "n"]:
     q, _ = jnp.linalg.qr((jacobian / jnp.where(norms > 0, norms, 1)[:, None]).T)
     leverage = jnp.clip(jnp.sum(q**2, axis=1), 0, 1 - jnp.sqrt(jnp.finfo(residual.dtype).eps))
     standardised = -problem.unit * residual / jnp.sqrt(1 - leverage)
-    return standardised - standardised.mean()
+    return standardised - standardised.sum() / problem.counted.sum()

@@ -17,7 +17,7 @@ from jaxreg.least_squares._problem import Options, Task, problem_of
 from jaxreg.models import Apply, Model, Params
 from jaxreg.status import Status
 from jaxreg.uncertainty._linear import variance_of
-from jaxreg.uncertainty._quantiles import f_quantile
+from jaxreg.uncertainty._quantiles import chi2_quantile, f_quantile
 
 
 class Curvature(NamedTuple):
@@ -43,7 +43,7 @@ def curvature(
     fixed: Params | None = None,
     level: ArrayLike = 0.95,
 ) -> Curvature:
-    """Root-mean-square relative curvatures times √F: the warning number of a fit's error bars.
+    """Root-mean-square relative curvatures times √F (√(χ²_p/p) if sigma is absolute): the warning number of error bars.
 
     Second derivatives of the model are split into the part along its tangent plane, which another choice of parameters
     could remove, and the part normal to it. A linear model has zero for both. At 0.3 the surface leaves its tangent
@@ -98,7 +98,9 @@ def _curvature(task: Task, fit: CurveFit, level: Array, *, options: Options) -> 
     normal = acceleration - jnp.einsum("na,aij->nij", q, along)
 
     variance = variance_of(fit, absolute_sigma=options.absolute_sigma)
-    radius = jnp.sqrt(variance * num_params * f_quantile(level, num_params, fit.dof))
+    known = options.absolute_sigma
+    square = chi2_quantile(level, num_params) if known else num_params * f_quantile(level, num_params, fit.dof)
+    radius = jnp.sqrt(variance * square)
     regular = jnp.isfinite(fit.covariance).all() & (fit.status == Status.OK)
     return Curvature(*(jnp.where(regular, radius * _root_mean_square(part), jnp.nan) for part in (along, normal)))
 

@@ -24,24 +24,44 @@ class _Search(NamedTuple):
     params: Float[Array, "p"]  # of the farthest refit inside: the next one's start
     status: Int[Array, ""]
     found: Bool[Array, ""]
-    worse: Bool[Array, ""]  # a χ² below the fit's was met
+    worse: Bool[Array, ""]  # the fit is not the optimum
     trials: Int[Array, ""]
 
 
-def edge_distance(
-    refits: Refits, held: Int[Array, "k"], direction: Float[Array, "k"], target: Float[Array, ""]
-) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    """How far tau = target lies from the estimate along a direction of the held parameters, and the status.
+class Edge(NamedTuple):
+    """Where tau reaches a target along a direction.
+
+    Attributes:
+        values: (k,), of the held parameters there: infinite where tau never does, the box's where it ends first.
+        distance: in lengths of the direction.
+        status: OK; NONFINITE where the model is not finite beyond; MAX_STEPS; NOT_OPTIMUM.
+        at_bound: whether the box ends first.
+    """
+
+    values: Float[Array, "k"]
+    distance: Float[Array, ""]
+    status: Int[Array, ""]
+    at_bound: Bool[Array, ""]
+
+
+def edge(refits: Refits, held: Int[Array, "k"], direction: Float[Array, "k"], target: Float[Array, ""]) -> Edge:
+    """Where tau = target lies from the estimate along a direction of the held parameters.
 
     Regula falsi with Illinois's halving inside a bracket, and bisection where the outer end is not finite; tau is
     nearly proportional to the distance, so that a few refits do.
     """
     tolerance = jnp.sqrt(jnp.finfo(target.dtype).eps)
-    slack = 1e3 * jnp.finfo(target.dtype).eps * refits.fit.chi2 + tolerance * refits.variance
+    center, (lower, upper) = refits.center[held], (bound[held] for bound in refits.bounds)
+    wall, still = jnp.where(direction > 0, upper, lower), direction == 0
+    room = jnp.where(still, jnp.inf, (wall - center) / jnp.where(still, 1, direction))
+    box = jnp.min(room)  # the distance at which it ends
+
+    def at(distance: Float[Array, ""]) -> Float[Array, "k"]:
+        return jnp.where(room <= distance, wall, center + distance * direction)
 
     def body(state: _Search) -> _Search:
         trial = state.trial
-        refit = refits.hold(held, refits.center[held] + trial * direction, state.params)
+        refit = refits.hold(held, at(trial), state.params)
         excess = refits.tau(refit.chi2) - target
         inside = excess < 0
         side = jnp.where(inside, jnp.int32(1), jnp.int32(-1))
@@ -51,12 +71,13 @@ def edge_distance(
         low_excess = jnp.where(inside, excess, state.low_excess * jnp.where(again, 0.5, 1))
         high_excess = jnp.where(inside, state.high_excess * jnp.where(again, 0.5, 1), excess)
         close = (jnp.abs(excess) <= tolerance * target) | (jnp.isfinite(high) & (high - low <= tolerance * high))
+        close |= inside & (trial >= box)
         grown = trial * jnp.clip(1.05 * target / jnp.maximum(excess + target, 1e-3 * target), 1.1, 3)
         false_position = low - low_excess * (high - low) / (high_excess - low_excess)
         bracketed = jnp.where(jnp.isfinite(high_excess), false_position, (low + high) / 2)
         following = jnp.where(jnp.isfinite(high), bracketed, jnp.where(trial == 0, target, grown))
         return _Search(
-            trial=jnp.where(close, jnp.where(jnp.isfinite(excess), trial, low), following),
+            trial=jnp.where(close, jnp.where(jnp.isfinite(excess), trial, low), jnp.minimum(following, box)),
             low=low,
             low_excess=low_excess,
             high=high,
@@ -65,7 +86,7 @@ def edge_distance(
             params=jnp.where(inside, refit.params, state.params),
             status=refit.status,
             found=close,
-            worse=state.worse | (refit.chi2 < refits.fit.chi2 - slack),
+            worse=refit.status == Status.NOT_OPTIMUM,
             trials=state.trials + 1,
         )
 
@@ -91,4 +112,9 @@ def edge_distance(
     unlimited = ~end.found & jnp.isinf(end.high) & (end.low >= _FARTHEST * target)
     known = usable & (end.found | unlimited) & ~end.worse
     distance = jnp.where(known, jnp.where(unlimited, jnp.inf, end.trial), jnp.nan)
-    return distance, jnp.where(known, end.status, jnp.int32(Status.MAX_STEPS))
+    at_bound = known & (distance >= box) & jnp.isfinite(box)
+    broken = jnp.isfinite(end.high) & jnp.isinf(end.high_excess)  # nothing is known beyond, however near the target is
+    status = jnp.where(broken, jnp.int32(Status.NONFINITE), jnp.where(unlimited | at_bound, Status.OK, end.status))
+    status = jnp.where(known, status, jnp.where(end.worse, Status.NOT_OPTIMUM, Status.MAX_STEPS))
+    values = jnp.where(known, at(distance), jnp.nan)
+    return Edge(values, distance, status.astype(jnp.int32), at_bound)

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import ndtri
@@ -13,9 +14,11 @@ from jaxreg import _checks, _trace
 from jaxreg._shapes import Float
 from jaxreg.least_squares import CurveFit
 from jaxreg.models import Apply, Model, Params, apply_of
+from jaxreg.results import Sweep
 from jaxreg.uncertainty._quantiles import t_quantile
 
 DISTRIBUTIONS = ("t", "normal")
+Fits = CurveFit | Sweep  # a sweep of fits is what ``store.load`` gives
 
 
 class Intervals(NamedTuple):
@@ -30,11 +33,11 @@ class Intervals(NamedTuple):
     upper: Params
 
 
-def intervals(fit: CurveFit, *, level: ArrayLike = 0.95, distribution: str = "t") -> Intervals:
+def intervals(fit: Fits, *, level: ArrayLike = 0.95, distribution: str = "t") -> Intervals:
     """Confidence intervals of the parameters: estimate ± quantile · standard error.
 
     Args:
-        fit: one ``curve_fit``, or many on leading axes.
+        fit: one ``curve_fit``, or many on leading axes, in memory or in a store, also as ``store.load`` gives them.
         level: the probability that the interval is to hold the true value with.
         distribution: "t" with the fit's degrees of freedom, where the scale of the errors came from the residuals;
             "normal", where sigma was absolute.
@@ -51,13 +54,17 @@ def intervals(fit: CurveFit, *, level: ArrayLike = 0.95, distribution: str = "t"
     >>> print(f"{low['resistance']:.3f} to {high['resistance']:.3f}")
     0.943 to 1.043
     """
-    factor = quantile(fit.dof, level, distribution)
+    fits = fit.values if isinstance(fit, Sweep) else fit
+    params, stderr, dof = jax.tree.map(
+        lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), (fits.params, fits.stderr, fits.dof)
+    )
+    factor = quantile(dof, level, distribution)
 
     def half_width(error: Any) -> Array:  # of one fit, or NumPy's of many
         return factor.reshape(factor.shape + (1,) * (error.ndim - factor.ndim)) * error
 
-    lower = jax.tree.map(lambda value, error: value - half_width(error), fit.params, fit.stderr)
-    upper = jax.tree.map(lambda value, error: value + half_width(error), fit.params, fit.stderr)
+    lower = jax.tree.map(lambda value, error: value - half_width(error), params, stderr)
+    upper = jax.tree.map(lambda value, error: value + half_width(error), params, stderr)
     return Intervals(lower, upper)
 
 
@@ -99,7 +106,8 @@ def band(
         kind: "confidence", for the curve itself; "prediction", for a new observation: se² + the variance of one.
         sigma: standard deviation of a new observation, a scalar or (k,), as it was given to ``curve_fit``; for
             "prediction" only.
-        absolute_sigma: as it was given to ``curve_fit``: if False that variance is sigma²·chi2/dof.
+        absolute_sigma: as it was given to ``curve_fit``: if False that variance is sigma²·chi2/dof, or, of a robust fit
+            with an estimated scale, (sigma·scale)²·n/(n - p): then the band is for points that are no outliers.
         level: of each point alone, not of all together.
         distribution: as for ``intervals``.
 
@@ -141,8 +149,16 @@ def _band(
 
 
 def variance_of(fit: CurveFit, *, absolute_sigma: bool) -> Array:
-    """The variance of a residual in sigmas: 1, or what the residuals say."""
-    return jnp.ones_like(fit.chi2) if absolute_sigma else fit.chi2 / fit.dof
+    """The variance of a residual in sigmas: 1, or what the residuals say; with a robust scale, of no outlier.
+
+    The median of residuals that p parameters have taken from is small by √(1 - p/n), as their mean square is.
+    """
+    if absolute_sigma:
+        return jnp.ones_like(fit.chi2)
+    if fit.scale is None:
+        return fit.chi2 / fit.dof
+    num_points = fit.dof + (jnp.diagonal(fit.covariance) > 0).sum()
+    return fit.scale**2 * num_points / fit.dof
 
 
 def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:

@@ -16,8 +16,8 @@ from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares._problem import Options
 from jaxreg.models import Apply, Model, Params
 from jaxreg.status import Status
-from jaxreg.uncertainty._edge import edge_distance
-from jaxreg.uncertainty._linear import DISTRIBUTIONS, quantile
+from jaxreg.uncertainty._edge import edge
+from jaxreg.uncertainty._linear import DISTRIBUTIONS, Intervals, quantile
 from jaxreg.uncertainty._refits import Fitted, Refits, fitted_of, refits_of
 
 
@@ -28,7 +28,7 @@ class Profile(NamedTuple):
         values: shaped like params, with one more axis (num,): where the parameter was held.
         tau: likewise, sign(θ - estimate)·√(Δχ²/s²): a straight line of slope 1/stderr for a linear model.
         params: likewise with two more axes (num, p): all parameters of each refit, flat, the profile's trace.
-        status: likewise, of the refits.
+        status: likewise, of the refits; NOT_OPTIMUM, with tau NaN, where the fit is not the optimum of these data.
     """
 
     values: Params
@@ -41,17 +41,20 @@ class ProfileIntervals(NamedTuple):
     """An interval for each parameter from its profile.
 
     Attributes:
-        lower: shaped like params; the bound where the box ends first, and -inf where the data set no limit.
+        lower: shaped like params; the bound itself where the box ends first, and -inf where the data set no limit.
         upper: likewise.
         discrepancy: likewise: the larger of \\|half-width/(quantile·stderr) - 1\\| at the two ends. It is the warning
             number of one error bar: at 0.1 one of its ends is off by 10 %.
-        status: likewise, int32: OK; MAX_STEPS if an end was not found, or if the fit was not the optimum.
+        status: likewise, int32: OK; MAX_STEPS if an end was not found; NONFINITE if an end is where the model ceases to
+            be finite; NOT_OPTIMUM, the ends NaN, if the fit is not the optimum of these data under the squared loss.
+        at_bound: lower and upper, each booleans shaped like params: the end is the bound, not where the data put it.
     """
 
     lower: Params
     upper: Params
     discrepancy: Params
     status: Params
+    at_bound: Intervals
 
 
 class Contour(NamedTuple):
@@ -59,11 +62,13 @@ class Contour(NamedTuple):
 
     Attributes:
         points: (num, 2), closed in order; not finite where the data set no limit.
-        status: (num,), of each point.
+        status: (num,), of each point, as for ``ProfileIntervals``.
+        at_bound: (num,), whether the box ends there before the region does.
     """
 
     points: Array
     status: Array
+    at_bound: Array
 
 
 def profile(
@@ -112,7 +117,8 @@ def profile(
 @_trace.compiled("options", "num")
 def _profile(fitted: Fitted, reach: Array, *, options: Options, num: int) -> Profile:
     refits = refits_of(fitted, options)
-    offsets = jnp.linspace(-reach, reach, num)
+    # The first refit, at the estimate, is not returned: it says whether the fit is the optimum.
+    offsets = jnp.concatenate([jnp.zeros(1, reach.dtype), jnp.linspace(-reach, reach, num)])
 
     def at(parameter: Int[Array, ""], offset: Float[Array, ""]) -> tuple[Array, Array, Array, Array]:
         value = refits.center[parameter] + offset * jnp.sqrt(refits.covariance[parameter, parameter])
@@ -120,7 +126,10 @@ def _profile(fitted: Fitted, reach: Array, *, options: Options, num: int) -> Pro
         params = ravel_pytree(fitted.fit.params)[0].at[refits.places].set(held.params)
         return value, jnp.sign(offset) * refits.tau(held.chi2), params, held.status
 
-    values, tau, params, status = jax.vmap(jax.vmap(at, (None, 0)), (0, None))(jnp.arange(refits.center.size), offsets)
+    found = jax.vmap(jax.vmap(at, (None, 0)), (0, None))(jnp.arange(refits.center.size), offsets)
+    wrong = (found[-1] == Status.NOT_OPTIMUM).any()
+    values, tau, params, status = (part[:, 1:] for part in found)
+    tau, status = jnp.where(wrong, jnp.nan, tau), jnp.where(wrong, Status.NOT_OPTIMUM, status)
     return Profile(*(_spread(refits, part) for part in (values, tau, params, status)))
 
 
@@ -174,18 +183,19 @@ def profile_intervals(
 @_trace.compiled("options")
 def _intervals(fitted: Fitted, target: Array, *, options: Options) -> ProfileIntervals:
     refits = refits_of(fitted, options)
-    lower, upper = refits.bounds
 
-    def end(parameter: Int[Array, ""], sign: Float[Array, ""]) -> tuple[Array, Array, Array]:
+    def end(parameter: Int[Array, ""], sign: Float[Array, ""]) -> tuple[Array, ...]:
         stderr = jnp.sqrt(refits.covariance[parameter, parameter])
-        distance, status = edge_distance(refits, parameter[None], sign * stderr[None], target)
-        value = jnp.clip(refits.center[parameter] + sign * distance * stderr, lower[parameter], upper[parameter])
-        return value, jnp.abs(distance / target - 1), status
+        found = edge(refits, parameter[None], sign * stderr[None], target)
+        return found.values[0], jnp.abs(found.distance / target - 1), found.status, found.at_bound
 
     signs = jnp.array([-1.0, 1.0], refits.center.dtype)
-    ends, discrepancy, status = jax.vmap(jax.vmap(end, (None, 0)), (0, None))(jnp.arange(refits.center.size), signs)
-    parts = (ends[:, 0], ends[:, 1], discrepancy.max(axis=1), status.max(axis=1))
-    return ProfileIntervals(*(_spread(refits, part) for part in parts))
+    ends, discrepancy, status, stopped = jax.vmap(jax.vmap(end, (None, 0)), (0, None))(
+        jnp.arange(refits.center.size), signs
+    )
+    parts = (ends[:, 0], ends[:, 1], discrepancy.max(axis=1), status.max(axis=1), stopped[:, 0], stopped[:, 1])
+    lower, upper, discrepancies, statuses, *stops = (_spread(refits, part) for part in parts)
+    return ProfileIntervals(lower, upper, discrepancies, statuses, Intervals(*stops))
 
 
 def profile_contour(
@@ -254,15 +264,15 @@ def _contour(fitted: Fitted, pair: Int[Array, "2"], target: Float[Array, ""], *,
     root = jnp.linalg.cholesky(refits.covariance[pair[:, None], pair[None]])
     angle = jnp.linspace(0, 2 * jnp.pi, num, endpoint=False, dtype=root.dtype)
     directions = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1) @ root.T
-    distance, status = jax.vmap(lambda direction: edge_distance(refits, pair, direction, target))(directions)
-    return Contour(refits.center[pair][None] + distance[:, None] * directions, status)
+    found = jax.vmap(lambda direction: edge(refits, pair, direction, target))(directions)
+    return Contour(found.values, found.status, found.at_bound)
 
 
 def _spread(refits: Refits, values: Array) -> Params:
-    """(p, …) of the free parameters as a pytree of (…), with NaN (or OK) for the fixed ones."""
+    """(p, …) of the free parameters as a pytree of (…), with NaN (OK, or False) for the fixed ones."""
     leaves, structure = jax.tree.flatten(refits.fit.params)
     ends = np.cumsum([0] + [leaf.size for leaf in leaves])
-    filler = jnp.nan if jnp.issubdtype(values.dtype, jnp.floating) else Status.OK
+    filler = jnp.nan if jnp.issubdtype(values.dtype, jnp.floating) else 0  # OK, or not at a bound
     whole = jnp.full((ends[-1], *values.shape[1:]), filler, values.dtype).at[refits.places].set(values)
     parts = [
         whole[low:high].reshape(leaf.shape + values.shape[1:])

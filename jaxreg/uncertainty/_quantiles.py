@@ -1,9 +1,11 @@
-"""Quantiles of Student's t and of F, which JAX does not bring: inverses of the incomplete beta function."""
+"""Quantiles of Student's t, of F and of χ², which JAX does not bring: inverses of the incomplete beta and gamma."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.special import betainc, ndtri
+from jax.scipy.special import betainc, gammaincc, ndtri
 from jax.typing import ArrayLike
 
 
@@ -35,6 +37,19 @@ def f_quantile(probability: ArrayLike, numerator: ArrayLike, denominator: ArrayL
     return jnp.where((numerator > 0) & (denominator > 0), ratio * denominator / numerator, jnp.nan)
 
 
+@jax.jit
+def chi2_quantile(probability: ArrayLike, dof: ArrayLike) -> Array:
+    """The χ² below which a probability lies, with dof degrees of freedom; NaN where dof is not positive.
+
+    >>> print(f"{chi2_quantile(0.95, 2.0):.4f}")
+    5.9915
+    """
+    probability, dof = _floats(probability, dof)
+    shape = jnp.where(dof > 0, dof / 2, 1)
+    half = _bisected(lambda half: gammaincc(shape, half) > 1 - probability, probability)
+    return jnp.where(dof > 0, 2 * half, jnp.nan)
+
+
 def _nearly_normal(z: Array, dof: Array) -> Array:
     """Student's t from the normal quantile, where betainc loses digits: Abramowitz and Stegun, 26.7.5."""
     square = z**2
@@ -53,24 +68,28 @@ def _floats(*values: ArrayLike) -> list[Array]:
 
 
 def _beta_tail(tail: Array, a: Array, b: Array) -> Array:
-    """The ratio r with I_{1/(1+r)}(a, b) = tail, by bisection of log r over all that the dtype holds.
-
-    The logarithm keeps the relative accuracy of small and large ratios alike.
-    """
-    bound = jnp.log(jnp.finfo(tail.dtype).max) * 0.99
+    """The ratio r with I_{1/(1+r)}(a, b) = tail; by its logarithm, small and large ratios are equally accurate."""
     a, b = jnp.where(a > 0, a, 1), jnp.where(b > 0, b, 1)  # what is not is answered NaN by the callers
     # Of I_s(a, b) and 1 - I_{1-s}(b, a) take the one that keeps the digits: the second but far out in the tail.
     near = tail > 0.1
     first, second = jnp.where(near, b, a), jnp.where(near, a, b)
 
+    def below(ratio: Array) -> Array:
+        value = betainc(first, second, jnp.where(near, ratio, 1) / (1 + ratio))
+        return jnp.where(near, value < 1 - tail, value > tail)
+
+    return _bisected(below, tail)
+
+
+def _bisected(below: Callable[[Array], Array], like: Array) -> Array:
+    """The positive number up to which ``below`` holds, by bisection of its logarithm over all that the dtype holds."""
+    bound = jnp.full_like(like, jnp.log(jnp.finfo(like.dtype).max) * 0.99)
+
     def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
-        ratio = jnp.exp(middle)
-        value = betainc(first, second, jnp.where(near, ratio, 1) / (1 + ratio))
-        below = jnp.where(near, value < 1 - tail, value > tail)
-        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+        inside = below(jnp.exp(middle))
+        return jnp.where(inside, middle, low), jnp.where(inside, high, middle)
 
-    digits = 32 if tail.dtype == jnp.float32 else 64
-    low, high = jax.lax.fori_loop(0, digits, halve, (jnp.full_like(tail, -bound), jnp.full_like(tail, bound)))
+    low, high = jax.lax.fori_loop(0, 32 if like.dtype == jnp.float32 else 64, halve, (-bound, bound))
     return jnp.exp((low + high) / 2)

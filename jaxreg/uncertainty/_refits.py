@@ -32,7 +32,7 @@ class Held(NamedTuple):
     Attributes:
         chi2: scalar; infinite where the model is not finite or a held value is out of its bounds.
         params: (p,), of the free parameters, held ones included.
-        status: of the refit.
+        status: of the refit; NOT_OPTIMUM where the fit has another χ² than its parameters, or this one a lower.
     """
 
     chi2: Array
@@ -48,6 +48,7 @@ class Refits(NamedTuple):
     places: np.ndarray  # (p,), of the free parameters in ravel_pytree(params)
     covariance: Float[Array, "p p"]
     variance: Float[Array, ""]  # of a residual in sigmas
+    known: Float[Array, ""]  # to how much χ² is
     max_steps: int
 
     @property
@@ -86,10 +87,14 @@ class Refits(NamedTuple):
                 bounds=None if self.problem.bounds is None else (lower[others], upper[others]),
             )
             end = minimise(problem, self.max_steps)
-            inside &= end.startable
-            residual, params, status = end.residual, restore(end.params), status_of(problem, end)
+            # Where only a derivative is not finite the χ² before any step is still one that the others can have.
+            residual = jnp.where(end.startable, end.residual, self.problem.residual(restore(start[others])))
+            params, status = restore(end.params), status_of(problem, end)
         chi2 = self.problem.chi2(residual)
-        return Held(jnp.where(inside & jnp.isfinite(chi2), chi2, jnp.inf), params, status)
+        chi2 = jnp.where(inside & jnp.isfinite(chi2), chi2, jnp.inf)
+        fitted = self.problem.chi2(self.problem.residual(self.center))
+        optimum = (jnp.abs(fitted - self.fit.chi2) <= self.known) & ~(chi2 < self.fit.chi2 - self.known)
+        return Held(chi2, params, jnp.where(optimum, status, jnp.int32(Status.NOT_OPTIMUM)))
 
 
 def fitted_of(
@@ -100,6 +105,8 @@ def fitted_of(
         raise ValueError(f"fit must be one fit (vmap over many), got leading axes {jnp.shape(fit.chi2)}")
     task, options = prepare(model, x, y, fit.params, **setting)
     _checks.shape("fit.residuals", fit.residuals, task.y.shape)
+    if fit.scale is not None:
+        raise ValueError("fit must be under the squared loss, got one with a robust scale: take uncertainty.bootstrap")
     return Fitted(fit, task), options
 
 
@@ -108,11 +115,16 @@ def refits_of(fitted: Fitted, options: Options) -> Refits:
     fit, task = fitted
     num_params = fit.covariance.shape[0]
     places = np.arange(num_params) if options.free is None else np.flatnonzero(options.free)
+    problem, variance = problem_of(task, options), variance_of(fit, absolute_sigma=options.absolute_sigma)
+    eps = jnp.finfo(fit.chi2.dtype).eps
+    size = problem.size * problem.unit
+    rounding = 1e3 * eps * fit.chi2 + 4 * eps * size * (jnp.sqrt(fit.chi2) + eps * size)
     return Refits(
         fit=fit,
-        problem=problem_of(task, options),
+        problem=problem,
         places=places,
         covariance=fit.covariance[jnp.ix_(places, places)],
-        variance=variance_of(fit, absolute_sigma=options.absolute_sigma),
+        variance=variance,
+        known=rounding + jnp.sqrt(eps) * variance,
         max_steps=options.max_steps,
     )
