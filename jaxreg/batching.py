@@ -50,9 +50,7 @@ def minibatches(order: Array, batch_size: int, *, remainder: str = "keep") -> Pl
     >>> plan.weights.sum(axis=1)  # the sizes
     Array([2., 2., 1.], dtype=float32)
     """
-    _checks.one_of("remainder", remainder, REMAINDERS)
     num_rows = order.shape[0]
-    batch_size = _checks.count("batch_size", batch_size, least=1, most=num_rows)
     steps = steps_per_epoch(num_rows, batch_size, remainder)
     filling = max(0, steps * batch_size - num_rows)
     indices = jnp.pad(order, (0, filling), mode="edge")[: steps * batch_size]
@@ -66,6 +64,9 @@ def steps_per_epoch(num_rows: int, batch_size: int, remainder: str = "keep") -> 
     >>> steps_per_epoch(1000, 32), steps_per_epoch(1000, 32, "drop")
     (32, 31)
     """
+    num_rows = _checks.count("num_rows", num_rows, least=1)
+    batch_size = _checks.count("batch_size", batch_size, least=1, most=num_rows)
+    _checks.one_of("remainder", remainder, REMAINDERS)
     return -(-num_rows // batch_size) if remainder == "keep" else num_rows // batch_size
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.scipy.linalg import cho_solve
 
+from jaxreg import _checks
 from jaxreg._linear_algebra import least_singular, qr_root, solve_upper
 from jaxreg._shapes import Bool, Float
 
@@ -71,6 +72,10 @@ def estimate(
     [[0.5 0. ]
      [0.  1. ]]
     """
+    _checks.one_of("kind", kind, KINDS)
+    absolute_sigma = _checks.flag("absolute_sigma", absolute_sigma)
+    if kind == "hessian" and hessian is None:
+        raise ValueError("hessian must be given for kind 'hessian', got None")
     num_params, num_rows = jacobian.shape
     free = jnp.ones(num_params, bool) if free is None else free
     counted = jnp.ones(num_rows, bool) if counted is None else counted
@@ -83,7 +88,8 @@ def estimate(
     inverse, regular, undetermined = _inverse_root(root[None] * jacobian, free)
     rows = inverse.T @ jacobian  # in parameters in which the bread is the identity, but for negative weights
     bread = jnp.eye(num_params, dtype=slope.dtype)
-    if kind == "hessian" and hessian is not None:
+    if kind == "hessian":
+        assert hessian is not None
         held = jnp.diag(1 - free.astype(slope.dtype))
         bread, definite = _inverse(inverse.T @ jnp.where(free[:, None] & free[None], hessian, held) @ inverse)
     elif weight is not None:

@@ -46,7 +46,9 @@ def batch_risk(model: Model | Apply, loss: Loss, *, reduction: str = "mean") -> 
     apply = apply_of(model)
 
     def risk(params: Params, data: Dataset) -> Array:
-        each = loss(apply(params, data.x), data.y)
+        prediction = apply(params, data.x)
+        with _checks.traceable("loss"):
+            each = loss(prediction, data.y)
         _checks.shape("the loss of the rows", each, jnp.shape(data.y))
         if data.weight is None:
             return each.mean() if reduction == "mean" else each.sum()

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg import _names
+from jaxreg import _checks, _names
 from jaxreg.least_squares import CurveFit
 from jaxreg.status import Status
 from jaxreg.uncertainty import quantile
@@ -57,6 +57,7 @@ def summary(
     AIC                     -22.31
     BIC                     -22.70
     """
+    digits = _checks.count("digits", digits, least=1)
     fit = jax.device_get(fit)  # NumPy keeps float64 where JAX does not
     if np.ndim(fit.chi2):
         return _many(fit, digits)

@@ -69,8 +69,9 @@ def curve_fit(
         CurveFit.
 
     Raises:
-        ValueError: for shapes that do not fit, integers, fewer points than parameters, a missing start, an unknown
-            name, and values out of range (INVALID_INPUT under a trace): sigma ≤ 0, bounds that cross, a start outside.
+        ValueError: for shapes that do not fit, what is no real number, fewer points than parameters, a missing start,
+            an unknown name, and values out of range (INVALID_INPUT under a trace): sigma ≤ 0, bounds that cross, a
+            start outside.
 
     A loss that descends again (Cauchy, Tukey) has many minima and finds the one at its start: start it at the model's
     own init or at a robust fit, not at least squares, which outliers may have carried away.
@@ -127,8 +128,9 @@ def solve(task: Task, options: Options) -> CurveFit:
 
 
 def warn_if_narrowed(*values: Any) -> None:
-    doubles = (leaf for leaf in jax.tree.leaves(values) if isinstance(leaf, np.ndarray) and leaf.dtype == np.float64)
-    if any(True for _ in doubles) and not _trace.x64():
+    # Of arrays, pandas' too, in any byte order; a Python float has no dtype, and NumPy's scalars no axis.
+    dtypes = (leaf.dtype for leaf in jax.tree.leaves(values) if hasattr(leaf, "dtype") and np.ndim(leaf))
+    if any(dtype.kind == "f" and dtype.itemsize >= 8 for dtype in dtypes) and not _trace.x64():
         warnings.warn(
             "float64 arrays are fitted in float32, with 3 to 4 digits; for all digits call "
             'jax.config.update("jax_enable_x64", True) before the first array is made',

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from jax import Array
 
-from jaxreg import _names
+from jaxreg import _checks, _names
 
 Params = Any
 Apply = Callable[[Params, Array], Array]
@@ -38,7 +38,8 @@ def apply_of(model: Model | Apply) -> Apply:
 
     def predict(params: Params, x: Array) -> Array:
         try:
-            return apply(params, x)
+            with _checks.traceable("model"):
+                return _checks.array("the model's prediction", apply(params, x))
         except KeyError as error:
             names = ", ".join(_names.of(params))
             raise ValueError(f"params must have {error}, which the model reads, got {names}") from error
@@ -80,8 +81,7 @@ def positional(fn: Callable[..., Array]) -> Apply:
 
     Two of one function are equal, so they make one compiled program.
 
-    >>> import jax.numpy as jnp
-    >>> positional(lambda x, slope, offset: slope * x + offset)((2.0, 1.0), jnp.array([0.0, 3.0]))
+    >>>     >>> positional(lambda x, slope, offset: slope * x + offset)((2.0, 1.0), jnp.array([0.0, 3.0]))
     Array([1., 7.], dtype=float32)
     """
     return _Positional(fn)

@@ -96,8 +96,8 @@ def bootstrap(
         model, x, y, fit.params, sigma=sigma, absolute_sigma=absolute_sigma, mask=None, bounds=bounds, fixed=fixed,
         loss=loss, scale=scale, max_steps=max_steps,
     )  # fmt: skip
-    index = jnp.int32(KINDS.index(kind))
-    return _run(key, task, fit, jnp.asarray(level), index, options=options, num=num, batch_size=batch_size)
+    level, index = jnp.asarray(_checks.level(level)), jnp.int32(KINDS.index(kind))
+    return _run(key, task, fit, level, index, options=options, num=num, batch_size=batch_size)
 
 
 @_trace.compiled("options", "num", "batch_size")

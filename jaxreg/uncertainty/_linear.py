@@ -142,7 +142,8 @@ def _band(
 
 def variance_of(fit: CurveFit, *, absolute_sigma: bool) -> Array:
     """The variance of a residual in sigmas: 1, or what the residuals say."""
-    return jnp.ones_like(fit.chi2) if absolute_sigma else fit.chi2 / fit.dof
+    known = _checks.flag("absolute_sigma", absolute_sigma)
+    return jnp.ones_like(fit.chi2) if known else fit.chi2 / fit.dof
 
 
 def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:
@@ -160,7 +161,7 @@ def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -
     2.7764, 1.9600
     """
     _checks.one_of("distribution", distribution, DISTRIBUTIONS)
-    probability = 0.5 + jnp.asarray(level) / 2
+    probability = 0.5 + jnp.asarray(_checks.level(level)) / 2
     if distribution == "normal":
         return jnp.broadcast_to(ndtri(probability), jnp.shape(dof))
     return t_quantile(probability, jnp.asarray(dof, probability.dtype))
