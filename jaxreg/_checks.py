@@ -24,14 +24,13 @@ def shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have shape {wanted}, got {jnp.shape(value)}")
 
 
-def array(name: str, value: Any, path: Any = (), *, converted: bool = True) -> Any:
+def array(name: str, value: Any, *, converted: bool = True) -> Any:
     """Real numbers that come in, in a form that JAX computes with: its own arrays as they are, others as NumPy's.
 
     Integers become floats, foreign byte orders and longer floats native doubles; what means something that a float does
-    not say is refused. ``path`` leads to a leaf within ``name``; ``converted=False`` leaves the last step, to the dtype
-    of ``native``, to the caller, who may read the array in parts.
+    not say is refused. ``converted=False`` leaves the last step, to the dtype of ``native``, to the caller, who may
+    read the array in parts.
     """
-    name += jax.tree_util.keystr(path)
     found = gathered(name, value)
     dtype, kind = found.dtype, getattr(found.dtype, "kind", "key")
     if kind == "f" and dtype.isnative and dtype.itemsize <= 8:
@@ -103,20 +102,11 @@ def traceable(name: str) -> Iterator[None]:
     try:
         yield
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
-        remedy = next(text for kind, text in _TRACED.items() if isinstance(error, getattr(jax.errors, kind)))
         raise ValueError(
-            f"{name} must be written with jax.numpy, got one that asks for the value of an array while it is compiled; "
-            f"{remedy} (the line is named above)"
+            f"{name} must be written with jax.numpy, got one that asks for the value of an array while it is compiled "
+            "(the line stands above): write jnp.exp for np.exp and math.exp, jnp.where(condition, a, b) for an if and "
+            "for y[condition], & and | for and and or, and leave out float()"
         ) from error
-
-
-_TRACED = {
-    "TracerBoolConversionError": "for `if condition:` write jnp.where(condition, a, b), for `and`, `or`, `not` &, |, ~",
-    "TracerArrayConversionError": "for functions of NumPy and SciPy, as np.exp, write those of jnp, as jnp.exp",
-    "NonConcreteBooleanIndexError": "for y[condition] write jnp.where(condition, y, other)",
-    "TracerIntegerConversionError": "for an index or a length that depends on values write one that is fixed",
-    "ConcretizationTypeError": "for functions of math, as math.exp, write those of jnp, as jnp.exp; leave out float()",
-}
 
 
 def booleans(name: str, value: Any) -> Any:
@@ -137,7 +127,7 @@ def flag(name: str, value: Any) -> bool:
 def params(name: str, value: Any) -> Any:
     """A parameter pytree of real numbers, at least one."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(value)
-    found = [array(name, leaf, path) for path, leaf in leaves]
+    found = [array(f"{name}{jax.tree_util.keystr(path)}", leaf) for path, leaf in leaves]
     if not sum(leaf.size for leaf in found):
         raise ValueError(f"{name} must hold at least one number, got none")
     return jax.tree.unflatten(structure, found)
@@ -194,11 +184,8 @@ def level(value: Any) -> Any:
     found = array("level", value)
     if not _trace.concrete(found):
         return jnp.where((found > 0) & (found < 1), found, jnp.nan)
-    inside = (np.asarray(found) > 0) & (np.asarray(found) < 1)
-    if not inside.all():
-        percent = np.asarray(found)[~inside][0]
-        remedy = f": for {percent:g} % give {percent / 100:g}" if 1 < percent < 100 else ""
-        raise ValueError(f"level must be between 0 and 1, got {percent:g}{remedy}")
+    found = np.asarray(found)
+    refuse("level", found, (found > 0) & (found < 1), "between 0 and 1 (0.95 for 95 %)")
     return found
 
 

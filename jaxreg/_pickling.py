@@ -1,26 +1,23 @@
-"""Results as they are pickled and copied: JAX's own arrays come back as float32 wherever double precision is off."""
+"""How results are pickled and copied: JAX's own arrays come back as float32 wherever double precision is off."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
 
-Class = TypeVar("Class", bound=type)
+from jaxreg import _trace
 
 
-def kept(result: Class) -> Class:
-    """A NamedTuple whose pickles and copies hold NumPy's arrays, which keep their dtype; a decorator.
+def keep_dtypes(*things: Any) -> None:
+    """Have pickles and copies of the NamedTuples among these hold NumPy's arrays, whose dtype is kept everywhere."""
+    for thing in things:
+        if hasattr(thing, "_fields"):
+            thing.__reduce__ = _reduced
 
-    >>> import pickle
-    >>> from typing import NamedTuple
-    """
-    def reduced(self: Any) -> tuple[Any, ...]:
-        fields = (jax.tree.map(_on_host, field) for field in self)
-        return type(self), tuple(fields)
 
-    result.__reduce__ = reduced
-    return result
+def _reduced(self: Any) -> tuple[Any, ...]:
+    return type(self), tuple(jax.tree.map(_on_host, field) for field in self)
 
 
 def _on_host(leaf: Any) -> Any:
-    return np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf
+    return np.asarray(leaf) if isinstance(leaf, jax.Array) and _trace.concrete(leaf) else leaf

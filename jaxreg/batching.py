@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxreg import _checks
-from jaxreg.data import Dataset
+from jaxreg.data import Dataset, as_dataset
 
 ORDERS = ("reshuffled", "shuffled", "sequential")
 REMAINDERS = ("keep", "drop")
@@ -144,6 +144,7 @@ def gather(data: Dataset, plan: Plan) -> Dataset:
     >>> batches.y.shape, batches.weight.shape
     ((3, 2), (3, 2))
     """
+    data = as_dataset(data)
     batches = jax.tree.map(lambda leaf: leaf[plan.indices], data)
     weights = plan.weights.astype(data.y.dtype)
     return batches._replace(weight=weights if data.weight is None else batches.weight * weights)

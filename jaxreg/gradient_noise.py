@@ -66,7 +66,7 @@ def mean_square_edge(
     each = _products(_row_hessians(objective, params, data, vectors) / unit).reshape(mean.shape)
     relative = jnp.outer(scale, scale) * ((1 - share) * mean + share * each)
     largest = jnp.linalg.eigvalsh(relative)[-1]
-    return jnp.where(largest > 0, 1 / jnp.where(largest > 0, largest * unit, 1), jnp.inf)
+    return jnp.where(largest <= 0, jnp.inf, 1 / jnp.where(largest <= 0, 1, largest * unit))
 
 
 class ExpectedTraining(NamedTuple):

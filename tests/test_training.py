@@ -642,7 +642,10 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "not a Dataset": ({"rows": (1.0, 2.0)}, "data must be a jaxreg.data.Dataset.*, got tuple"),
     "validation no Dataset": ({"validation": 3.0}, "validation must be a jaxreg.data.Dataset.*, got float"),
     "validation lengths": ({"validation": few(y=ONES[:5])}, r"validation.y must have shape \(20,\), got \(5,\)"),
-    "complex params": ({"params": {"w": np.ones(2, complex)}}, r"params\['w'\] must be of real numbers, got complex128"),
+    "complex params": (
+        {"params": {"w": np.ones(2, complex)}},
+        r"params\['w'\] must be of real numbers, got complex128",
+    ),
     "no params": ({"params": {}}, "params must hold at least one number, got none"),
     "params of another shape": (
         {"params": {"w": np.ones((2, 1)), "b": np.zeros(())}},

@@ -221,12 +221,8 @@ def _of_residual(loss: Loss | None, thresholds: Any, dtype: Any) -> Callable[[Ar
     if loss is None:
         return None
     keywords = {name: value.astype(dtype) for name, value in (thresholds or {}).items()}
-
-    def of_residual(residual: Array) -> Array:
-        with _checks.traceable("loss"):
-            return loss(residual, jnp.zeros_like(residual), **keywords)
-
-    return of_residual
+    traceable = _checks.traceable("loss")(loss)
+    return lambda residual: traceable(residual, jnp.zeros_like(residual), **keywords)
 
 
 def _whitening(sigma: Array, counted: Bool[Array, "n"]) -> tuple[Callable[[Array], Array], Bool[Array, ""]]:

@@ -103,6 +103,7 @@ def planck(*, gain: bool = False, temperature: ArrayLike = 3000.0) -> Model:
     >>> print(f"{model.guess(wavelength, y)['temperature']:.0f}")
     5022
     """
+    gain = _checks.flag("gain", gain)
 
     def init(key: Array) -> Params:
         del key

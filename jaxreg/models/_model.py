@@ -38,8 +38,7 @@ def apply_of(model: Model | Apply) -> Apply:
 
     def predict(params: Params, x: Array) -> Array:
         try:
-            with _checks.traceable("model"):
-                return _checks.array("the model's prediction", apply(params, x))
+            return _checks.array("the model's prediction", _checks.traceable("model")(apply)(params, x))
         except KeyError as error:
             names = ", ".join(_names.of(params))
             raise ValueError(f"params must have {error}, which the model reads, got {names}") from error
@@ -81,7 +80,8 @@ def positional(fn: Callable[..., Array]) -> Apply:
 
     Two of one function are equal, so they make one compiled program.
 
-    >>>     >>> positional(lambda x, slope, offset: slope * x + offset)((2.0, 1.0), jnp.array([0.0, 3.0]))
+    >>> import jax.numpy as jnp
+    >>> positional(lambda x, slope, offset: slope * x + offset)((2.0, 1.0), jnp.array([0.0, 3.0]))
     Array([1., 7.], dtype=float32)
     """
     return _Positional(fn)

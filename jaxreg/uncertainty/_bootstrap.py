@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -90,8 +91,8 @@ def bootstrap(
     _checks.one_of("kind", kind, KINDS)
     num = _checks.count("num", num, least=2)
     batch_size = _checks.count("batch_size", batch_size, least=1)
-    if sigma is not None and jnp.ndim(sigma) > 1:
-        raise ValueError(f"sigma must be a scalar or of shape {jnp.shape(y)}, got {jnp.shape(sigma)}")
+    if sigma is not None and np.ndim(sigma) > 1:
+        raise ValueError(f"sigma must be a scalar or of shape {np.shape(y)}, got {np.shape(sigma)}")
     task, options = prepare(
         model, x, y, fit.params, sigma=sigma, absolute_sigma=absolute_sigma, mask=None, bounds=bounds, fixed=fixed,
         loss=loss, scale=scale, max_steps=max_steps,

@@ -70,7 +70,7 @@ def curvature(
     >>> print(curvature(jaxreg.models.ohm(), fit, x).intrinsic)
     0.0
     """
-    zeros = np.zeros(jnp.shape(x)[0], fit.chi2.dtype)
+    zeros = np.zeros(np.shape(x)[0], fit.chi2.dtype)
     task, options = prepare(
         model, x, zeros, fit.params, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=None, fixed=fixed,
         max_steps=0,

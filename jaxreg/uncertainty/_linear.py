@@ -115,9 +115,13 @@ def band(
     [0. 0.943 1.887 2.830 3.774]
     """
     _checks.one_of("kind", kind, ("confidence", "prediction"))
-    x, factor = jnp.asarray(x), quantile(fit.dof, level, distribution)
+    x, factor = jnp.asarray(_checks.array("x", x)), quantile(fit.dof, level, distribution)
     scale = variance_of(fit, absolute_sigma=absolute_sigma)
-    added = jnp.asarray(sigma, fit.chi2.dtype) ** 2 * scale if kind == "prediction" else jnp.zeros_like(scale)
+    added = (
+        jnp.asarray(_checks.array("sigma", sigma), fit.chi2.dtype) ** 2 * scale
+        if kind == "prediction"
+        else jnp.zeros_like(scale)
+    )
     return _band(fit, x, added, factor, model=model)
 
 

@@ -3,6 +3,7 @@
 import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -105,7 +106,7 @@ def fitted_of(
         raise ValueError(f"fit must be one fit (vmap over many), got leading axes {jnp.shape(fit.chi2)}")
     task, options = prepare(model, x, y, fit.params, **setting)
     _checks.shape("fit.residuals", fit.residuals, task.y.shape)
-    return Fitted(fit, task), options
+    return Fitted(jax.tree.map(jnp.asarray, fit), task), options
 
 
 def refits_of(fitted: Fitted, options: Options) -> Refits:
