@@ -40,9 +40,10 @@ def array(name: str, value: Any, *, converted: bool = True) -> Any:
     if kind not in "iuf" and not jnp.issubdtype(dtype, jnp.floating):
         raise _no_number(name, kind, str(dtype))
     if kind in "iu" and dtype.itemsize > 2 and _trace.concrete(found):
-        most = 2.0 ** (jnp.finfo(native(dtype)).nmant + 1)
+        used = jnp.result_type(float)
+        most = 2.0 ** (jnp.finfo(used).nmant + 1)
         if found.size and max(float(np.max(found)), -float(np.min(found))) > most:
-            warnings.warn(f"{name} holds integers beyond {most:.0f}, which {native(dtype)} rounds", stacklevel=4)
+            warnings.warn(f"{name} holds integers beyond {most:.0f}, which {used} rounds", stacklevel=4)
     return found.astype(native(dtype)) if converted else found
 
 
@@ -50,28 +51,22 @@ def gathered(name: str, value: Any) -> Any:
     """One array of anything: JAX's as it is but strongly typed, so that a Python float makes no program of its own."""
     if isinstance(value, jax.Array):
         return jnp.asarray(value, value.dtype) if getattr(value, "weak_type", False) else value  # keys have none
-    if isinstance(value, list | tuple):
-        leaves = jax.tree.leaves(value)
-        if not _trace.concrete(leaves):
-            return jnp.asarray(value)
-        if any(isinstance(leaf, np.ma.MaskedArray) for leaf in leaves):
-            value = np.ma.asarray(value)
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    leaves = jax.tree.leaves(value)
+    masked = sum(np.count_nonzero(leaf.mask) for leaf in leaves if isinstance(leaf, np.ma.MaskedArray))
+    if masked:
         raise ValueError(
-            f"{name} must not be a masked array, got one with {np.ma.getmaskarray(value).sum()} masked: give "
-            f"{name}.data and mask=~{name}.mask, in a Dataset weight=1.0 - {name}.mask"
+            f"{name} must not be a masked array, got one with {masked} masked: give {name}.data and "
+            f"mask=~{name}.mask, in a Dataset weight=1.0 - {name}.mask"
         )
     try:
-        return np.asarray(value)
+        return np.asarray(value) if _trace.concrete(leaves) else jnp.asarray(value)
     except ValueError as error:  # a ragged list
         raise ValueError(f"{name} must be one array, got a {type(value).__name__} that is none: {error}") from error
 
 
-def native(dtype: np.dtype) -> np.dtype:
-    """What JAX computes with for real numbers of a dtype; any other dtype as it is."""
-    if dtype.kind in "iu":
-        return np.dtype(jnp.result_type(float))
-    return np.dtype(float) if dtype.kind == "f" and dtype.itemsize > 8 else dtype.newbyteorder("=")
+def native(dtype: np.dtype) -> Any:
+    """What JAX computes with for real numbers of a dtype, in its own precision; any other dtype as it is."""
+    return float if dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize > 8) else dtype.newbyteorder("=")
 
 
 def _of_objects(name: str, found: np.ndarray) -> np.ndarray:

@@ -148,7 +148,7 @@ def expected_training(
     excess = 0.5 * jnp.concatenate([jnp.diag(first)[None], variances]) @ eigenvalues
     # Beyond the largest float the recursion subtracts infinities.
     loss = prediction.minimum_loss + jnp.where(jnp.isnan(excess), jnp.inf, excess)
-    loss = jnp.where(jnp.isfinite(prediction.minimum_loss), loss, jnp.nan)
+    loss = jnp.where(jnp.isfinite(prediction.minimum_loss) & ~jnp.isnan(shares).any(), loss, jnp.nan)
     return ExpectedTraining(loss, prediction.loss(jnp.arange(len(shares) + 1)))
 
 
@@ -165,7 +165,7 @@ def _checked(params: Params, data: Dataset) -> tuple[Params, Dataset]:
     return params, data
 
 
-def _noise_share(num_rows: int, batch_size: ArrayLike, replace: bool) -> Float[Array, "*steps"]:
+def _noise_share(num_rows: int, batch_size: ArrayLike, replace: Any) -> Float[Array, "*steps"]:
     """c: the variance of a minibatch's mean, in units of the variance of a row; NaN for sizes that there are not."""
     size = _checks.array("batch_size", batch_size)
     usable = (size >= 1) & (size <= num_rows) & (size == size.round())

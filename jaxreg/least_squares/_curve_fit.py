@@ -129,8 +129,8 @@ def solve(task: Task, options: Options) -> CurveFit:
 
 def warn_if_narrowed(*values: Any) -> None:
     # Of arrays, pandas' too, in any byte order; a Python float has no dtype, and NumPy's scalars no axis.
-    dtypes = (leaf.dtype for leaf in jax.tree.leaves(values) if hasattr(leaf, "dtype") and np.ndim(leaf))
-    if any(getattr(dtype, "kind", "") == "f" and dtype.itemsize >= 8 for dtype in dtypes) and not _trace.x64():
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(values) if hasattr(leaf, "dtype") and np.ndim(leaf)]
+    if not _trace.x64() and any(getattr(one, "kind", "") == "f" and one.itemsize >= 8 for one in dtypes):
         warnings.warn(
             "float64 arrays are fitted in float32, with 3 to 4 digits; for all digits call "
             'jax.config.update("jax_enable_x64", True) before the first array is made',

@@ -116,7 +116,7 @@ def band(
     """
     _checks.one_of("kind", kind, ("confidence", "prediction"))
     x, factor = jnp.asarray(_checks.array("x", x)), quantile(fit.dof, level, distribution)
-    scale = variance_of(fit, absolute_sigma=absolute_sigma)
+    scale = variance_of(fit, absolute_sigma=_checks.flag("absolute_sigma", absolute_sigma))
     added = (
         jnp.asarray(_checks.array("sigma", sigma), fit.chi2.dtype) ** 2 * scale
         if kind == "prediction"
@@ -146,8 +146,7 @@ def _band(
 
 def variance_of(fit: CurveFit, *, absolute_sigma: bool) -> Array:
     """The variance of a residual in sigmas: 1, or what the residuals say."""
-    known = _checks.flag("absolute_sigma", absolute_sigma)
-    return jnp.ones_like(fit.chi2) if known else fit.chi2 / fit.dof
+    return jnp.ones_like(fit.chi2) if absolute_sigma else jnp.divide(fit.chi2, fit.dof)
 
 
 def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:
