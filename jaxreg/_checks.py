@@ -51,7 +51,9 @@ def gathered(name: str, value: Any) -> Any:
     """One array of anything: JAX's as it is but strongly typed, so that a Python float makes no program of its own."""
     if isinstance(value, jax.Array):
         return jnp.asarray(value, value.dtype) if getattr(value, "weak_type", False) else value  # keys have none
-    leaves = jax.tree.leaves(value)
+    leaves = [] if type(value) in (np.ndarray, float) else jax.tree.leaves(value)
+    if set(map(type, leaves)) <= {float, int}:  # as in a long list: no look at each
+        leaves = []
     masked = sum(np.count_nonzero(leaf.mask) for leaf in leaves if isinstance(leaf, np.ma.MaskedArray))
     if masked:
         raise ValueError(
@@ -59,7 +61,7 @@ def gathered(name: str, value: Any) -> Any:
             f"mask=~{name}.mask, in a Dataset weight=1.0 - {name}.mask"
         )
     try:
-        return np.asarray(value) if _trace.concrete(leaves) else jnp.asarray(value)
+        return np.asarray(value) if not leaves or _trace.concrete(leaves) else jnp.asarray(value)
     except ValueError as error:  # a ragged list
         raise ValueError(f"{name} must be one array, got a {type(value).__name__} that is none: {error}") from error
 
@@ -114,6 +116,8 @@ def booleans(name: str, value: Any) -> Any:
 
 def flag(name: str, value: Any) -> bool:
     """One static boolean."""
+    if isinstance(value, bool):
+        return value
     if not _trace.concrete(value) or np.shape(value) or np.asarray(value).dtype.kind != "b":
         raise ValueError(f"{name} must be True or False, got {value!r}")
     return bool(value)
@@ -154,9 +158,8 @@ def rows(x: Any, y: Any, weight: Any = None, *, of: str = "") -> list[Any]:
 
     ``of`` names the data set in messages, as in "validation.".
     """
-    given = {f"{of}x": x, f"{of}y": y, f"{of}weight": weight}
-    found = [None if value is None and name[-1] == "t" else array(name, value) for name, value in given.items()]
-    x, y, weight = found
+    x, y = array(f"{of}x", x), array(f"{of}y", y)
+    weight = None if weight is None else array(f"{of}weight", weight)
     if x.ndim not in (1, 2):
         raise ValueError(f"{of}x must have shape (n,) or (n, d), got {x.shape}")
     if x.shape[0] == 0:
@@ -164,7 +167,7 @@ def rows(x: Any, y: Any, weight: Any = None, *, of: str = "") -> list[Any]:
     shape(f"{of}y", y, x.shape[:1])
     if weight is not None:
         shape(f"{of}weight", weight, x.shape[:1])
-    return found
+    return [x, y, weight]
 
 
 def valid(name: str, value: Any, condition: Array, wanted: str) -> Array:

@@ -128,9 +128,10 @@ def solve(task: Task, options: Options) -> CurveFit:
 
 
 def warn_if_narrowed(*values: Any) -> None:
-    # Of arrays, pandas' too, in any byte order; a Python float has no dtype, and NumPy's scalars no axis.
-    dtypes = [leaf.dtype for leaf in jax.tree.leaves(values) if hasattr(leaf, "dtype") and np.ndim(leaf)]
-    if not _trace.x64() and any(getattr(one, "kind", "") == "f" and one.itemsize >= 8 for one in dtypes):
+    # Of NumPy and pandas, in any byte order; a Python float has no dtype, and NumPy's scalars no axis.
+    leaves = [leaf for leaf in jax.tree.leaves(values) if not isinstance(leaf, jax.Array | float | int)]
+    floats = [leaf for leaf in leaves if getattr(getattr(leaf, "dtype", None), "kind", "") == "f" and np.ndim(leaf)]
+    if any(getattr(leaf.dtype, "itemsize", 8) >= 8 for leaf in floats) and not _trace.x64():
         warnings.warn(
             "float64 arrays are fitted in float32, with 3 to 4 digits; for all digits call "
             'jax.config.update("jax_enable_x64", True) before the first array is made',
