@@ -184,7 +184,7 @@ def level(value: Any) -> Any:
         return jnp.where((found > 0) & (found < 1), found, jnp.nan)
     found = np.asarray(found)
     refuse("level", found, (found > 0) & (found < 1), "between 0 and 1 (0.95 for 95 %)")
-    return found
+    return found if found.ndim else float(found)  # which leaves the other's precision as it is
 
 
 def refuse(name: str, value: Any, condition: ArrayLike, wanted: str) -> None:
