@@ -101,6 +101,30 @@ def least_squares(columns: Float[Array, "q n"], values: Float[Array, "n"]) -> Fl
     return solution / norms / jnp.where(scale > 0, scale, 1)
 
 
+def power_of_two(size: Float[Array, "*k"]) -> Float[Array, "*k"]:
+    """A unit near these sizes, a power of two so that it rounds nothing: for sums of squares that leave no range.
+
+    1 for what is zero or not finite. No derivative depends on it.
+
+    >>> print(power_of_two(jnp.array([5.0, 0.3, 0.0])))
+    [4.   0.25 1.  ]
+    """
+    size = lax.stop_gradient(size)
+    usable = (size > 0) & jnp.isfinite(size)
+    size = jnp.where(usable, size, 1)
+    return size / (2 * jnp.frexp(size)[0])
+
+
+def lengths(columns: Float[Array, "q n"]) -> Float[Array, "q"]:
+    """Of columns whose squares may leave the range of floats.
+
+    >>> print(lengths(jnp.array([[3e30, 4e30], [3e-30, 4e-30]])))
+    [5.e+30 5.e-30]
+    """
+    unit = power_of_two(jnp.max(jnp.abs(columns), axis=1))
+    return unit * jnp.linalg.norm(columns / unit[:, None], axis=1)
+
+
 def least_singular(root: Float[Array, "q q"]) -> tuple[Float[Array, ""], Float[Array, "q"]]:
     """The least singular value of an upper triangular R, and its right vector of length 1.
 

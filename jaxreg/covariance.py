@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.scipy.linalg import cho_solve
+from jax.scipy.linalg import solve_triangular
 
 from jaxreg import _checks
-from jaxreg._linear_algebra import least_singular, qr_root, solve_upper
+from jaxreg._linear_algebra import least_singular, lengths, power_of_two, qr_root, solve_upper
 from jaxreg._shapes import Bool, Float
 
 KINDS = ("classic", "HC0", "HC1", "HC2", "HC3", "hessian")
@@ -21,14 +21,17 @@ class Covariance(NamedTuple):
     """What the data say about the parameters.
 
     Attributes:
-        matrix: (p, p), in units of the parameters; NaN where it cannot be estimated, 0 in the rows and columns of
-            parameters that are not free.
+        matrix: (p, p), in units of the parameters; NaN where it cannot be estimated and in entries that leave the range
+            of the dtype, 0 in the rows and columns of parameters that are not free.
+        stderr: (p,), standard errors, right also where their squares leave the range; infinite where they themselves
+            do, above or below.
         regular: whether the data determine every free parameter.
         undetermined: (p,), the combination of parameters that they determine least, of length 1, where they do not;
             0 where they do.
     """
 
     matrix: Array
+    stderr: Array
     regular: Array
     undetermined: Array
 
@@ -80,41 +83,87 @@ def estimate(
     free = jnp.ones(num_params, bool) if free is None else free
     counted = jnp.ones(num_rows, bool) if counted is None else counted
     total, used = counted.sum().astype(slope.dtype), free.sum().astype(slope.dtype)
-    jacobian = jnp.where(free[:, None], jacobian, 0)
-    square = jnp.where(counted, slope, 0) ** 2
+    jacobian, slope = jnp.where(free[:, None], jacobian, 0), jnp.where(counted, slope, 0)
     weight = None if curvature is None else jnp.where(counted, curvature, 0)
 
+    # Columns of length 1 and slopes near 1: no square leaves the range of floats.
     root = jnp.ones_like(slope) if weight is None else _root(weight)
-    inverse, regular, undetermined = _inverse_root(root[None] * jacobian, free)
+    scale = lax.stop_gradient(lengths(root[None] * jacobian))
+    scale = jnp.where(scale > 0, scale, 1)
+    unit = power_of_two(jnp.max(jnp.abs(slope)))
+    jacobian, slope = jacobian / scale[:, None], slope / unit
+    inverse, regular, undetermined = _inverse_root(root[None] * jacobian, scale, free)
     rows = inverse.T @ jacobian  # in parameters in which the bread is the identity, but for negative weights
     bread = jnp.eye(num_params, dtype=slope.dtype)
-    if kind == "hessian":
-        assert hessian is not None
+    definite = jnp.asarray(True)
+    if kind == "hessian" and hessian is not None:
         held = jnp.diag(1 - free.astype(slope.dtype))
-        bread, definite = _inverse(inverse.T @ jnp.where(free[:, None] & free[None], hessian, held) @ inverse)
+        scaled = jnp.where(free[:, None] & free[None], hessian, held) / scale[:, None] / scale[None]
+        bread, definite = _inverse_factor(inverse.T @ scaled @ inverse)
     elif weight is not None:
-        bread, definite = _inverse(bread + (rows * jnp.minimum(weight, 0)[None]) @ rows.T)
-    else:
-        definite = jnp.asarray(True)
-    regular = regular & definite
+        bread, definite = _inverse_factor(bread + (rows * jnp.minimum(weight, 0)[None]) @ rows.T)
 
     if kind in ("classic", "hessian"):
-        middle = bread * _variance(square.sum(), curvature, counted, total, used, absolute_sigma)
+        known = absolute_sigma and curvature is None
+        variance = 1 if known else _variance(jnp.sum(slope**2), curvature, counted, total, used)
+        unit = jnp.ones_like(unit) if known else unit
+        half = inverse @ bread.T * _root(jnp.asarray(variance, slope.dtype))
     else:
-        leverage = jnp.einsum("in,ij,jn->n", rows, bread, rows) * (1 if weight is None else weight)
-        if kind == "HC1":
-            square = square * _ratio(total, total - used)
-        elif kind in ("HC2", "HC3"):
-            square = square / (1 - leverage) ** (1 if kind == "HC2" else 2)
-        middle = bread @ ((rows * square[None]) @ rows.T) @ bread
-    matrix = jnp.where(free[:, None] & free[None], inverse @ middle @ inverse.T, 0)
-    return Covariance(jnp.where(regular, matrix, jnp.nan), regular, undetermined)
+        half = inverse @ bread.T @ (bread @ rows * _filling(kind, slope, bread @ rows, weight, total, used)[None])
+    found = from_factor(jnp.where(free[:, None], half, 0), unit / scale)
+    return found._replace(
+        matrix=jnp.where(regular & definite, found.matrix, jnp.nan),
+        stderr=jnp.where(regular & definite, found.stderr, jnp.nan),
+        regular=regular & definite,
+        undetermined=undetermined,
+    )
 
 
-def _root(weight: Float[Array, "n"]) -> Float[Array, "n"]:
-    """The square root of what is positive, 0 for the rest; there it has the derivative 0, not infinity."""
-    positive = weight > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, weight, 1)), 0)
+def from_factor(half: Float[Array, "p k"], unit: Float[Array, "p"]) -> Covariance:
+    """The covariance that is half·halfᵀ in these units of the parameters, and the standard errors from the factor.
+
+    >>> print(from_factor(jnp.array([[3.0, 4.0]]), jnp.array([1e-30])).stderr)
+    [5.e-30]
+    """
+    length = _root(jnp.sum(half**2, axis=1))
+    stderr = length * unit
+    # Not a product of matrices, which vmap would make a call of a library for each of many small ones.
+    scaled = jnp.stack([jnp.sum(half * row[None], axis=1) for row in half]) if len(half) < 9 else half @ half.T
+    matrix = scaled * unit[:, None] * unit[None]
+    return Covariance(
+        matrix=jnp.where(_lost(scaled, matrix), jnp.nan, matrix),
+        stderr=jnp.where(_lost(length, stderr), jnp.inf, stderr),
+        regular=jnp.asarray(True),
+        undetermined=jnp.zeros_like(unit),
+    )
+
+
+def _lost(scaled: Float[Array, "..."], value: Float[Array, "..."]) -> Bool[Array, "..."]:
+    """Whether a value has left the range of floats by its unit."""
+    return (scaled != 0) & ((jnp.abs(value) < jnp.finfo(value.dtype).tiny) | jnp.isinf(value))
+
+
+def _filling(
+    kind: str,
+    slope: Float[Array, "n"],
+    rows: Float[Array, "p n"],
+    weight: Float[Array, "n"] | None,
+    total: Float[Array, ""],
+    used: Float[Array, ""],
+) -> Float[Array, "n"]:
+    """The root of a sandwich's filling: ψ with the kind's correction for what the fit has taken out of it."""
+    if kind == "HC1":
+        return slope * _root(_ratio(total, total - used))
+    if kind == "HC0":
+        return slope
+    leverage = jnp.sum(rows**2, axis=0) * (1 if weight is None else weight)
+    return slope / (_root(1 - leverage) if kind == "HC2" else 1 - leverage)
+
+
+def _root(value: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """The square root, 0 of what is not positive; there it has the derivative 0, not infinity."""
+    flat = value <= 0
+    return jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, value)))
 
 
 def _variance(
@@ -123,11 +172,10 @@ def _variance(
     counted: Bool[Array, "n"],
     total: Float[Array, ""],
     used: Float[Array, ""],
-    absolute_sigma: bool,
 ) -> Float[Array, ""]:
     """The factor s² of the classic covariance."""
     if curvature is None:
-        return jnp.ones_like(total_square) if absolute_sigma else _ratio(total_square, total - used)
+        return _ratio(total_square, total - used)
     mean = jnp.where(counted, curvature, 0).sum() / total
     spread = jnp.where(counted, (curvature - mean) ** 2, 0).sum() / total
     return (1 + used / total * spread / mean**2) * _ratio(total_square, total - used) / mean
@@ -139,29 +187,27 @@ def _ratio(numerator: Float[Array, ""], dof: Float[Array, ""]) -> Float[Array, "
 
 
 def _inverse_root(
-    jacobian: Float[Array, "p n"], free: Bool[Array, "p"]
+    jacobian: Float[Array, "p n"], scale: Float[Array, "p"], free: Bool[Array, "p"]
 ) -> tuple[Float[Array, "p p"], Bool[Array, ""], Float[Array, "p"]]:
-    """R⁻¹ of a QR of Jᵀ, whether J has full rank, and the direction that it determines least if not."""
+    """R⁻¹ of a QR of Jᵀ, J's columns having length 1; whether it has full rank, and the direction determined least."""
     num_params, num_rows = jacobian.shape
-    norms = jnp.linalg.norm(jacobian, axis=1)
-    scale = jnp.where(norms > 0, norms, 1)
     # A parameter that is held stands alone in a row of its own.
     held = jnp.diag(1 - free.astype(jacobian.dtype))
-    root = qr_root(jnp.hstack([jacobian / scale[:, None], held]))
+    root = qr_root(jnp.hstack([jacobian, held]))
     smallest, direction = least_singular(lax.stop_gradient(root))
     # The columns have length 1, so the largest singular value is at most √p.
     regular = smallest > max(num_params, num_rows) * jnp.finfo(root.dtype).eps * num_params**0.5
     identity = jnp.eye(num_params, dtype=root.dtype)
-    inverse = solve_upper(jnp.where(regular, root, identity), identity) / scale[:, None]
+    inverse = solve_upper(jnp.where(regular, root, identity), identity)
 
-    direction = direction / lax.stop_gradient(scale)
-    direction = direction * jnp.sign(direction[jnp.argmax(jnp.abs(direction))]) / jnp.linalg.norm(direction)
-    return inverse, regular, jnp.where(regular, 0, direction)
+    direction = direction / scale
+    direction = direction / direction[jnp.argmax(jnp.abs(direction))]
+    return inverse, regular, jnp.where(regular, 0, direction / jnp.linalg.norm(direction))
 
 
-def _inverse(matrix: Float[Array, "p p"]) -> tuple[Float[Array, "p p"], Bool[Array, ""]]:
-    """The inverse of a symmetric matrix, and whether it is positive definite; the identity if not."""
+def _inverse_factor(matrix: Float[Array, "p p"]) -> tuple[Float[Array, "p p"], Bool[Array, ""]]:
+    """L⁻¹ of a symmetric matrix L·Lᵀ, and whether it is positive definite; the identity if not."""
     identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
     definite = jnp.isfinite(jnp.linalg.cholesky(lax.stop_gradient(matrix))).all()
     factor = jnp.linalg.cholesky(jnp.where(definite, matrix, identity))
-    return cho_solve((factor, True), identity), definite
+    return solve_triangular(factor, identity, lower=True), definite

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg._linear_algebra import qr_root, solve_upper
+from jaxreg._linear_algebra import lengths, power_of_two, qr_root, solve_upper
 from jaxreg._shapes import Bool, Float, Int
-from jaxreg.covariance import Covariance
+from jaxreg.covariance import Covariance, from_factor
 from jaxreg.least_squares._levenberg_marquardt import MOST_STALLED, RELATIVE_OFFSET
 from jaxreg.least_squares._problem import Problem
 
@@ -75,14 +75,13 @@ def plain_fit(problem: Problem, max_steps: int) -> PlainFit:
 def plain_covariance(problem: Problem, params: Float[Array, "p"], *, absolute_sigma: bool) -> Covariance:
     """The classic covariance at an optimum of plain steps, whose columns are known to be independent."""
     values, columns = _linearised(problem, [params[index] for index in range(params.size)])
-    count = len(columns)
-    inverse = solve_upper(qr_root(jnp.stack(columns)), jnp.eye(count, dtype=values.dtype))
-    dof = problem.counted.sum().astype(values.dtype) - count
-    variance = jnp.where(dof > 0, _dot(values, values) / jnp.where(dof > 0, dof, 1), jnp.nan)
-    # Not a product of matrices, which vmap would make a call of a library for each fit.
-    matrix = jnp.stack([jnp.sum(inverse * inverse[index][None], axis=1) for index in range(count)])
-    found = matrix if absolute_sigma else variance * matrix
-    return Covariance(found, jnp.asarray(True), jnp.zeros_like(params))
+    norms, count = lengths(jnp.stack(columns)), len(columns)
+    inverse = solve_upper(qr_root(jnp.stack(columns) / norms[:, None]), jnp.eye(count, dtype=values.dtype))
+    if absolute_sigma:
+        return from_factor(inverse, 1 / norms)
+    unit, dof = power_of_two(jnp.max(jnp.abs(values))), problem.counted.sum().astype(values.dtype) - count
+    variance = jnp.where(dof > 0, jnp.sum((values / unit) ** 2) / jnp.where(dof > 0, dof, 1), jnp.nan)
+    return from_factor(inverse * jnp.sqrt(variance), unit / norms)
 
 
 def _stepped(problem: Problem, state: _State) -> _State:

@@ -180,7 +180,8 @@ def _covariance(
     density = jnp.where(jnp.isfinite(width), kernel.sum() / (total * width), jnp.nan)  # few points and an extreme q
     if kind == "classic":
         unit = covariance.estimate(kind, design, error, counted=counted, absolute_sigma=True)
-        return unit._replace(matrix=unit.matrix * (q * (1 - q) / density**2))
+        size = jnp.sqrt(q * (1 - q)) / density
+        return unit._replace(matrix=unit.matrix * size**2, stderr=unit.stderr * size)
     # The points that the optimum goes through have no sign, but the expected square.
     through = jnp.abs(error) <= 100 * jnp.finfo(error.dtype).eps * problem.size
     slope = jnp.where(through, jnp.sqrt(q * (1 - q)), jnp.where(error > 0, q, q - 1))

@@ -23,10 +23,12 @@ class CurveFit(NamedTuple):
 
     Attributes:
         params: the estimate, shaped like p0, in the widest dtype of p0, x and y.
-        stderr: standard errors, shaped like p0: square roots of the covariance's diagonal.
+        stderr: standard errors, shaped like p0: square roots of the covariance's diagonal, right also where that leaves
+            the range of the dtype.
         covariance: (p, p) in ravel_pytree order (a dict is sorted by its keys). 0 for fixed parameters, which are
             given. NaN where there is no estimate: for parameters that ended at a bound, for a fit that failed, and
-            where the scale of the errors comes from the residuals and dof is 0.
+            where the scale of the errors comes from the residuals and dof is 0; and in entries that leave the range of
+            the dtype.
         residuals: (n,), y - model, unweighted, in units of y; NaN where masked.
         chi2: scalar, Σ (residual/sigma)².
         dof: degrees of freedom, the points that are there minus the parameters that are neither fixed nor at a bound.
@@ -107,19 +109,19 @@ def assemble(
     chi2 = jnp.vdot(residual, residual)
     # Squares that leave the range of floats: then no test meant anything.
     lost = ~jnp.isfinite(chi2) | ((chi2 < jnp.finfo(chi2.dtype).tiny) & (residual != 0).any())
+    lost |= jnp.isinf(estimate.stderr).any()
     status = jnp.where((status == Status.OK) & ~estimate.regular, jnp.int32(Status.SINGULAR), status)
     status = jnp.where((status == Status.OK) & lost, jnp.int32(Status.NONFINITE), status)
     matrix = problem.spread(problem.spread(jnp.where(free[:, None] & free[None], estimate.matrix, jnp.nan)).T)
     matrix = jnp.where(status == Status.OK, matrix, jnp.nan)
-    variance = jnp.diagonal(matrix)
-    given = variance == 0  # the root has no derivative there
+    stderr = jnp.where(status == Status.OK, problem.spread(jnp.where(free, estimate.stderr, jnp.nan)), jnp.nan)
     num_rows = problem.counted.sum()
 
     held = problem.spread((~free).astype(params.dtype))
     singular = status == Status.SINGULAR
     return CurveFit(
         params=problem.restore(params),
-        stderr=problem.unravel(jnp.where(given, 0, jnp.sqrt(jnp.where(given, 1, variance)))),
+        stderr=problem.unravel(stderr),
         covariance=matrix,
         residuals=jnp.where(problem.counted, problem.raw(params), jnp.nan),
         chi2=chi2,
