@@ -5,6 +5,7 @@ only when asked for.
 """
 
 from jaxreg import (
+    _pickling,
     batching,
     blocks,
     covariance,
@@ -36,6 +37,8 @@ from jaxreg.results import Sweep
 from jaxreg.status import Status, raise_if_failed
 from jaxreg.sweeps import sweep
 from jaxreg.training import Training, train
+
+_pickling.keep_dtypes(CurveFit, Dataset, Training, *vars(uncertainty).values())
 
 __all__ = [
     "CurveFit",

@@ -1,6 +1,12 @@
 """Checks of arguments, all with one form of message: what, what was wanted, what was got."""
 
+import contextlib
+import datetime
+import decimal
+import numbers
 import operator
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,20 +24,112 @@ def shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have shape {wanted}, got {jnp.shape(value)}")
 
 
-def floating(name: str, value: Any) -> None:
-    """Refuse leaves that are not of a real floating dtype. Python floats count as floating."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(value):
-        dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            where = f"{name}{jax.tree_util.keystr(path)}"
-            raise ValueError(f"{where} must be of a floating dtype, got {dtype}: convert it with astype(float)")
+def array(name: str, value: Any, *, converted: bool = True) -> Any:
+    """Real numbers that come in, in a form that JAX computes with: its own arrays as they are, others as NumPy's.
+
+    Integers become floats, foreign byte orders and longer floats native doubles; what means something that a float does
+    not say is refused. ``converted=False`` leaves the last step, to the dtype of ``native``, to the caller, who may
+    read the array in parts.
+    """
+    found = gathered(name, value)
+    dtype, kind = found.dtype, getattr(found.dtype, "kind", "key")
+    if kind == "f" and dtype.isnative and dtype.itemsize <= 8:
+        return found
+    if kind == "O":
+        return _of_objects(name, found)
+    if kind not in "iuf" and not jnp.issubdtype(dtype, jnp.floating):
+        raise _no_number(name, kind, str(dtype))
+    if kind in "iu" and dtype.itemsize > 2 and _trace.concrete(found):
+        used = jnp.result_type(float)
+        most = 2.0 ** (jnp.finfo(used).nmant + 1)
+        if found.size and max(float(np.max(found)), -float(np.min(found))) > most:
+            warnings.warn(f"{name} holds integers beyond {most:.0f}, which {used} rounds", stacklevel=4)
+    return found.astype(native(dtype)) if converted else found
 
 
-def params(name: str, value: Any) -> None:
-    """Refuse a parameter pytree that is not of floats, or empty."""
-    floating(name, value)
-    if not sum(jnp.size(leaf) for leaf in jax.tree.leaves(value)):
+def gathered(name: str, value: Any) -> Any:
+    """One array of anything: JAX's as it is but strongly typed, so that a Python float makes no program of its own."""
+    if isinstance(value, jax.Array):
+        return jnp.asarray(value, value.dtype) if getattr(value, "weak_type", False) else value  # keys have none
+    leaves = [] if type(value) in (np.ndarray, float) else jax.tree.leaves(value)
+    if set(map(type, leaves)) <= {float, int}:  # as in a long list: no look at each
+        leaves = []
+    masked = sum(np.count_nonzero(leaf.mask) for leaf in leaves if isinstance(leaf, np.ma.MaskedArray))
+    if masked:
+        raise ValueError(
+            f"{name} must not be a masked array, got one with {masked} masked: give {name}.data and "
+            f"mask=~{name}.mask, in a Dataset weight=1.0 - {name}.mask"
+        )
+    try:
+        return np.asarray(value) if not leaves or _trace.concrete(leaves) else jnp.asarray(value)
+    except ValueError as error:  # a ragged list
+        raise ValueError(f"{name} must be one array, got a {type(value).__name__} that is none: {error}") from error
+
+
+def native(dtype: np.dtype) -> Any:
+    """What JAX computes with for real numbers of a dtype, in its own precision; any other dtype as it is."""
+    return float if dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize > 8) else dtype.newbyteorder("=")
+
+
+def _of_objects(name: str, found: np.ndarray) -> np.ndarray:
+    """Objects that are real numbers, such as decimals, as floats."""
+    for index, one in np.ndenumerate(found):
+        if isinstance(one, bool) or not isinstance(one, numbers.Real | decimal.Decimal):
+            kind = "M" if isinstance(one, datetime.date) else "m" if isinstance(one, datetime.timedelta) else "O"
+            place = f" at index {', '.join(map(str, index))}" if index else ""
+            raise _no_number(name, kind, f"{type(one).__name__} {one}"[:60] + place)
+    return found.astype(float)
+
+
+def _no_number(name: str, kind: str, got: str) -> ValueError:
+    remedy = _REMEDIES.get(kind, "convert what is a number with astype(float), leave the rest out").format(name)
+    return ValueError(f"{name} must be of real numbers, got {got}: {remedy}")
+
+
+_REMEDIES = {
+    "c": "take its abs, or real and imaginary parts apart",
+    "M": "give numbers, as in ({0} - {0}[0]) / np.timedelta64(1, 's')",
+    "m": "give numbers, as in {0} / np.timedelta64(1, 's')",
+}
+
+
+@contextlib.contextmanager
+def traceable(name: str) -> Iterator[None]:
+    """Tell who wrote a function in Python's or NumPy's terms what to write instead, where JAX traces it."""
+    try:
+        yield
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+        raise ValueError(
+            f"{name} must be written with jax.numpy, got one that asks for the value of an array while it is compiled "
+            "(the line stands above): write jnp.exp for np.exp and math.exp, jnp.where(condition, a, b) for an if and "
+            "for y[condition], & and | for and and or, and leave out float()"
+        ) from error
+
+
+def booleans(name: str, value: Any) -> Any:
+    """An array of booleans."""
+    found = gathered(name, value)
+    if found.dtype != bool:
+        raise ValueError(f"{name} must be of booleans, got {found.dtype}: convert it with astype(bool)")
+    return found
+
+
+def flag(name: str, value: Any) -> bool:
+    """One static boolean."""
+    if isinstance(value, bool):
+        return value
+    if not _trace.concrete(value) or np.shape(value) or np.asarray(value).dtype.kind != "b":
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def params(name: str, value: Any) -> Any:
+    """A parameter pytree of real numbers, at least one."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(value)
+    found = [array(f"{name}{jax.tree_util.keystr(path)}", leaf) for path, leaf in leaves]
+    if not sum(leaf.size for leaf in found):
         raise ValueError(f"{name} must hold at least one number, got none")
+    return jax.tree.unflatten(structure, found)
 
 
 def count(name: str, value: Any, *, least: int, most: int | None = None) -> int:
@@ -51,26 +149,25 @@ def count(name: str, value: Any, *, least: int, most: int | None = None) -> int:
 
 def one_of(name: str, value: Any, options: tuple[str, ...]) -> None:
     """Refuse a word that is not among the options."""
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
-def rows(x: Any, y: Any, weight: Any = None, *, of: str = "") -> int:
-    """The number of rows of a data set: x (n,) or (n, d), y (n,), weight (n,), all floating, n ≥ 1.
+def rows(x: Any, y: Any, weight: Any = None, *, of: str = "") -> list[Any]:
+    """The columns of a data set as arrays of real numbers: x (n,) or (n, d), y (n,), weight (n,), n ≥ 1.
 
     ``of`` names the data set in messages, as in "validation.".
     """
-    if jnp.ndim(x) not in (1, 2):
-        raise ValueError(f"{of}x must have shape (n,) or (n, d), got {jnp.shape(x)}")
-    num_rows = jnp.shape(x)[0]
-    if num_rows == 0:
-        raise ValueError(f"{of}x must have at least one row, got {jnp.shape(x)}")
-    shape(f"{of}y", y, (num_rows,))
+    x, y = array(f"{of}x", x), array(f"{of}y", y)
+    weight = None if weight is None else array(f"{of}weight", weight)
+    if x.ndim not in (1, 2):
+        raise ValueError(f"{of}x must have shape (n,) or (n, d), got {x.shape}")
+    if x.shape[0] == 0:
+        raise ValueError(f"{of}x must have at least one row, got {x.shape}")
+    shape(f"{of}y", y, x.shape[:1])
     if weight is not None:
-        shape(f"{of}weight", weight, (num_rows,))
-    for name, value in (("x", x), ("y", y), ("weight", weight)):
-        floating(f"{of}{name}", value)
-    return num_rows
+        shape(f"{of}weight", weight, x.shape[:1])
+    return [x, y, weight]
 
 
 def valid(name: str, value: Any, condition: Array, wanted: str) -> Array:
@@ -78,6 +175,16 @@ def valid(name: str, value: Any, condition: Array, wanted: str) -> Array:
     if _trace.concrete(condition):
         refuse(name, value, condition, wanted)
     return jnp.all(condition)
+
+
+def level(value: Any) -> Any:
+    """A probability, or several, within 0 and 1; NaN where a traced one is not."""
+    found = array("level", value)
+    if not _trace.concrete(found):
+        return jnp.where((found > 0) & (found < 1), found, jnp.nan)
+    found = np.asarray(found)
+    refuse("level", found, (found > 0) & (found < 1), "between 0 and 1 (0.95 for 95 %)")
+    return found if found.ndim else float(found)  # which leaves the other's precision as it is
 
 
 def refuse(name: str, value: Any, condition: ArrayLike, wanted: str) -> None:

@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxreg import _checks
-from jaxreg.data import Dataset
+from jaxreg.data import Dataset, as_dataset
 
 ORDERS = ("reshuffled", "shuffled", "sequential")
 REMAINDERS = ("keep", "drop")
@@ -50,9 +50,7 @@ def minibatches(order: Array, batch_size: int, *, remainder: str = "keep") -> Pl
     >>> plan.weights.sum(axis=1)  # the sizes
     Array([2., 2., 1.], dtype=float32)
     """
-    _checks.one_of("remainder", remainder, REMAINDERS)
     num_rows = order.shape[0]
-    batch_size = _checks.count("batch_size", batch_size, least=1, most=num_rows)
     steps = steps_per_epoch(num_rows, batch_size, remainder)
     filling = max(0, steps * batch_size - num_rows)
     indices = jnp.pad(order, (0, filling), mode="edge")[: steps * batch_size]
@@ -66,6 +64,9 @@ def steps_per_epoch(num_rows: int, batch_size: int, remainder: str = "keep") -> 
     >>> steps_per_epoch(1000, 32), steps_per_epoch(1000, 32, "drop")
     (32, 31)
     """
+    num_rows = _checks.count("num_rows", num_rows, least=1)
+    batch_size = _checks.count("batch_size", batch_size, least=1, most=num_rows)
+    _checks.one_of("remainder", remainder, REMAINDERS)
     return -(-num_rows // batch_size) if remainder == "keep" else num_rows // batch_size
 
 
@@ -143,6 +144,7 @@ def gather(data: Dataset, plan: Plan) -> Dataset:
     >>> batches.y.shape, batches.weight.shape
     ((3, 2), (3, 2))
     """
+    data = as_dataset(data)
     batches = jax.tree.map(lambda leaf: leaf[plan.indices], data)
     weights = plan.weights.astype(data.y.dtype)
     return batches._replace(weight=weights if data.weight is None else batches.weight * weights)

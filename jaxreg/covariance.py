@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 
+from jaxreg import _checks
 from jaxreg._linear_algebra import least_singular, lengths, power_of_two, qr_root, solve_upper
 from jaxreg._shapes import Bool, Float
 
@@ -86,6 +87,10 @@ def estimate(
     [[0.5 0. ]
      [0.  1. ]]
     """
+    _checks.one_of("kind", kind, KINDS)
+    absolute_sigma = _checks.flag("absolute_sigma", absolute_sigma)
+    if kind == "hessian" and hessian is None:
+        raise ValueError("hessian must be given for kind 'hessian', got None")
     num_params, num_rows = jacobian.shape
     free = jnp.ones(num_params, bool) if free is None else free
     counted = jnp.ones(num_rows, bool) if counted is None else counted

@@ -30,6 +30,30 @@ class Dataset(NamedTuple):
     weight: Array | None = None
 
 
+def as_dataset(data: Dataset, *, of: str = "") -> Dataset:
+    """The same rows as JAX's arrays of floats, which they may be as NumPy's, pandas', lists of numbers or integers.
+
+    Args:
+        data: n rows.
+        of: names the data set in messages, as in "validation.".
+
+    Raises:
+        ValueError: for shapes that do not fit and what is no real number.
+
+    >>> as_dataset(Dataset([1, 2], np.array([1.0, 2.5], ">f4"))).y
+    Array([1. , 2.5], dtype=float32)
+    """
+    return jax.tree.map(jnp.asarray, _read(data, of))
+
+
+def _read(data: Dataset, of: str = "") -> Dataset:
+    """In its own precision, which JAX may not have."""
+    if not isinstance(data, Dataset):
+        name = of.removesuffix(".") or "data"
+        raise ValueError(f"{name} must be a jaxreg.data.Dataset(x, y, weight=None), got {type(data).__name__}")
+    return Dataset(*_checks.rows(*data, of=of))
+
+
 def linear(key: Array, num_rows: int, w: ArrayLike, b: ArrayLike = 0.0, *, noise: ArrayLike = 0.0) -> Dataset:
     """A line: y = x·w + b + noise·ε with x ~ normal(0, 1) and ε ~ normal(0, 1).
 
@@ -48,10 +72,9 @@ def linear(key: Array, num_rows: int, w: ArrayLike, b: ArrayLike = 0.0, *, noise
     ((1000, 2), (1000,))
     """
     num_rows = _checks.count("num_rows", num_rows, least=1)
-    w = jnp.asarray(w)
+    w = jnp.asarray(_checks.array("w", w))
     if w.ndim != 1:
         raise ValueError(f"w must have shape (d,), got {w.shape}")
-    _checks.floating("w", w)
     key_x, key_noise = jax.random.split(key)
     x = jax.random.normal(key_x, (num_rows, w.shape[0]), w.dtype)
     return Dataset(x, x @ w + b + noise * jax.random.normal(key_noise, (num_rows,), w.dtype))
@@ -74,7 +97,7 @@ def ohm(key: Array, num_rows: int, resistance: ArrayLike, *, noise: ArrayLike = 
     True
     """
     num_rows = _checks.count("num_rows", num_rows, least=1)
-    _checks.floating("resistance", resistance)
+    resistance = _checks.array("resistance", resistance)
     key_current, key_noise = jax.random.split(key)
     dtype = jnp.result_type(float)
     current = jax.random.normal(key_current, (num_rows,), dtype)
@@ -102,11 +125,10 @@ def planck(
     >>> print(f"{data.y[0]:.3e}")
     1.238e+13
     """
-    wavelength = jnp.asarray(wavelength)
+    wavelength = jnp.asarray(_checks.array("wavelength", wavelength))
+    temperature = _checks.array("temperature", temperature)
     if wavelength.ndim != 1:
         raise ValueError(f"wavelength must have shape (n,), got {wavelength.shape}")
-    _checks.floating("wavelength", wavelength)
-    _checks.floating("temperature", temperature)
     key_gain, key_noise = jax.random.split(key)
     gain = 1 + gain_spread * jax.random.uniform(key_gain, (), wavelength.dtype)
     scatter = 1 + noise * jax.random.normal(key_noise, wavelength.shape, wavelength.dtype)
@@ -129,7 +151,8 @@ def split(data: Dataset, num_train: int, *, key: Array | None = None) -> tuple[D
     >>> validation.y
     Array([3., 4.], dtype=float32)
     """
-    num_rows = _checks.rows(*data)
+    data = _read(data)
+    num_rows = len(data.y)
     num_train = _checks.count("num_train", num_train, least=1, most=num_rows - 1)
     if key is not None:
         order = jax.random.permutation(key, num_rows)
@@ -143,7 +166,7 @@ def corrupt_target(data: Dataset, row: ArrayLike, value: ArrayLike) -> Dataset:
     >>> corrupt_target(Dataset(jnp.zeros(3), jnp.zeros(3)), 1, 10000.0).y
     Array([    0., 10000.,     0.], dtype=float32)
     """
-    _check_row(row, data)
+    data = _checked(row, data)
     return data._replace(y=data.y.at[row].set(value))
 
 
@@ -156,7 +179,7 @@ def corrupt_leverage(data: Dataset, row: ArrayLike, value: ArrayLike) -> Dataset
     >>> corrupt_leverage(Dataset(jnp.array([1.0, 3.0]), jnp.array([2.0, 5.0])), 1, 50.0)
     Dataset(x=Array([ 1., 30.], dtype=float32), y=Array([ 2., 50.], dtype=float32), weight=None)
     """
-    _check_row(row, data)
+    data = _checked(row, data)
     scale = value / data.y[row]
     return data._replace(x=data.x.at[row].multiply(scale), y=data.y.at[row].set(value))
 
@@ -174,7 +197,8 @@ def corrupt_fraction(key: Array, data: Dataset, fraction: ArrayLike, value: Arra
     >>> print(int((corrupt_fraction(jax.random.key(0), data, 0.05, 1e4).y == 1e4).sum()))
     50
     """
-    num_rows = _checks.rows(*data)
+    data = as_dataset(data)
+    num_rows = len(data.y)
     if _trace.concrete(fraction) and not 0 <= np.asarray(fraction) <= 1:
         raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
     rank = jax.random.permutation(key, num_rows)
@@ -194,8 +218,8 @@ def heavy_tailed_noise(key: Array, data: Dataset, scale: ArrayLike, *, degrees_o
     >>> bool(jnp.abs(noisy.y).max() > 10 * 0.01)
     True
     """
-    num_rows = _checks.rows(*data)
-    return data._replace(y=data.y + scale * jax.random.t(key, degrees_of_freedom, (num_rows,), data.y.dtype))
+    data = as_dataset(data)
+    return data._replace(y=data.y + scale * jax.random.t(key, degrees_of_freedom, data.y.shape, data.y.dtype))
 
 
 def check_finite(data: Dataset) -> None:
@@ -208,7 +232,8 @@ def check_finite(data: Dataset) -> None:
         ...
     ValueError: y must be finite, got nan at row 1 (1 such row of 2)
     """
-    num_rows = _checks.rows(*data)
+    data = _read(data)
+    num_rows = len(data.y)
     counted = np.ones(num_rows, bool) if data.weight is None else np.asarray(data.weight) != 0
     for name, value in zip(data._fields, data, strict=True):
         if value is None:
@@ -224,8 +249,10 @@ def check_finite(data: Dataset) -> None:
             )
 
 
-def _check_row(row: ArrayLike, data: Dataset) -> None:
+def _checked(row: ArrayLike, data: Dataset) -> Dataset:
     # JAX drops a write outside the array in silence, and a corruption that did nothing would look like robustness.
-    num_rows = _checks.rows(*data)
+    data = as_dataset(data)
+    num_rows = len(data.y)
     if _trace.concrete(row) and not -num_rows <= np.asarray(row) < num_rows:
         raise ValueError(f"row must be between 0 and {num_rows - 1}, got {row}")
+    return data

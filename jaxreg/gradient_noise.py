@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxreg import _checks
 from jaxreg._shapes import Float
 from jaxreg.curvature import gradient, hessian, predict_training
-from jaxreg.data import Dataset
+from jaxreg.data import Dataset, as_dataset
 from jaxreg.models import Params
 from jaxreg.objective import Objective
 
@@ -54,7 +54,7 @@ def mean_square_edge(
     >>> [round(float(edge(risk, {"resistance": 0.0}, rows, batch_size=m)), 4) for m in (1, 2)]
     [0.2439, 0.4]
     """
-    _check(params, data)
+    params, data = _checked(params, data)
     eigenvalues, vectors = jnp.linalg.eigh(hessian(objective, params, data))
     unit = _unit(eigenvalues)
     eigenvalues = eigenvalues / unit
@@ -66,7 +66,7 @@ def mean_square_edge(
     each = _products(_row_hessians(objective, params, data, vectors) / unit).reshape(mean.shape)
     relative = jnp.outer(scale, scale) * ((1 - share) * mean + share * each)
     largest = jnp.linalg.eigvalsh(relative)[-1]
-    return jnp.where(largest > 0, 1 / jnp.where(largest > 0, largest * unit, 1), jnp.inf)
+    return jnp.where(largest <= 0, jnp.inf, 1 / jnp.where(largest <= 0, 1, largest * unit))
 
 
 class ExpectedTraining(NamedTuple):
@@ -114,10 +114,10 @@ def expected_training(
     >>> expected(risk, {"resistance": 1.0}, rows, learning_rate=0.5, batch_sizes=jnp.array([1, 1])).loss
     Array([1.    , 0.75  , 0.6875], dtype=float32)
     """
-    _check(params, data)
+    params, data = _checked(params, data)
     flat, unravel = ravel_pytree(params)
     rate = jnp.asarray(learning_rate, flat.dtype)
-    shares = _noise_share(data.y.shape[0], jnp.asarray(batch_sizes), replace).astype(flat.dtype)
+    shares = _noise_share(data.y.shape[0], batch_sizes, replace).astype(flat.dtype)
     if shares.ndim != 1:
         raise ValueError(f"batch_sizes must have shape (steps,), got {shares.shape}")
     eigenvalues, vectors = jnp.linalg.eigh(hessian(objective, params, data))
@@ -148,27 +148,30 @@ def expected_training(
     excess = 0.5 * jnp.concatenate([jnp.diag(first)[None], variances]) @ eigenvalues
     # Beyond the largest float the recursion subtracts infinities.
     loss = prediction.minimum_loss + jnp.where(jnp.isnan(excess), jnp.inf, excess)
-    loss = jnp.where(jnp.isfinite(prediction.minimum_loss), loss, jnp.nan)
+    loss = jnp.where(jnp.isfinite(prediction.minimum_loss) & ~jnp.isnan(shares).any(), loss, jnp.nan)
     return ExpectedTraining(loss, prediction.loss(jnp.arange(len(shares) + 1)))
 
 
 _Moments = tuple[Float[Array, "p"], Float[Array, "p p"]]
 
 
-def _check(params: Params, data: Dataset) -> None:
-    _checks.params("params", params)
-    _checks.rows(*data, of="data.")
+def _checked(params: Params, data: Dataset) -> tuple[Params, Dataset]:
+    params, data = _checks.params("params", params), as_dataset(data, of="data.")
     if data.weight is not None:
         raise ValueError("data.weight must be None: a weighted mean over a minibatch is no mean of its rows")
     size = ravel_pytree(params)[0].size
     if size > MOST_PARAMS:
         raise ValueError(f"params must hold at most {MOST_PARAMS} numbers, got {size}: their moments need p⁴")
+    return params, data
 
 
-def _noise_share(num_rows: int, batch_size: ArrayLike, replace: bool) -> Float[Array, "*steps"]:
-    """c: the variance of a minibatch's mean, in units of the variance of a row."""
-    size = jnp.asarray(batch_size, jnp.result_type(float))
-    return 1 / size if replace else (num_rows - size) / (size * max(num_rows - 1, 1))
+def _noise_share(num_rows: int, batch_size: ArrayLike, replace: Any) -> Float[Array, "*steps"]:
+    """c: the variance of a minibatch's mean, in units of the variance of a row; NaN for sizes that there are not."""
+    size = _checks.array("batch_size", batch_size)
+    usable = (size >= 1) & (size <= num_rows) & (size == size.round())
+    _checks.valid("batch_size", size, usable, f"whole, between 1 and {num_rows}")
+    share = 1 / size if _checks.flag("replace", replace) else (num_rows - size) / (size * max(num_rows - 1, 1))
+    return jnp.where(usable, share, jnp.nan)
 
 
 def _unit(eigenvalues: Float[Array, "p"]) -> Float[Array, ""]:

@@ -30,7 +30,7 @@ def squared(prediction: ArrayLike, target: ArrayLike) -> Array:
         The loss of each element, in squared units.
 
     Raises:
-        ValueError: if the shapes differ, or if one is not of a floating dtype.
+        ValueError: if the shapes differ, or if one is not of real numbers.
 
     >>> squared(jnp.array([1.0, 5.0]), jnp.array([1.0, 2.0]))
     Array([0. , 4.5], dtype=float32)
@@ -214,9 +214,8 @@ def irls_weight(
 
 
 def _residual(prediction: ArrayLike, target: ArrayLike) -> Array:
-    prediction, target = jnp.asarray(prediction), jnp.asarray(target)
+    prediction = jnp.asarray(_checks.array("prediction", prediction))
+    target = jnp.asarray(_checks.array("target", target))
     if prediction.shape != target.shape:
         raise ValueError(f"prediction and target must have the same shape, got {prediction.shape} and {target.shape}")
-    _checks.floating("prediction", prediction)
-    _checks.floating("target", target)
     return prediction - target

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg import _checks
-from jaxreg.data import Dataset
+from jaxreg.data import Dataset, as_dataset
 from jaxreg.models import Apply, Model, Params, apply_of
 
 Loss = Callable[[Array, Array], Array]
@@ -35,7 +35,7 @@ def empirical_risk(model: Model | Apply, loss: Loss, *, reduction: str = "mean")
     risk_of_batch = batch_risk(model, loss, reduction=reduction)
 
     def risk(params: Params, data: Dataset) -> Array:
-        return risk_of_batch(params, neutral_rows(data))
+        return risk_of_batch(params, neutral_rows(as_dataset(data)))
 
     return risk
 
@@ -46,7 +46,7 @@ def batch_risk(model: Model | Apply, loss: Loss, *, reduction: str = "mean") -> 
     apply = apply_of(model)
 
     def risk(params: Params, data: Dataset) -> Array:
-        each = loss(apply(params, data.x), data.y)
+        each = _checks.traceable("loss")(loss)(apply(params, data.x), data.y)
         _checks.shape("the loss of the rows", each, jnp.shape(data.y))
         if data.weight is None:
             return each.mean() if reduction == "mean" else each.sum()

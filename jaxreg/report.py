@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg import _names
+from jaxreg import _checks, _names
 from jaxreg.least_squares import CurveFit
 from jaxreg.results import Sweep
 from jaxreg.status import Status, culprit_of, is_optimum
@@ -21,7 +21,7 @@ _WORDS = {
     Status.NONFINITE: "not fitted: the start, or the model there, is not finite",
     Status.SINGULAR: "the data do not determine every parameter, so there are no errors",
     Status.INVALID_INPUT: "not fitted: an input was out of its range",
-    Status.KINK: "converged to a kink of the model, where its derivative jumps; errors are the larger ones of the two sides",
+    Status.KINK: "converged to a kink, where the model's derivative jumps; errors are of the side that has the larger",
     Status.NOT_OPTIMUM: "not the optimum of the data, sigma and loss that came with it",
 }
 _UNKNOWN = "–"
@@ -62,6 +62,7 @@ def summary(
     AIC                     -22.31
     BIC                     -22.70
     """
+    digits = _checks.count("digits", digits, least=1)
     # NumPy keeps float64 where JAX does not.
     one: CurveFit = jax.device_get(fit.values if isinstance(fit, Sweep) else fit)
     if np.ndim(one.chi2):

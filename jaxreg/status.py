@@ -31,7 +31,7 @@ class Status(IntEnum):
     INVALID_INPUT = 5
     """A value was out of its range; found under a trace, where nothing can be raised."""
     KINK = 6
-    """Converged to a kink, where the model's derivative jumps; errors are those of the side that has the larger ones."""
+    """Converged to a kink, where the model's derivative jumps; errors are of the side that has the larger."""
     NOT_OPTIMUM = 7
     """The fit that was given is not the optimum of what came with it: other data, another sigma, another loss."""
 

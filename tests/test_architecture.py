@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "jaxreg"
 FLOORS = [
     ["_version", "_trace", "_jaxprs", "_names", "_shapes", "results", "uncertainty._quantiles"],
-    ["status", "_checks", "_linear_algebra", "curvature._lanczos", "models._expressions"],
+    ["status", "_checks", "_pickling", "_linear_algebra", "curvature._lanczos", "models._expressions"],
     ["blocks", "covariance", "losses", "models._model"],
     ["models._laws", "models._curves", "models._formula"],
     ["models"],

@@ -246,7 +246,7 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "NaN bound": ({"bounds": (np.nan, 1.0)}, "bounds must be in order, .*got nan"),
     "one bound": ({"bounds": 1.0}, r"bounds must be a pair \(lower, upper\), got 1.0"),
     "bounds of others": ({"bounds": ({"a": 0.0}, {"a": 1.0})}, "bounds must be one number or shaped like p0, .*got"),
-    "bounds of no shape": ({"bounds": ([0.0, [0.0, 0.0]], 1.0)}, "bounds must be one number or shaped like p0"),
+    "bounds of no shape": ({"bounds": ([0.0, [0.0, 0.0]], 1.0)}, "bounds must be one array, got a list that is none"),
     "bounds too long": ({"bounds": ([0.0, 0.0], 1.0)}, "bounds must be one number or shaped like p0"),
     "bounds of another shape": (
         {"p0": {"v": np.ones(2)}, "bounds": ({"v": np.zeros(3)}, 9.0), "model": lambda p, x: p["v"].sum() * x},

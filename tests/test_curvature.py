@@ -453,9 +453,9 @@ def test_spectral_radius_may_be_jitted_and_batched(variant: Callable[..., Any]) 
 # ---- bad arguments ----
 
 BAD_CALLS: dict[str, tuple[Callable[[], Any], str]] = {
-    "integer params": (
-        lambda: curvature.gradient(quadratic, np.ones(2, int), np.eye(2)),
-        "params must be of a floating dtype, got int",
+    "complex params": (
+        lambda: curvature.gradient(quadratic, np.ones(2, complex), np.eye(2)),
+        "params must be of real numbers, got complex128",
     ),
     "no params": (lambda: curvature.hessian(quadratic, {}, 1.0), "params must hold at least one number, got none"),
     "another tree": (
@@ -478,9 +478,9 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: curvature.spectral_radius(jnp.ones((2, 3))),
         r"matrix must have shape \(p, p\), got \(2, 3\)",
     ),
-    "integer matrix": (
-        lambda: curvature.spectral_radius(np.eye(2, dtype=int)),
-        "matrix must be of a floating dtype, got int",
+    "complex matrix": (
+        lambda: curvature.spectral_radius(np.eye(2, dtype=complex)),
+        "matrix must be of real numbers, got complex128",
     ),
 }
 

@@ -131,8 +131,8 @@ def test_data_that_are_not_finite_are_named():
 BAD_CALLS = {
     "no rows": (lambda: data.linear(KEY, 0, W), "num_rows must be at least 1, got 0"),
     "scalar w": (lambda: data.linear(KEY, 5, 2.0), r"w must have shape \(d,\), got \(\)"),
-    "integer w": (lambda: data.linear(KEY, 5, [1, 2]), "w must be of a floating dtype, got int32"),
-    "integer resistance": (lambda: data.ohm(KEY, 5, 5), "resistance must be of a floating dtype, got int32"),
+    "complex w": (lambda: data.linear(KEY, 5, [1j, 2]), "w must be of real numbers, got complex128"),
+    "complex resistance": (lambda: data.ohm(KEY, 5, 5j), "resistance must be of real numbers, got complex128"),
     "matrix of wavelengths": (
         lambda: data.planck(KEY, jnp.ones((2, 2)), 1.0),
         r"wavelength must have shape \(n,\), got \(2, 2\)",

@@ -631,9 +631,8 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "lengths": ({"rows": few(y=ONES[:5])}, r"data.y must have shape \(20,\), got \(5,\)"),
     "images": ({"rows": few(x=np.ones((20, 2, 2)))}, r"data.x must have shape \(n,\) or \(n, d\), got \(20, 2, 2\)"),
     "no rows": ({"rows": Dataset(np.ones((0, 2)), np.ones(0))}, r"data.x must have at least one row, got \(0, 2\)"),
-    "integer x": ({"rows": few(x=np.ones((20, 2), int))}, "data.x must be of a floating dtype, got int"),
-    "integer y": ({"rows": few(y=np.ones(20, int))}, "data.y must be of a floating dtype, got int"),
-    "integer weight": ({"rows": few(weight=np.ones(20, int))}, "data.weight must be of a floating dtype, got int"),
+    "complex x": ({"rows": few(x=np.ones((20, 2), complex))}, "data.x must be of real numbers, got complex128"),
+    "boolean weight": ({"rows": few(weight=np.ones(20, bool))}, "data.weight must be of real numbers, got bool"),
     "weight lengths": ({"rows": few(weight=ONES[:5])}, r"data.weight must have shape \(20,\), got \(5,\)"),
     "negative weight": (
         {"rows": few(weight=-ONES)},
@@ -643,7 +642,10 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "not a Dataset": ({"rows": (1.0, 2.0)}, "data must be a jaxreg.data.Dataset.*, got tuple"),
     "validation no Dataset": ({"validation": 3.0}, "validation must be a jaxreg.data.Dataset.*, got float"),
     "validation lengths": ({"validation": few(y=ONES[:5])}, r"validation.y must have shape \(20,\), got \(5,\)"),
-    "integer params": ({"params": {"w": np.ones(2, int)}}, r"params\['w'\] must be of a floating dtype, got int"),
+    "complex params": (
+        {"params": {"w": np.ones(2, complex)}},
+        r"params\['w'\] must be of real numbers, got complex128",
+    ),
     "no params": ({"params": {}}, "params must hold at least one number, got none"),
     "params of another shape": (
         {"params": {"w": np.ones((2, 1)), "b": np.zeros(())}},

@@ -20,10 +20,9 @@ def gradient(objective: Objective, params: Params, *args: Any) -> Params:
     """The gradient ∇f, shaped like params.
 
     >>> print(gradient(lambda p, a: a * p["x"] ** 2, {"x": 3.0}, 2.0))
-    {'x': Array(12., dtype=float32, weak_type=True)}
+    {'x': Array(12., dtype=float32)}
     """
-    _checks.floating("params", params)
-    return jax.grad(objective)(params, *args)
+    return jax.grad(objective)(_checks.params("params", params), *args)
 
 
 def hessian(objective: Objective, params: Params, *args: Any) -> Float[Array, "p p"]:
@@ -54,7 +53,7 @@ def hvp(objective: Objective, params: Params, vector: Params, *args: Any) -> Par
     >>> print(product["a"], product["b"])
     8.0 3.0
     """
-    _checks.floating("params", params)
+    params = _checks.params("params", params)
     wanted, got = map(_names.structure, (params, vector))
     if wanted != got:
         raise ValueError(f"vector must be a pytree like params, {wanted}, got {got}")
@@ -81,5 +80,4 @@ def newton_step(objective: Objective, params: Params, *args: Any, damping: Array
 
 def flat_of(params: Params) -> tuple[Float[Array, "p"], Callable[[Array], Params]]:
     """The parameters as a vector, and the function back."""
-    _checks.params("params", params)
-    return ravel_pytree(params)
+    return ravel_pytree(_checks.params("params", params))

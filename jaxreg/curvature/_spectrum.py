@@ -84,10 +84,9 @@ def spectral_radius(matrix: ArrayLike) -> Float[Array, ""]:
     >>> print(spectral_radius(jnp.array([[0.0, -2.0], [2.0, 0.0]])).round(4))
     2.0
     """
-    matrix = jnp.asarray(matrix)
+    matrix = jnp.asarray(_checks.array("matrix", matrix))
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"matrix must have shape (p, p), got {matrix.shape}")
-    _checks.floating("matrix", matrix)
 
     def square(power: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         current, log_radius = state

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg import _trace, blocks
+from jaxreg import _checks, _trace, blocks
 from jaxreg._version import __version__
 from jaxreg.fits._programs import Form, member_of, programs
 from jaxreg.least_squares import CurveFit
@@ -58,7 +58,7 @@ class Batch:
 
     def _one(self) -> Task:
         """What stands for one data set's task."""
-        return self.form.merged(self.shared, jax.tree.map(lambda leaf: leaf[0], self.own))
+        return self.form.merged(self.shared, jax.tree.map(lambda leaf: _canonical(leaf[0]), self.own))
 
     def fingerprint(self) -> dict[str, str]:
         """What must be the same for a store to be gone on with."""
@@ -162,8 +162,8 @@ def _width(platform: str, num_rows: int) -> int:
 
 
 def canonical(dtype: Any) -> Any:
-    """The dtype that JAX computes with in place of another."""
-    return jax.dtypes.canonicalize_dtype(dtype)
+    """The dtype that JAX computes with in place of one of the user's."""
+    return jax.dtypes.canonicalize_dtype(_checks.native(dtype))
 
 
 def _canonical(array: Any) -> np.ndarray:
@@ -187,7 +187,7 @@ def _out_of_lanes(leaf: np.ndarray, axes: int) -> np.ndarray:
 def _form(arguments: Any) -> tuple[Any, tuple[tuple[tuple[int, ...], Any], ...]]:
     """The structure and the shapes of arguments: hashable."""
     leaves, structure = jax.tree.flatten(arguments)
-    return structure, tuple((np.shape(leaf), canonical(leaf.dtype)) for leaf in leaves)
+    return structure, tuple((np.shape(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in leaves)
 
 
 def _shapes(structure: Any, shapes: tuple[Any, ...]) -> Any:

@@ -100,7 +100,8 @@ def _checked(
     **options: Any,
 ) -> tuple[Task, Form, int]:
     """The data sets as one Task, the fields that each has for itself with a leading axis."""
-    y = _array(y)
+    p0_each, residuals = _checks.flag("p0_each", p0_each), _checks.flag("residuals", residuals)
+    y = _array("y", y)
     if y.ndim != 2 or len(y) == 0:
         raise ValueError(f"y must have shape (m, n), a row for each of at least one data set, got {y.shape}")
     x, x_each = _features(x, y.shape)
@@ -112,7 +113,7 @@ def _checked(
         data = [jax.ShapeDtypeStruct(part.shape, canonical(part.dtype)) for part in (first_x, y[0])]
         like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(guess, *data))
     else:
-        p0 = jax.tree.map(_array, p0)
+        p0 = jax.tree.map(np.asarray, _checks.params("p0", p0))
         like = _first_start(p0, len(y)) if p0_each else p0
 
     # The first data set stands for all, but for its values: a start of its own may lie outside the bounds.
@@ -131,7 +132,7 @@ def _checked(
 
 def _features(x: Any, shape: tuple[int, int]) -> tuple[Any, bool]:
     """x, and whether each data set has its own."""
-    x = _array(x)
+    x = _array("x", x)
     if x.ndim > 1 and x.shape[:2] == shape:
         return x, True
     if x.ndim in (1, 2) and len(x) == shape[1]:
@@ -140,9 +141,8 @@ def _features(x: Any, shape: tuple[int, int]) -> tuple[Any, bool]:
 
 
 def _mask(mask: Any, shape: tuple[int, int]) -> Any:
-    mask = _array(mask)
-    if mask.shape != shape or mask.dtype != bool:
-        raise ValueError(f"mask must be of booleans of shape {shape}, got {mask.dtype} {mask.shape}")
+    mask = np.asarray(_checks.booleans("mask", mask))
+    _checks.shape("mask", mask, shape)
     return mask
 
 
@@ -150,8 +150,7 @@ def _sigma(sigma: Any, shape: tuple[int, int]) -> tuple[Any, bool]:
     """sigma, and whether each data set has its own."""
     if sigma is None or np.ndim(sigma) < 2:
         return sigma, False
-    sigma = _array(sigma)
-    _checks.floating("sigma", sigma)
+    sigma = _array("sigma", sigma)
     _checks.shape("sigma", sigma, shape)
     return sigma, True
 
@@ -164,9 +163,9 @@ def _first_start(p0: Params, num_sets: int) -> Params:
     return jax.tree.map(lambda leaf: leaf[0], p0)
 
 
-def _array(value: Any) -> Any:
-    """NumPy's, a memory map as it is."""
-    return value if isinstance(value, np.ndarray) else np.asarray(value)
+def _array(name: str, value: Any) -> Any:
+    """NumPy's; a memory map as it is, and in its own dtype, to be read in chunks."""
+    return np.asarray(_checks.array(name, value, converted=False))
 
 
 class _Results:

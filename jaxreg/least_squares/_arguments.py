@@ -34,17 +34,17 @@ def prepare(
     max_steps: int,
 ) -> tuple[Task, Options]:
     """The arguments of ``curve_fit``, checked and in their final form."""
-    x, y = _array(x), _array(y)
-    num_rows = _checks.rows(x, y)
+    x, y, _ = _checks.rows(x, y)
+    num_rows = len(y)
     max_steps = _checks.count("max_steps", max_steps, least=0)
+    absolute_sigma = _checks.flag("absolute_sigma", absolute_sigma)
     _checks.one_of("covariance", covariance, covariances.KINDS)
     function, thresholds = _loss(loss)
     _loss_fits(loss, function, thresholds, model, scale, bounds, covariance)
     mask = None if mask is None else _mask(mask, num_rows)
     if p0 is None:
         p0 = guessed(x, y, mask, bounds, guess=guess_of(model, fixed))
-    p0 = jax.tree.map(_array, p0)
-    _checks.params("p0", p0)
+    p0 = _checks.params("p0", p0)
     free = None if fixed is None else _free(fixed, p0)
     num_params = sum(map(jnp.size, jax.tree.leaves(p0))) if free is None else sum(free)
     _enough(num_rows, num_params, mask)
@@ -52,7 +52,7 @@ def prepare(
     if bounds is not None:
         bounds = _bounds(bounds, p0)
     task = Task(p0, x, y, sigma, mask, bounds, thresholds)
-    return task, Options(model, free, function, scale, bool(absolute_sigma), covariance, max_steps)
+    return task, Options(model, free, function, scale, absolute_sigma, covariance, max_steps)
 
 
 LOSSES: dict[str, Loss] = {
@@ -77,7 +77,7 @@ def _loss(loss: str | Loss) -> tuple[Loss | None, dict[str, Any]]:
     thresholds: dict[str, Any] = {}
     function: Any = loss
     if isinstance(function, functools.partial) and not function.args:
-        thresholds = {name: _array(value) for name, value in function.keywords.items()}
+        thresholds = {key: _checks.array(f"the loss's {key}", value) for key, value in function.keywords.items()}
         function = function.func
     return None if function is losses.squared else function, thresholds
 
@@ -104,17 +104,8 @@ def _loss_fits(
             raise ValueError(f"covariance must not be 'hessian' for {loss}, which has no curvature")
 
 
-def _array(value: Any) -> Any:
-    """As it is if it is JAX's, else NumPy's, so that a Python float makes the same program as an array."""
-    if not isinstance(value, jax.Array):
-        return np.asarray(value)
-    return jnp.asarray(value, value.dtype) if value.weak_type else value
-
-
 def _mask(mask: Any, num_rows: int) -> Any:
-    mask = _array(mask)
-    if mask.dtype != bool:
-        raise ValueError(f"mask must be of booleans, True for the rows that are there, got {mask.dtype}")
+    mask = _checks.booleans("mask", mask)
     _checks.shape("mask", mask, (num_rows,))
     return mask
 
@@ -143,10 +134,11 @@ def _shaped(name: str, value: Any, p0: Params) -> Params:
     """One number for all parameters, or a tree like p0 whose leaves are numbers or shaped like those of p0."""
     leaves = jax.tree.leaves(p0)
     structure: Any = jax.tree.structure(p0)
+    read = _checks.booleans if name == "fixed" else _checks.array
     if structure == jax.tree.structure(value):
-        values = list(map(_array, jax.tree.leaves(value)))
+        values = [read(name, leaf) for leaf in jax.tree.leaves(value)]
     else:
-        values = [_alone(value)] * len(leaves)
+        values = [_alone(name, value, read)] * len(leaves)
         if values[0] is None or (len(leaves) > 1 and values[0].ndim):
             raise ValueError(f"{name} must be one number or shaped like p0, {_names.structure(p0)}, got {value!r}")
     for leaf, wanted in zip(values, leaves, strict=True):
@@ -159,22 +151,15 @@ def _shaped(name: str, value: Any, p0: Params) -> Params:
     return jax.tree.unflatten(structure, spread)
 
 
-def _alone(value: Any) -> Any:
+def _alone(name: str, value: Any, read: Callable[[str, Any], Any]) -> Any:
     """A number, or a list of numbers; None for anything else."""
-    try:
-        array = _array(value)
-    except ValueError:  # a ragged list
-        return None
-    return None if array.dtype == object else array
+    return None if value is None or isinstance(value, dict) else read(name, value)
 
 
 def _free(fixed: Any, p0: Params) -> tuple[bool, ...]:
     if not _trace.concrete(fixed):
         raise ValueError("fixed chooses the program, so it cannot be a traced value")
     leaves = jax.tree.leaves(_shaped("fixed", fixed, p0))
-    for leaf in leaves:
-        if leaf.dtype != bool:
-            raise ValueError(f"fixed must be of booleans, got {leaf.dtype}")
     free = tuple(bool(value) for leaf in leaves for value in ~leaf.ravel())
     if not any(free):
         raise ValueError("fixed must leave at least one parameter free, got none")
@@ -189,8 +174,7 @@ def _enough(num_rows: int, num_params: int, mask: Any) -> None:
 
 
 def _sigma(sigma: Any, num_rows: int, mask: Any) -> Any:
-    sigma = _array(sigma)
-    _checks.floating("sigma", sigma)
+    sigma = _checks.array("sigma", sigma)
     if sigma.ndim == 2:
         _checks.shape("sigma", sigma, (num_rows, num_rows))
     elif sigma.ndim:

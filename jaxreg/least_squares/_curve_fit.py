@@ -69,8 +69,9 @@ def curve_fit(
         CurveFit.
 
     Raises:
-        ValueError: for shapes that do not fit, integers, fewer points than parameters, a missing start, an unknown
-            name, and values out of range (INVALID_INPUT under a trace): sigma ≤ 0, bounds that cross, a start outside.
+        ValueError: for shapes that do not fit, what is no real number, fewer points than parameters, a missing start,
+            an unknown name, and values out of range (INVALID_INPUT under a trace): sigma ≤ 0, bounds that cross, a
+            start outside.
 
     A loss that descends again (Cauchy, Tukey) has many minima and finds the one at its start: start it at the model's
     own init or at a robust fit, not at least squares, which outliers may have carried away.
@@ -117,7 +118,7 @@ def solve(task: Task, options: Options) -> CurveFit:
     if options.loss in LINEAR_PROGRAMS:
         return quantile_regression.solve(problem, task, options)
 
-    def iterate(_: Any, start: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    def iterate(_: Any, start: Array) -> tuple[Array, tuple[Array, ...]]:
         end = minimise(problem, options.max_steps)
         counts = status_of(problem, end), end.num_steps  # custom_root takes only floats
         return end.params, (end.side, *(count.astype(start.dtype) for count in counts))
@@ -132,8 +133,10 @@ def solve(task: Task, options: Options) -> CurveFit:
 
 
 def warn_if_narrowed(*values: Any) -> None:
-    doubles = (leaf for leaf in jax.tree.leaves(values) if isinstance(leaf, np.ndarray) and leaf.dtype == np.float64)
-    if any(True for _ in doubles) and not _trace.x64():
+    # Of NumPy and pandas, in any byte order; a Python float has no dtype, and NumPy's scalars no axis.
+    leaves = [leaf for leaf in jax.tree.leaves(values) if not isinstance(leaf, jax.Array | float | int)]
+    floats = [leaf for leaf in leaves if getattr(getattr(leaf, "dtype", None), "kind", "") == "f" and np.ndim(leaf)]
+    if any(getattr(leaf.dtype, "itemsize", 8) >= 8 for leaf in floats) and not _trace.x64():
         warnings.warn(
             "float64 arrays are fitted in float32, with 3 to 4 digits; for all digits call "
             'jax.config.update("jax_enable_x64", True) before the first array is made',

@@ -85,7 +85,7 @@ def resolve(problem: Problem, state: State) -> State:
         lengths = search.length * jnp.array([1, _NEARER], cost.dtype)
         points = state.params[None] + lengths[:, None] * search.step[None]
         if problem.bounds is not None:
-            points = jax.vmap(lambda point: jnp.clip(point, *problem.bounds))(points)
+            points = jnp.clip(points, *(bound[None] for bound in problem.bounds))
         residuals, jacobians = jax.vmap(problem.linearise)(points)
         finite = jnp.isfinite(residuals).all() & jnp.isfinite(jacobians).all()
         # A step that does lower the cost is blocked by nothing. Nor is one along which the derivative changes the less

@@ -257,7 +257,8 @@ def _of_residual(loss: Loss | None, thresholds: Any, dtype: Any) -> Callable[[Ar
     if loss is None:
         return None
     keywords = {name: value.astype(dtype) for name, value in (thresholds or {}).items()}
-    return lambda residual: loss(residual, jnp.zeros_like(residual), **keywords)
+    traceable = _checks.traceable("loss")(loss)
+    return lambda residual: traceable(residual, jnp.zeros_like(residual), **keywords)
 
 
 def _root(sigma: Array, counted: Bool[Array, "n"]) -> tuple[Array, Bool[Array, ""]]:

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
+from jaxreg import _checks
 from jaxreg._linear_algebra import least_squares
 from jaxreg.models._model import Model, Params
 
@@ -25,6 +26,7 @@ def exponential(*, offset: bool = False) -> Model:
     >>> print(f"{guess['amplitude']:.2f} {guess['rate']:.2f}")
     3.00 1.50
     """
+    offset = _checks.flag("offset", offset)
 
     def init(key: Array) -> Params:
         del key
@@ -69,6 +71,7 @@ def gaussian(*, offset: bool = False) -> Model:
     >>> print(f"{guess['amplitude']:.1f} {guess['center']:.1f} {guess['width']:.1f}")
     2.0 0.5 1.0
     """
+    offset = _checks.flag("offset", offset)
 
     def init(key: Array) -> Params:
         del key

@@ -28,6 +28,7 @@ def linear(num_features: int, *, bias: bool = True, scale: ArrayLike = 0.01) -> 
     Array([4. , 2.5], dtype=float32)
     """
     num_features = _checks.count("num_features", num_features, least=1)
+    bias = _checks.flag("bias", bias)
     shapes = {"b": (), "w": (num_features,)} if bias else {"w": (num_features,)}
 
     def init(key: Array) -> Params:
@@ -102,6 +103,7 @@ def planck(*, gain: bool = False, temperature: ArrayLike = 3000.0) -> Model:
     >>> print(f"{model.guess(wavelength, y)['temperature']:.0f}")
     5022
     """
+    gain = _checks.flag("gain", gain)
 
     def init(key: Array) -> Params:
         del key

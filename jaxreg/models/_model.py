@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from jax import Array
 
-from jaxreg import _names
+from jaxreg import _checks, _names
 
 Params = Any
 Apply = Callable[[Params, Array], Array]
@@ -38,7 +38,7 @@ def apply_of(model: Model | Apply) -> Apply:
 
     def predict(params: Params, x: Array) -> Array:
         try:
-            return apply(params, x)
+            return _checks.array("the model's prediction", _checks.traceable("model")(apply)(params, x))
         except KeyError as error:
             names = ", ".join(_names.of(params))
             raise ValueError(f"params must have {error}, which the model reads, got {names}") from error

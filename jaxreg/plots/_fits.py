@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from matplotlib.axes import Axes
 
-from jaxreg import _names, uncertainty
+from jaxreg import _checks, _names, uncertainty
 from jaxreg.least_squares import CurveFit
 from jaxreg.models import Apply, Model
 from jaxreg.plots._style import axes_or_new, finish, is_many, style
@@ -90,6 +90,7 @@ def curve(
         ylabel: with its unit.
     """
     ax = axes_or_new(ax)
+    x, y = _checks.array("x", x), _checks.array("y", y)
     grid = jnp.linspace(jnp.min(jnp.asarray(x)), jnp.max(jnp.asarray(x)), 400)
     band = uncertainty.band(model, fit, grid, level=level, distribution=distribution)
     # Matplotlib looks into what it is given element by element, for which JAX compiles a program.

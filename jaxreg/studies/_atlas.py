@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, batching
-from jaxreg.data import Dataset
+from jaxreg.data import Dataset, as_dataset
 from jaxreg.models import Model
 from jaxreg.objective import Loss, empirical_risk
 from jaxreg.results import Sweep
@@ -76,8 +76,9 @@ def divergence_atlas(
     [1.8] [0 0 2]
     """
     check_model(model)
-    num_rows = _checks.rows(*data, of="data.")
-    steps = _checks.count("steps", steps, least=1)
+    data = as_dataset(data, of="data.")
+    num_rows = len(data.y)
+    steps, num_seeds = _checks.count("steps", steps, least=1), _checks.count("num_seeds", num_seeds, least=1)
     losses = list(loss) if isinstance(loss, Sequence) else [loss]
     sizes = [
         _checks.count("batch_size", size, least=1, most=num_rows)

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, batching, curvature, gradient_noise
-from jaxreg.data import Dataset
+from jaxreg.data import Dataset, as_dataset
 from jaxreg.models import Model
 from jaxreg.objective import Loss, empirical_risk
 from jaxreg.studies._runs import check_model, has_theory
@@ -83,7 +83,9 @@ def predicted_training(
     """
     check_model(model)
     _checks.one_of("sampling", sampling, SAMPLINGS)
-    num_rows = _checks.rows(*data, of="data.")
+    data = as_dataset(data, of="data.")
+    num_rows = len(data.y)
+    epochs, num_seeds = _checks.count("epochs", epochs, least=0), _checks.count("num_seeds", num_seeds, least=1)
     risk = empirical_risk(model, loss)
     steps = batching.steps_per_epoch(num_rows, _checks.count("batch_size", batch_size, least=1, most=num_rows))
     sizes = np.full(steps, batch_size, float)

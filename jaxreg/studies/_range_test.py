@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxreg import _checks
-from jaxreg.data import Dataset
+from jaxreg.data import Dataset, as_dataset
 from jaxreg.models import Model
 from jaxreg.objective import Loss, empirical_risk
 from jaxreg.studies._runs import Optimizer, Run, check_model, edges_of, judged_run
@@ -113,9 +113,10 @@ def range_test(
     0.02 to 1.54; 2/λmax = 1.80
     """
     check_model(model)
-    num_rows = _checks.rows(*data, of="data.")
+    data = as_dataset(data, of="data.")
+    num_rows = len(data.y)
     batch_size = _checks.count("batch_size", batch_size, least=1, most=num_rows)
-    steps = _checks.count("steps", steps, least=1)
+    steps, num_seeds = _checks.count("steps", steps, least=1), _checks.count("num_seeds", num_seeds, least=1)
     risk = empirical_risk(model, loss)
 
     def member(key: Array, learning_rate: Array) -> Run:

@@ -52,7 +52,7 @@ def minibatch_risk(
     if _is_quadratic(model, loss, params, data) and _statistics_pay(size, batch_size):
         assert isinstance(model, Model)
         # The statistics never call the model, so what does not fit it would pass in silence.
-        _checks.shape("the model's prediction", jax.eval_shape(model.apply, params, data.x), data.y.shape)
+        _checks.shape("the model's prediction", jax.eval_shape(apply_of(model), params, data.x), data.y.shape)
         return _from_statistics(model, params, data, reduction)
     in_a_row = data.x.size // data.x.shape[0]
     one_dtype = len({leaf.dtype for leaf in jax.tree.leaves(data)}) == 1

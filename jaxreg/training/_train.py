@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _trace, batching
-from jaxreg.data import Dataset
+from jaxreg.data import Dataset, as_dataset
 from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.objective import Loss, neutral_rows
 from jaxreg.status import Status
@@ -77,7 +77,7 @@ def train(
         Training.
 
     Raises:
-        ValueError: for shapes that do not fit, an unknown word, numbers out of range, integers instead of floats.
+        ValueError: for shapes that do not fit, an unknown word, numbers out of range, what is no real number.
 
     >>> from jaxreg import data, losses, models
     >>> rows = data.linear(jax.random.key(0), 1000, jnp.array([2.0, -3.4]), 4.2, noise=0.01)
@@ -91,16 +91,15 @@ def train(
         raise ValueError(f"loss must be a function of prediction and target, got {type(loss).__name__}")
     if not isinstance(optimizer, optax.GradientTransformation):
         raise ValueError(f"optimizer must be an optax optimiser, got {type(optimizer).__name__}")
-    data = _as_dataset("data", data)
-    num_rows = _checks.rows(*data, of="data.")
+    data = as_dataset(data, of="data.")
+    num_rows = len(data.y)
     epochs = _checks.count("epochs", epochs, least=0)
     batch_size = _checks.count("batch_size", batch_size, least=1, most=num_rows)
     _checks.one_of("remainder", remainder, batching.REMAINDERS)
     _checks.one_of("reduction", reduction, ("mean", "sum"))
     valid = _valid_weight("data", data)
     if validation is not None:
-        validation = _as_dataset("validation", validation)
-        _checks.rows(*validation, of="validation.")
+        validation = as_dataset(validation, of="validation.")
         valid &= _valid_weight("validation", validation)
     if not isinstance(order, str):
         order = jnp.asarray(order)
@@ -113,9 +112,7 @@ def train(
         if not isinstance(model, Model):
             raise ValueError("params must be given where the model is a plain function, which has no init")
         params = model.init(key_init)
-    _checks.params("params", params)
-    # A weak type (a Python float) would compile a second program for the same shapes.
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), params)
+    params = jax.tree.map(jnp.asarray, _checks.params("params", params))
 
     return _run(
         params,
@@ -149,10 +146,9 @@ def epochs_to(loss: ArrayLike, level: ArrayLike) -> Array:
     >>> print(epochs_to(jnp.array([1.0, 0.1, 0.01]), 0.05).round(3))
     2.301
     """
-    loss = jnp.asarray(loss)
+    loss = jnp.asarray(_checks.array("loss", loss))
     if loss.ndim != 1:
         raise ValueError(f"loss must have shape (epochs,), got {loss.shape}")
-    _checks.floating("loss", loss)
     within = loss <= level
     after = jnp.argmax(within)
     above, below = loss[jnp.maximum(after - 1, 0)], loss[after]
@@ -261,13 +257,6 @@ def _all_finite(tree: Any) -> Array:
 
 def _select(condition: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
-
-
-def _as_dataset(name: str, data: Any) -> Dataset:
-    if not isinstance(data, Dataset):
-        raise ValueError(f"{name} must be a jaxreg.data.Dataset(x, y, weight=None), got {type(data).__name__}")
-    weight = None if data.weight is None else jnp.asarray(data.weight)
-    return Dataset(jnp.asarray(data.x), jnp.asarray(data.y), weight)
 
 
 def _valid_weight(name: str, data: Dataset) -> Array:

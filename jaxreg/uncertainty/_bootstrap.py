@@ -96,14 +96,14 @@ def bootstrap(
     _checks.one_of("kind", kind, KINDS)
     num = _checks.count("num", num, least=2)
     batch_size = _checks.count("batch_size", batch_size, least=1)
-    if sigma is not None and jnp.ndim(sigma) > 1:
-        raise ValueError(f"sigma must be a scalar or of shape {jnp.shape(y)}, got {jnp.shape(sigma)}")
+    if sigma is not None and np.ndim(sigma) > 1:
+        raise ValueError(f"sigma must be a scalar or of shape {np.shape(y)}, got {np.shape(sigma)}")
     task, options = prepare(
         model, x, y, fit.params, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed,
         loss=loss, scale=scale, max_steps=max_steps,
     )  # fmt: skip
-    index = jnp.int32(KINDS.index(kind))
-    found = _run(key, task, fit, jnp.asarray(level), index, options=options, num=num, batch_size=batch_size)
+    level, index = jnp.asarray(_checks.level(level)), jnp.int32(KINDS.index(kind))
+    found = _run(key, task, fit, level, index, options=options, num=num, batch_size=batch_size)
     if _trace.concrete(found) and int(found.num_failed) > num / 100:
         status = np.asarray(found.status)
         names = ", ".join(

@@ -9,7 +9,7 @@ from jax import Array
 from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
-from jaxreg import _trace
+from jaxreg import _checks, _trace
 from jaxreg._shapes import Float
 from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares._arguments import prepare
@@ -70,12 +70,12 @@ def curvature(
     >>> print(curvature(jaxreg.models.ohm(), fit, x).intrinsic)
     0.0
     """
-    zeros = np.zeros(jnp.shape(x)[0], fit.chi2.dtype)
+    zeros = np.zeros(np.shape(x)[0], fit.chi2.dtype)
     task, options = prepare(
         model, x, zeros, fit.params, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=None, fixed=fixed,
         max_steps=0,
     )  # fmt: skip
-    return _curvature(task, fit, jnp.asarray(level, fit.chi2.dtype), options=options)
+    return _curvature(task, fit, jnp.asarray(_checks.level(level), fit.chi2.dtype), options=options)
 
 
 @_trace.compiled("options")

@@ -123,9 +123,13 @@ def band(
     [0. 0.943 1.887 2.830 3.774]
     """
     _checks.one_of("kind", kind, ("confidence", "prediction"))
-    x, factor = jnp.asarray(x), quantile(fit.dof, level, distribution)
-    scale = variance_of(fit, absolute_sigma=absolute_sigma)
-    added = jnp.asarray(sigma, fit.chi2.dtype) ** 2 * scale if kind == "prediction" else jnp.zeros_like(scale)
+    x, factor = jnp.asarray(_checks.array("x", x)), quantile(fit.dof, level, distribution)
+    scale = variance_of(fit, absolute_sigma=_checks.flag("absolute_sigma", absolute_sigma))
+    added = (
+        jnp.asarray(_checks.array("sigma", sigma), fit.chi2.dtype) ** 2 * scale
+        if kind == "prediction"
+        else jnp.zeros_like(scale)
+    )
     return _band(fit, x, added, factor, model=model)
 
 
@@ -156,9 +160,9 @@ def variance_of(fit: CurveFit, *, absolute_sigma: bool) -> Array:
     if absolute_sigma:
         return jnp.ones_like(fit.chi2)
     if fit.scale is None:
-        return fit.chi2 / fit.dof
+        return jnp.divide(fit.chi2, fit.dof)
     num_points = fit.dof + (jnp.diagonal(fit.covariance) > 0).sum()
-    return fit.scale**2 * num_points / fit.dof
+    return jnp.divide(fit.scale**2 * num_points, fit.dof)
 
 
 def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:
@@ -176,7 +180,7 @@ def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -
     2.7764, 1.9600
     """
     _checks.one_of("distribution", distribution, DISTRIBUTIONS)
-    probability = 0.5 + jnp.asarray(level) / 2
+    probability = 0.5 + jnp.asarray(_checks.level(level)) / 2
     if distribution == "normal":
         return jnp.broadcast_to(ndtri(probability), jnp.shape(dof))
     return t_quantile(probability, jnp.asarray(dof, probability.dtype))

@@ -252,7 +252,7 @@ def profile_contour(
     if len(set(parameters)) != 2 or not set(parameters) <= set(free):
         raise ValueError(f"parameters must be two of {', '.join(free)}, got {parameters!r}")
     pair = jnp.array([free.index(name) for name in parameters])
-    beyond = 1 - jnp.asarray(level, fit.chi2.dtype)
+    beyond = 1 - jnp.asarray(_checks.level(level), fit.chi2.dtype)
     # Twice the quantile of F(2, dof), and the quantile of χ² with 2 degrees of freedom.
     square = fit.dof * (beyond ** (-2 / fit.dof) - 1) if distribution == "t" else -2 * jnp.log(beyond)
     return _contour(fitted, pair, jnp.sqrt(square), options=options, num=num)

@@ -21,7 +21,7 @@ def t_quantile(probability: ArrayLike, dof: ArrayLike) -> Array:
     # 2·tail = I_s(ν/2, 1/2) with s = ν/(ν + t²).
     size = jnp.sqrt(_beta_tail(2 * tail, dof / 2, jnp.full_like(dof, 0.5)) * dof)
     size = jnp.where(dof > (50 if dof.dtype == jnp.float32 else 2000), _nearly_normal(-ndtri(tail), dof), size)
-    return jnp.where(dof > 0, jnp.where(tail < 0.5, jnp.sign(probability - 0.5) * size, 0), jnp.nan)
+    return jnp.where(dof > 0, jnp.where(tail == 0.5, 0, jnp.sign(probability - 0.5) * size), jnp.nan)
 
 
 @jax.jit
@@ -92,4 +92,4 @@ def _bisected(below: Callable[[Array], Array], like: Array) -> Array:
         return jnp.where(inside, middle, low), jnp.where(inside, high, middle)
 
     low, high = jax.lax.fori_loop(0, 32 if like.dtype == jnp.float32 else 64, halve, (-bound, bound))
-    return jnp.exp((low + high) / 2)
+    return jnp.where(jnp.isnan(like), jnp.nan, jnp.exp((low + high) / 2))

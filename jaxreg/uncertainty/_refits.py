@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -107,7 +108,7 @@ def fitted_of(
     _checks.shape("fit.residuals", fit.residuals, task.y.shape)
     if fit.scale is not None:
         raise ValueError("fit must be under the squared loss, got one with a robust scale: take uncertainty.bootstrap")
-    return Fitted(fit, task), options
+    return Fitted(jax.tree.map(jnp.asarray, fit), task), options
 
 
 def refits_of(fitted: Fitted, options: Options) -> Refits:
