@@ -425,7 +425,7 @@ def test_a_store_knows_a_function_with_a_bound_threshold_again(tmp_path):
 
 
 def test_integers_that_would_wrap_are_refused():
-    with pytest.raises(ValueError, match="axis 'x' has integers beyond int32: turn jax_enable_x64 on"):
+    with pytest.raises(ValueError, match="axis 'x' has numbers beyond int32: turn jax_enable_x64 on"):
         jaxreg.sweep(lambda x: x, {"x": np.array([2**40, 2])})
 
 
