@@ -189,9 +189,9 @@ def as_points(points: Any) -> Any:
     >>> as_points([0.1, np.float64(1.0)])
     array([0.1, 1. ])
     """
-    if type(points) in (list, tuple) and all(map(_is_scalar, points)):
-        if len({point.dtype if isinstance(point, jax.Array) else None for point in points}) == 1:
-            points = jnp.stack(points) if isinstance(points[0], jax.Array) else np.asarray(points)
+    if type(points) in (list, tuple) and points and all(map(_is_scalar, points)):
+        kinds = {point.dtype if isinstance(point, jax.Array) else None for point in points}
+        points = np.asarray(points) if kinds == {None} else jnp.stack(points) if len(kinds) == 1 else points
     return jax.tree.map(_native, points)
 
 

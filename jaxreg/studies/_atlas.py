@@ -75,7 +75,7 @@ def divergence_atlas(
     >>> print(atlas.critical_learning_rate.round(1), atlas.sweep.values.status.ravel())
     [1.8] [0 0 2]
     """
-    check_model(model)
+    check_model(model, optimizer)
     num_rows = _checks.rows(*data, of="data.")
     steps = _checks.count("steps", steps, least=1)
     losses = list(loss) if isinstance(loss, Sequence) else [loss]

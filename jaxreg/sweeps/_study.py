@@ -202,7 +202,7 @@ def _axis(name: str, points: Any) -> Axis:
             raise ValueError(f"{where} must hold numbers or random keys, got {leaf!r}: words belong in static=")
         if np.ndim(leaf) < 1:
             raise ValueError(
-                f"{where} must have its points along a leading axis, got shape () in {leaf!r}: stack lists with jnp.stack"
+                f"{where} must have its points along a leading axis, got shape () in {leaf!r}: a list needs jnp.stack"
             )
         if len(leaf) == 0:
             raise ValueError(f"{where} has no points")
