@@ -75,8 +75,11 @@ def open_store(
         raise ValueError(f"the store at {path} cannot be written: no permission; jaxreg.store.load reads it")
     group: Any = zarr().open_group(path, mode="r+", zarr_format=3)
     kept = of_axes(axes, arrays)
-    for name in damaged(group, kept):
-        group[name][...] = kept[name][0]
+    try:
+        for name in damaged(group, kept):
+            group[name][...] = kept[name][0]
+    except OSError as error:
+        raise ValueError(f"the store at {path} cannot be written: {error}") from error
     return Store(path, there)
 
 
