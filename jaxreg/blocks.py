@@ -261,9 +261,9 @@ class Progress:
 
     def advance(self, members: int, failed: int, *, restored: bool = False) -> None:
         """More members are done, some of them failed; restored ones took no time and do not count for the speed."""
-        _stop_if_asked()
         self.done += members
         self._failed += failed
+        _stop_if_asked()
         if self._bar is None:
             return
         if self._failed:

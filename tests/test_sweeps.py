@@ -458,6 +458,7 @@ def test_ctrl_c_waits_for_the_compiler_and_is_never_lost(monkeypatch):
             caught.append(len(caught))
         return compiled(*given)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
     compiled = _programs.block_program
     monkeypatch.setattr(_values, "block_program", interrupted)
     with pytest.raises(KeyboardInterrupt, match=r"stopped with 0 of 1000 members done; give it a store="):
@@ -468,6 +469,11 @@ def test_ctrl_c_waits_for_the_compiler_and_is_never_lost(monkeypatch):
         signal.raise_signal(signal.SIGINT)
     monkeypatch.undo()
     assert jaxreg.sweep(lambda x: x, {"x": RATES}).values.shape == (5,)  # and then all is as before
+    signal.signal(signal.SIGINT, lambda *_: caught.append(7))  # whoever has other plans keeps them
+    with blocks.Progress(3, False, stored=True):
+        signal.raise_signal(signal.SIGINT)
+    assert caught == [0, 7]
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_system_that_does_not_tell_its_memory_is_no_obstacle(monkeypatch):

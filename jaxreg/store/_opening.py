@@ -125,11 +125,11 @@ def load(path: str | os.PathLike[str]) -> Sweep:
             for value, leaf in zip(values, leaves or (), strict=leaves is not None):
                 value[store.division.selection(place)] = leaf
     if lost:
-        message = (
-            f"{len(lost)} of the {store.division.num_blocks} blocks in the store at {path} are damaged and left out"
+        what = (
+            f"{len(lost)} of the {store.division.num_blocks} blocks in the store at {path} are damaged and left out, "
         )
-        message += f", the first at {lost[0]}; the sweep that made them computes them again"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        what += f"the first at {lost[0]}; the sweep that made them computes them again"
+        warnings.warn(what, RuntimeWarning, stacklevel=2)
     group: Any = library.open_group(path, mode="r", zarr_format=3)
     axes = {}
     for axis in description["axes"]:
@@ -140,8 +140,8 @@ def load(path: str | os.PathLike[str]) -> Sweep:
             axes[axis["name"]] = rebuilt(axis["tree"], iter(points))
     static = tuple(axis["name"] for axis in description["axes"] if "values" in axis)
     if spoilt := damaged(group, of_axes(axes, {name: () for name in axes if name not in static})):
-        message = f"the labels {', '.join(spoilt)} in the store at {path} are damaged; the same sweep mends them"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        what = f"the labels {', '.join(spoilt)} in the store at {path} are damaged; the same sweep mends them"
+        warnings.warn(what, RuntimeWarning, stacklevel=2)
     return Sweep(axes, rebuilt(description["values"]["tree"], iter(values)), static)
 
 

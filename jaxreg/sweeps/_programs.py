@@ -54,10 +54,11 @@ def block_program(
     del x64  # tells programs under one setting from those under the other
     member = member_of(fn, choice, forms)
     tile = mapped(member, [form.draws for form in forms])
-    whole = tuple(1 if draws else part for draws, part in zip(_drawing(member, tile, forms), block, strict=True))
+    alone = _drawing(member, tile, forms)
+    whole = tuple(1 if draws else part for draws, part in zip(alone, block, strict=True))
     on_cpu = devices[0].platform == "cpu"
     lengths = full_registers(tile_shape(block, NARROW))
-    if whole != block or not (on_cpu and math.prod(block) > NARROW and _runs_in_cache(tile, forms, lengths)):
+    if any(alone) or not (on_cpu and math.prod(block) > NARROW and _runs_in_cache(tile, forms, lengths)):
         lengths = whole
     program = _compiled(tile, forms, block, lengths, devices)
     lanes = math.prod(lengths)
