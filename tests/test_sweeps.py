@@ -404,9 +404,10 @@ def test_large_temporary_arrays_make_smaller_tiles(monkeypatch):
 
 def test_the_bar_counts_members_and_those_that_diverged(capsys):
     def run(rate):
-        return {"status": jnp.where(rate > 1, jaxreg.Status.DIVERGED, jaxreg.Status.OK)}
+        ended = jnp.where(rate < 0, jaxreg.Status.MAX_STEPS, jaxreg.Status.OK)  # which is another end
+        return {"status": jnp.where(rate > 1, jaxreg.Status.DIVERGED, ended)}
 
-    rates = np.array([0.1] * 300 + [1e30] * 4, np.float32)
+    rates = np.array([0.1] * 299 + [-1] + [1e30] * 4, np.float32)
     jaxreg.sweep(run, {"rate": rates}, progress=True)
     drawn = capsys.readouterr().err
     assert "304/304" in drawn
@@ -415,6 +416,40 @@ def test_the_bar_counts_members_and_those_that_diverged(capsys):
     jaxreg.sweep(run, {"rate": rates})  # stderr is no terminal here
     jaxreg.sweep(run, {"rate": rates}, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_a_finished_store_is_read_and_nothing_computed(tmp_path, capsys, monkeypatch):
+    def run(rate):
+        return {"status": jnp.where(rate > 1, jaxreg.Status.DIVERGED, jaxreg.Status.OK)}
+
+    def swept():
+        advance, told = blocks.Progress.advance, []
+        with monkeypatch.context() as patch:
+            patch.setattr(blocks.Progress, "advance", lambda *g, **k: told.append(k) or advance(*g, **k))
+            values = jaxreg.sweep(run, {"rate": RATES * 10}, chunk_size=2, store=tmp_path, progress=True).values
+        return values["status"], told, capsys.readouterr().err
+
+    half = tmp_path / "status" / "0.1.partial"
+    status, told, drawn = swept()
+    half.write_bytes(b"")
+    os.utime(half, (0, 0))
+    monkeypatch.setattr(_values, "block_program", None)
+    again, told_again, drawn_again = swept()
+    np.testing.assert_array_equal(again, status)
+    assert (told, told_again) == ([{}] * 3, [{"restored": True}] * 3)
+    assert all("2 diverged" in one and "5.00/5.00" in one for one in (drawn, drawn_again))
+    assert not half.exists()
+
+
+def test_no_more_blocks_are_computed_at_once_than_memory_holds(monkeypatch):
+    program, run, asked = _programs.block_program, blocks.run, []
+    monkeypatch.setattr(_values, "block_program", lambda *given: program(*given)._replace(num_bytes=100))
+    monkeypatch.setattr(blocks, "memory_of", lambda _: 350)
+    monkeypatch.setattr(blocks, "workers_on", lambda _: 8)
+    monkeypatch.setattr(blocks, "run", lambda *g, **k: asked.append(k["workers"]) or run(*g, **k))
+    for fn in (jnp.sin, lambda x: jnp.linalg.qr(x * jnp.ones((9, 2)))[1].sum()):  # LAPACK's wait for each other
+        jaxreg.sweep(lambda x, fn: fn(x), {"x": np.arange(100.0)}, static={"fn": [fn]}, chunk_size=10)
+    assert asked == [3, 1]
 
 
 def test_the_bar_does_not_count_what_was_restored_for_its_speed(capsys):
@@ -517,8 +552,11 @@ def test_failed_members_of_a_sweep_are_named():
 
 
 def test_static_values_that_are_equal_but_of_other_types_are_other_programs():
+    def fn(n, x):
+        return jnp.asarray(n)
+
     for value, dtype in ((1, np.int32), (1.0, np.float32), (True, np.bool_)):
-        assert jaxreg.sweep(lambda n, **_: jnp.asarray(n), {"x": RATES}, static={"n": [value]}).values.dtype == dtype
+        assert jaxreg.sweep(fn, {"x": RATES}, static={"n": [value]}).values.dtype == dtype
 
 
 def test_a_store_knows_a_function_with_a_bound_threshold_again(tmp_path):
