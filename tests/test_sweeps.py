@@ -552,7 +552,7 @@ def test_failed_members_of_a_sweep_are_named():
 
 
 def test_static_values_that_are_equal_but_of_other_types_are_other_programs():
-    def fn(n, x):
+    def fn(n, **_):
         return jnp.asarray(n)
 
     for value, dtype in ((1, np.int32), (1.0, np.float32), (True, np.bool_)):
@@ -566,6 +566,24 @@ def test_a_store_knows_a_function_with_a_bound_threshold_again(tmp_path):
 
     np.testing.assert_array_equal(swept().values, swept().values)
     assert "0x" not in (tmp_path / "zarr.json").read_text()
+
+
+def test_of_functions_that_are_called_alike_a_store_knows_each(tmp_path):
+    def swept(*fns):
+        return jaxreg.sweep(lambda x, f: f(x), {"x": RATES}, static={"f": fns}, store=tmp_path).values
+
+    swept(lambda x: x, lambda x: 2 * x)
+    with pytest.raises(ValueError, match=r"the function or the data it closes over differ \(static: f=<lambda>\)"):
+        swept(lambda x: 3 * x, lambda x: 2 * x)
+
+
+def test_a_function_is_compiled_anew_for_double_precision():
+    def fn(n):
+        return n / 3
+
+    for x64, dtype in ((False, np.float32), (True, np.float64), (False, np.float32)):
+        with jax.enable_x64(x64):
+            assert jaxreg.sweep(fn, {"n": np.arange(3, dtype=np.int32)}).values.dtype == dtype
 
 
 def test_integers_that_would_wrap_are_refused():
