@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import weakref
 from types import SimpleNamespace
 
@@ -517,17 +518,19 @@ def test_a_system_that_does_not_tell_its_memory_is_no_obstacle(monkeypatch):
 
 
 def test_an_error_in_one_block_ends_the_others():
-    seen = []
+    seen, ended = [], [3]
 
     def compute(job):
         seen.append(job)
         if job == 3:
             raise RuntimeError("three")
-        return job
+        time.sleep(0.01)
+        ended.append(job)
 
     with pytest.raises(RuntimeError, match="three"):
         blocks.run(range(1000), compute, workers=2, finished=lambda *_: None)
     assert len(seen) < 1000
+    assert sorted(seen) == sorted(ended)  # none is left running
 
 
 def test_results_are_json_ready_tables():
@@ -579,7 +582,7 @@ def test_of_functions_that_are_called_alike_a_store_knows_each(tmp_path):
 
 def test_a_function_is_compiled_anew_for_double_precision():
     def fn(n):
-        return n / 3
+        return n * jnp.ones(())
 
     for x64, dtype in ((False, np.float32), (True, np.float64), (False, np.float32)):
         with jax.enable_x64(x64):
