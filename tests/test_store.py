@@ -217,6 +217,15 @@ def test_the_structure_comes_back(tmp_path):
     assert len(shown(tmp_path).data_vars) == count
 
 
+def test_a_class_that_has_other_fields_today_comes_back_with_those_of_then(tmp_path):
+    opened(tmp_path, axes={"rate": RATES}, shapes=TRAINED, division=Division((), (5,), (2,)))
+    root = tmp_path / "zarr.json"
+    root.write_text(root.read_text().replace('"num_steps"', '"count"'))
+    found = load(tmp_path).values
+    assert type(found).__name__ == "Training"
+    assert found._fields == (*Training._fields[:-1], "count")
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class Registered:

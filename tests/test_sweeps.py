@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import jax
@@ -510,6 +511,12 @@ def test_ctrl_c_waits_for_the_compiler_and_is_never_lost(monkeypatch):
         signal.raise_signal(signal.SIGINT)
     assert caught == [0, 7]
     signal.signal(signal.SIGINT, before)
+
+
+def test_a_thread_may_sweep():
+    with ThreadPoolExecutor(1) as pool:  # where Python lets nobody set what Ctrl-C does
+        found = pool.submit(jaxreg.sweep, lambda x: 3 * x, {"x": RATES}).result()
+    np.testing.assert_array_equal(found.values, 3 * RATES)
 
 
 def test_a_system_that_does_not_tell_its_memory_is_no_obstacle(monkeypatch):
