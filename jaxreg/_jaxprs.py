@@ -38,3 +38,16 @@ def inner_jaxprs(equation: Any) -> list[Any]:
             if hasattr(inner, "eqns"):
                 found.append(inner)
     return found
+
+
+def keys_of_xla(jaxpr: Any) -> list[tuple[int, ...]]:
+    """The shapes of all random keys but threefry's, and of what XLA's own generator takes and gives."""
+    found = []
+    for equation in jaxpr.eqns:
+        drawn = equation.primitive.name == "rng_bit_generator"
+        for atom in (*equation.invars, *equation.outvars):
+            dtype: Any = getattr(atom.aval, "dtype", None)
+            is_key = jax.numpy.issubdtype(dtype, jax.dtypes.prng_key) and "fry" not in str(dtype)
+            found += [atom.aval.shape] if drawn or is_key else []
+        found += [shape for inner in inner_jaxprs(equation) for shape in keys_of_xla(inner)]
+    return found

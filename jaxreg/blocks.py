@@ -7,7 +7,9 @@ about one core busy, so as many threads as there are cores each compute a block;
 import functools
 import itertools
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
@@ -34,7 +36,7 @@ def workers_on(devices: Sequence[jax.Device]) -> int:
 
 
 def memory_of(device: jax.Device) -> int:
-    """Bytes of memory that a device has.
+    """Bytes of memory that a device has; more than there can be where the system does not tell.
 
     >>> memory_of(jax.devices("cpu")[0]) > 10**8
     True
@@ -42,6 +44,8 @@ def memory_of(device: jax.Device) -> int:
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
+    if not hasattr(os, "sysconf"):  # Windows
+        return sys.maxsize
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -98,7 +102,7 @@ def run(
 ) -> None:
     """Compute all jobs on a few threads, and tell of each that is done.
 
-    An error, or Ctrl-C, lets the jobs that are running end, starts no other, and is raised.
+    An error, or Ctrl-C while a ``Progress`` is open, lets the jobs that run end, starts no other, and is raised.
 
     Args:
         jobs: the jobs, drawn from one after the other.
@@ -111,9 +115,11 @@ def run(
     >>> sorted(found)
     [0, 1, 4, 9, 16]
     """
+    _stop_if_asked()
     if workers == 1:
         for job in jobs:
             finished(job, compute(job))
+            _stop_if_asked()
         return
     waiting = iter(jobs)
     x64 = _trace.x64()  # JAX keeps its settings per thread
@@ -131,6 +137,7 @@ def run(
                 result = future.result()
                 running |= {pool.submit(in_thread, following): following for following in itertools.islice(waiting, 1)}
                 finished(job, result)
+                _stop_if_asked()
     finally:
         wait(running)
 
@@ -191,11 +198,32 @@ def first_then_all(call: Callable[[], Job]) -> Job:
     return found[0] if found else call()
 
 
+_asked_to_stop = threading.Event()
+
+
+def _on_ctrl_c(number: int, frame: Any) -> None:
+    if _asked_to_stop.is_set():
+        signal.default_int_handler(number, frame)
+    _asked_to_stop.set()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _stop_if_asked() -> None:
+    if _asked_to_stop.is_set() and _in_main_thread():
+        raise KeyboardInterrupt
+
+
 class Progress:
     """A bar on stderr: members done, members per second, time left, and how many of them failed.
 
-    Silent without tqdm, when stderr is no terminal, or when told to be; ``wanted=True`` draws it in any case. Ctrl-C
-    inside it says how far it came, and how to go on, which depends on whether what is done is ``stored``.
+    Silent without tqdm, when stderr is no terminal, or when told to be; ``wanted=True`` draws it in any case.
+
+    Ctrl-C inside it takes effect between blocks, a second one at once. It says how far it came, and how to go on, which
+    depends on whether what is done is ``stored``. Raised wherever it falls it would do harm: XLA compiles on threads of
+    its own, which crash if Python ends meanwhile, and what is raised in a callback of the garbage collector is lost.
     """
 
     def __init__(
@@ -215,12 +243,19 @@ class Progress:
         self._bar = tqdm(total=total, unit=f" {unit}", unit_scale=True, dynamic_ncols=True)
 
     def __enter__(self) -> "Progress":
+        self._deferred = _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._deferred:
+            signal.signal(signal.SIGINT, _on_ctrl_c)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._bar is not None:
             self._bar.close()
-        if kind is KeyboardInterrupt:
+        asked = self._deferred and _asked_to_stop.is_set()
+        if self._deferred:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            _asked_to_stop.clear()
+        if kind is KeyboardInterrupt or (kind is None and asked):
             how = "the same call goes on from there" if self.stored else "give it a store= to be able to go on"
             raise KeyboardInterrupt(f"stopped with {self.done} of {self.total} {self.unit} done; {how}") from None
 
@@ -228,6 +263,7 @@ class Progress:
         """More members are done, some of them failed; restored ones took no time and do not count for the speed."""
         self.done += members
         self._failed += failed
+        _stop_if_asked()
         if self._bar is None:
             return
         if self._failed:

@@ -89,8 +89,8 @@ def estimate(
     """
     _checks.one_of("kind", kind, KINDS)
     absolute_sigma = _checks.flag("absolute_sigma", absolute_sigma)
-    if kind == "hessian" and hessian is None:
-        raise ValueError("hessian must be given for kind 'hessian', got None")
+    if kind == "hessian" and bending is None:
+        raise ValueError("bending must be given for kind 'hessian', got None")
     num_params, num_rows = jacobian.shape
     free = jnp.ones(num_params, bool) if free is None else free
     counted = jnp.ones(num_rows, bool) if counted is None else counted

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import numbers
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -181,14 +182,26 @@ def labels(name: str, points: Any, *, static: bool = False) -> dict[str, np.ndar
 
 
 def as_points(points: Any) -> Any:
-    """An axis's points as a pytree of arrays: a list of Python numbers is one array, not a pytree of scalars.
+    """An axis's points as a pytree of arrays in this machine's byte order.
 
-    >>> as_points([0.1, 1.0])
+    A list of numbers or of keys is one array, not a pytree of scalars.
+
+    >>> as_points([0.1, np.float64(1.0)])
     array([0.1, 1. ])
     """
-    if isinstance(points, list | tuple) and points and all(isinstance(point, int | float) for point in points):
-        return np.asarray(points)
-    return points
+    if type(points) in (list, tuple) and points and all(map(_is_scalar, points)):
+        kinds = {point.dtype if isinstance(point, jax.Array) else None for point in points}
+        points = np.asarray(points) if kinds == {None} else jnp.stack(points) if len(kinds) == 1 else points
+    return jax.tree.map(_native, points)
+
+
+def _is_scalar(point: Any) -> bool:
+    return isinstance(point, numbers.Number) or getattr(point, "shape", None) == ()
+
+
+def _native(leaf: Any) -> Any:
+    dtype: Any = getattr(leaf, "dtype", None)
+    return leaf if getattr(dtype, "isnative", True) else leaf.astype(dtype.newbyteorder("="))
 
 
 def num_points(points: Any) -> int:
@@ -212,13 +225,15 @@ def key_kind(leaf: Any) -> str | None:
 
 
 def readable(value: Any) -> str:
-    """A static value for people: a number or a word as it is, a function by its name, another object by its type's.
+    """A static value for people: numbers, words and tuples as they are, a function by its name, others by their type's.
 
     >>> readable(functools.partial(max, default=0)), readable(max), readable(32)
     ('max(default=0)', 'max', '32')
     """
     if value is None or isinstance(value, str | int | float | np.generic):
-        return str(value)
+        return str.__str__(value) if isinstance(value, str) else str(value)
+    if type(value) is tuple:
+        return f"({', '.join(map(readable, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, functools.partial):
         bound = [*map(readable, value.args), *(f"{key}={readable(given)}" for key, given in value.keywords.items())]
         return f"{readable(value.func)}({', '.join(bound)})"

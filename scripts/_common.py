@@ -24,6 +24,10 @@ matplotlib.use("svg")  # no display is needed
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")  # a terminal that has no χ or ² shows a ? for it
+
 PUBLISHED = json.loads((Path(__file__).parent / "published.json").read_text())
 TRUE_W = jnp.array(PUBLISHED["common"]["true_w"], jnp.float32)
 TRUE_B = PUBLISHED["common"]["true_b"]

@@ -36,7 +36,7 @@ class Problem(NamedTuple):
 def read(path: Path) -> Problem:
     """A problem from a file; ValueError says what is wrong with it."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         return _from_json(text) if path.suffix == ".json" else _from_dat(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from None

@@ -74,7 +74,8 @@ share, and the median and the range are those of the others.</p>
 </footer>
 </body>
 </html>
-"""
+""",
+        encoding="utf-8",
     )
 
 

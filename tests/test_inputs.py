@@ -267,7 +267,7 @@ BAD = {
     "kind": (lambda: estimate("hc3"), "kind must be one of 'classic', .*, got 'hc3'"),
     "no kind": (lambda: estimate(None), "kind must be one of 'classic', .*, got None"),
     "absolute estimate": (lambda: estimate("classic", absolute_sigma="no"), "absolute_sigma must be True or False"),
-    "no hessian": (lambda: estimate("hessian"), "hessian must be given for kind 'hessian', got None"),
+    "no hessian": (lambda: estimate("hessian"), "bending must be given for kind 'hessian', got None"),
     "negative batches": (lambda: batching.steps_per_epoch(10, -4), "batch_size must be at least 1, got -4"),
     "large batches": (lambda: batching.steps_per_epoch(10, 11), "batch_size must be at most 10, got 11"),
     "remainder": (lambda: batching.steps_per_epoch(10, 4, "dropp"), "remainder must be one of 'keep', 'drop'"),

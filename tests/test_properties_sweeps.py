@@ -11,6 +11,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import zarr
 from hypothesis import example, given, settings
 
 import jaxreg
@@ -117,6 +118,58 @@ def test_neither_the_order_of_the_axes_nor_the_blocks_decide_a_value(
 
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, as_found(b)), found.values, again.values)
 
+
+@DISK
+@given(st.data(), chunk_sizes, st.booleans())
+def test_a_sweep_is_a_plain_loop(data: Any, chunk_size: int | None, keep: bool) -> None:
+    """Up to four axes of any lengths, in any order of them; in a store, from a half of it, and loaded from there."""
+    kinds = data.draw(st.lists(st.booleans(), min_size=1, max_size=4))  # keys or numbers
+    lengths = [data.draw(st.integers(1, 5)) for _ in kinds]
+    static = data.draw(st.sampled_from([{}, {"s": [3, 7]}]))
+
+    def fn(**point: Any) -> Any:
+        total = 0 * jnp.zeros((2,), jnp.uint32)
+        for factor, name in enumerate(sorted(point), start=1):
+            given = point[name]
+            bits = jax.random.key_data(given) if name.startswith("k") else jnp.asarray(given, jnp.uint32)
+            total = total * jnp.uint32(31) + jnp.uint32(factor) * bits
+        return {"total": total}
+
+    names = [f"{'k' if is_key else 'n'}{number}" for number, is_key in enumerate(kinds)]
+    axes = {name: KEYS[:n] if name[0] == "k" else 5 + np.arange(n) for name, n in zip(names, lengths, strict=True)}
+    wanted = np.zeros((*map(len, static.values()), *lengths, 2), np.uint32)
+    for place in np.ndindex(*wanted.shape[:-1]):
+        point = dict(zip([*static, *axes], place, strict=True))
+        for factor, name in enumerate(sorted(point), start=1):
+            index = point[name]
+            bits = {"k": BITS[index % 7], "n": 5 + index, "s": [3, 7][index % 2]}[name[0]]
+            wanted[place] = wanted[place] * np.uint32(31) + np.uint32(factor) * np.asarray(bits, np.uint32)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "store" if keep else None
+        found = [jaxreg.sweep(fn, axes, static=static, chunk_size=chunk_size, store=path)]
+        if path is not None:
+            for mark in sorted((path / "@jaxreg/finished/c").rglob("*"))[::2]:
+                if mark.is_file():
+                    mark.unlink()
+            found += [jaxreg.sweep(fn, axes, static=static, store=path), load(path)]
+        for one in found:
+            np.testing.assert_array_equal(one.values["total"], wanted)
+
+
+def test_three_axes_lie_in_a_store_as_they_were_given() -> None:
+    """Ordered by their lengths they are computed; of three the way there is not the way back."""
+    for lengths, chunks in (((5, 1, 2), (3, 1, 1)), ((2, 5, 1), (1, 3, 1)), ((3, 2, 4), (1, 1, 4))):
+        axes = {name: np.arange(length) for name, length in zip("abc", lengths, strict=True)}
+        with tempfile.TemporaryDirectory() as path:
+            for _ in range(2):
+                found = jaxreg.sweep(lambda a, b, c: 100 * a + 10 * b + c, axes, chunk_size=4, store=path).values
+                np.testing.assert_array_equal(
+                    found, sum(np.meshgrid(*(axes[n] * f for n, f in FACTORS), indexing="ij"))
+                )
+            assert zarr.open_array(path + "/value", mode="r").chunks == chunks
+
+
+FACTORS = (("a", 100), ("b", 10), ("c", 1))
 
 # ---- stores ----
 

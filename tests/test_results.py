@@ -119,6 +119,8 @@ class Opaque:
         ((1, "all"), ["1", "all"]),
         ((True, 2), ["True", "2"]),
         ((None, 3), ["None", "3"]),
+        (((16,), (32, 16), ()), ["(16,)", "(32, 16)", "()"]),
+        (((max, (0.5, "a")), None), ["(max, (0.5, a))", "None"]),
         ((losses.squared, losses.absolute), ["squared", "absolute"]),
         (
             (functools.partial(losses.huber, delta=0.1), functools.partial(losses.huber, delta=1)),

@@ -3,6 +3,7 @@
 import importlib.machinery
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -68,6 +69,14 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     file.write_text("")
     with pytest.raises(ValueError, match=f"out must be a folder that can be written, got {file}"):
         common.writable_folder(file / "report")
+
+
+def test_a_terminal_of_few_letters_ends_no_script():
+    """As Windows' cp1252, which has ² but not χ."""
+    command = [sys.executable, "-c", "import _common; print('χ² = 1')"]
+    environment = os.environ | {"PYTHONPATH": f"{SCRIPTS}{os.pathsep}{SCRIPTS.parent}", "PYTHONIOENCODING": "cp1252"}
+    found = subprocess.run(command, capture_output=True, check=True, env=environment)
+    assert found.stdout.decode("cp1252").strip() == "?² = 1"
 
 
 def test_the_command_line_refuses_before_any_work(tmp_path):

@@ -22,7 +22,7 @@ import pytest
 import xarray
 import zarr
 
-from jaxreg import losses
+from jaxreg import fit_many, losses
 from jaxreg.data import Dataset
 from jaxreg.store import Division, Store, load, open_store
 from jaxreg.training import Training
@@ -51,6 +51,10 @@ def whole() -> list[np.ndarray]:
     """The values of that sweep: leaves with the axes (rate, scale, …)."""
     history = np.random.default_rng(0).standard_normal((5, 3, 4), np.float32)
     return [history, np.arange(15, dtype=np.int32).reshape(5, 3)]
+
+
+def long_ago(path) -> None:
+    os.utime(path, (time.time() - 7200,) * 2)
 
 
 def block(place, division=DIVISION, leaves=None) -> list[np.ndarray]:
@@ -114,6 +118,9 @@ def test_a_finished_store_shows_all(tmp_path):
     leftover.parent.mkdir(exist_ok=True)
     leftover.write_bytes(b"cut off")
     store.finish()
+    assert leftover.exists()  # another process may still be writing it
+    long_ago(leftover)
+    store.finish()
     assert not leftover.exists()
     assert_blocks(opened(tmp_path))
     sweep = load(str(tmp_path))
@@ -134,7 +141,7 @@ def test_a_store_keeps_the_division_it_was_begun_with(tmp_path):
 
 def test_static_axes_lead(tmp_path):
     small = functools.partial(losses.huber, delta=0.1)
-    static = {"loss": (losses.squared, small), "batch_size": (16, 32), "level": (None, np.inf, 0.5)}
+    static = {"loss": (losses.squared, small), "batch_size": (16, 32), "level": (None, np.inf, (0.5, ("a", 1)))}
     division = Division((2, 2, 3), (5,), (3,))
     leaves = [np.arange(60.0).reshape(2, 2, 3, 5)]
     shapes = jax.ShapeDtypeStruct((), np.float64)
@@ -147,7 +154,7 @@ def test_static_axes_lead(tmp_path):
     assert sweep.static == ("loss", "batch_size", "level")
     assert sweep.axes["loss"] == ("squared", "huber(delta=0.1)")
     assert sweep.axes["batch_size"] == (16, 32)
-    assert sweep.axes["level"] == (None, np.inf, 0.5)
+    assert sweep.axes["level"] == (None, np.inf, (0.5, ("a", 1)))
     np.testing.assert_array_equal(sweep.values, leaves[0])
     one = shown(tmp_path)["value"].sel(loss="huber(delta=0.1)", batch_size=16)
     np.testing.assert_array_equal(one, leaves[0][1, 0])
@@ -208,6 +215,15 @@ def test_the_structure_comes_back(tmp_path):
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
     assert len(shown(tmp_path).data_vars) == count
+
+
+def test_a_class_that_has_other_fields_today_comes_back_with_those_of_then(tmp_path):
+    opened(tmp_path, axes={"rate": RATES}, shapes=TRAINED, division=Division((), (5,), (2,)))
+    root = tmp_path / "zarr.json"
+    root.write_text(root.read_text().replace('"num_steps"', '"count"'))
+    found = load(tmp_path).values
+    assert type(found).__name__ == "Training"
+    assert found._fields == (*Training._fields[:-1], "count")
 
 
 @jax.tree_util.register_dataclass
@@ -336,10 +352,18 @@ def test_damage_is_found_and_repaired(tmp_path, file, damage):
     else:
         (tmp_path / file).write_bytes(content)
     store = opened(tmp_path)
+    without_mark = file.startswith(MARKS) and damage in (
+        DAMAGES["deleted"],
+        DAMAGES["other values"],
+    )  # as never written
+    assert store.is_finished((0, 1)) is not without_mark
     assert store.read((0, 1)) is None
     assert_blocks(store, [place for place in PLACES if place != (0, 1)])
     if store.is_finished((0, 1)):
-        with pytest.warns(RuntimeWarning, match=r"^1 of the 6 blocks in the store at .* are damaged and left out"):
+        with pytest.warns(
+            RuntimeWarning,
+            match=r"^1 of the 6 blocks in the store at .* are damaged and left out, the first at \(0, 1\)",
+        ):
             values = load(tmp_path).values
     else:
         values = load(tmp_path).values
@@ -348,6 +372,51 @@ def test_damage_is_found_and_repaired(tmp_path, file, damage):
     np.testing.assert_array_equal(values["history"][2:], whole()[0][2:])
     store.write((0, 1), block((0, 1), leaves=whole()))
     assert_blocks(opened(tmp_path))
+
+
+LABELLED = {"loss": ("huber", "squared"), "rate": RATES, "point": {"scale": np.arange(3.0), "start": np.ones((3, 2))}}
+
+
+@pytest.mark.parametrize("damage", [DAMAGES["deleted"], DAMAGES["truncated"], DAMAGES["other values"], "directory"])
+@pytest.mark.parametrize("name", ["rate", "@jaxreg/point.start", "loss", "point.scale"])
+def test_damaged_points_and_labels_are_named_and_mended(tmp_path, name, damage):
+    settings = {"axes": LABELLED, "static": ("loss",), "division": Division((2,), (5, 3), (2, 2))}
+    opened(tmp_path, **settings)
+    (file,) = (one for one in (tmp_path / name / "c").rglob("*") if one.is_file())
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "directory":
+        file.mkdir()
+    elif (spoilt := damage(content)) is not None:
+        file.write_bytes(spoilt)
+    if name in ("loss", "point.scale"):  # the words and numbers themselves are kept elsewhere too
+        with pytest.warns(RuntimeWarning, match=rf"^the labels {name} in the store at .* are damaged"):
+            assert load(tmp_path).axes["loss"] == LABELLED["loss"]
+    else:
+        with pytest.raises(ValueError, match=rf"^the points {name} in the store at .* are damaged: the same sweep"):
+            load(tmp_path)
+    if damage == "directory":
+        with pytest.raises(ValueError, match=r"the store at .* cannot be written: .*Is a directory"):
+            opened(tmp_path, **settings)
+        file.rmdir()
+    opened(tmp_path, **settings)
+    assert file.read_bytes() == content
+    jax.tree.map(np.testing.assert_array_equal, load(tmp_path).axes["point"], LABELLED["point"])
+
+
+def test_a_directory_in_a_chunks_place_is_named(tmp_path):
+    store = opened(tmp_path)
+    (tmp_path / "status" / "c" / "0" / "0").mkdir(parents=True)
+    assert store.read((0, 0)) is None
+    with pytest.raises(OSError, match=r"Is a directory: .*/status/c/0/0; the finished blocks are kept"):
+        write_all(store)
+
+
+@pytest.mark.parametrize("path", ["", "s3://bucket/store", "file:///tmp/store", Path("gs://bucket"), 3, b"store"])
+def test_what_is_no_directory_is_refused(path):
+    for call in (opened, load):
+        with pytest.raises(ValueError, match=r"store must be the path of a directory, got .*: mount what is elsewhere"):
+            call(path)
 
 
 def test_a_reader_of_zarr_is_told_of_damage(tmp_path):
@@ -460,6 +529,31 @@ def test_other_static_values_are_named(tmp_path, losses_here, programs, message)
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - compared below
         begun(losses_here, programs)
     assert message in str(raised.value)
+
+
+def test_other_static_tuples_and_their_programs_are_named(tmp_path):
+    settings = {"axes": {"sizes": ((8,), (8, 4)), "rate": RATES}, "static": ("sizes",)}
+    again = functools.partial(opened, tmp_path, **settings, division=Division((2,), (5,), (5,)))
+    again(fingerprint={"program (sizes=(8,))": "x"})
+    with pytest.raises(ValueError, match=r"the function or the data it closes over differ \(static: sizes=\(8,\)\)\."):
+        again(fingerprint={"program (sizes=(8,))": "y"})
+
+
+def test_a_store_of_fits_is_that_of_its_data(tmp_path):
+    given = {
+        "x": np.arange(1.0, 5),
+        "y": 2 * np.arange(1.0, 9).reshape(2, 4),
+        "p0": {"slope": 1.0},
+        "sigma": np.ones(4),
+    }
+    given = jax.tree.map(np.float32, given)
+    fitted = functools.partial(fit_many, lambda params, x: params["slope"] * x, store=tmp_path)
+    fitted(**given)
+    for changed in given:
+        other = given | {changed: jax.tree.map(lambda leaf: leaf * 2, given[changed])}
+        with pytest.raises(ValueError, match="belongs to another study: it was computed with data, starts and sigmas"):
+            fitted(**other)
+    fitted(**given)
 
 
 def test_points_in_other_pytrees_are_named(tmp_path):
@@ -627,7 +721,8 @@ def test_a_kill_at_any_file_loses_nothing_but_the_block(tmp_path):
         path = tmp_path / str(number)
         if when >= 0:
             assert not path.exists()
-            assert len(list(tmp_path.glob(f".{number}.*"))) == 1
+            (half,) = tmp_path.glob(f".{number}.*")
+            long_ago(half)
         store = opened(path)
         assert list(tmp_path.glob(f".{number}.*")) == []
         if when < 0:
@@ -635,6 +730,35 @@ def test_a_kill_at_any_file_loses_nothing_but_the_block(tmp_path):
         assert store.read((1, 0)) is None
         write_all(store, places=[place for place in PLACES if store.read(place) is None])
         assert_blocks(opened(path))
+
+
+def begun_at_once(folder, count) -> None:
+    """Several processes begin each of some stores at the same instant and write all of it; prints how each ended."""
+    for number in range(count):
+        start = time.time() + 0.05
+        forks = []
+        for _ in range(4):
+            process = os.fork()
+            if process == 0:
+                try:
+                    time.sleep(max(start - time.time(), 0))
+                    store = opened(Path(folder) / str(number))
+                    write_all(store)
+                    store.finish()
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)
+                os._exit(0)
+            forks.append(process)
+        print(*(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in forks))
+
+
+def test_whoever_begins_a_store_second_goes_on_with_the_first_ones(tmp_path):
+    ended, errors = child(f"begun_at_once({str(tmp_path)!r}, 4)").communicate(timeout=60)
+    assert ended.split() == ["0"] * 16, errors
+    assert sorted(one.name for one in tmp_path.iterdir()) == list("0123")
+    for number in range(4):
+        assert_blocks(opened(tmp_path / str(number)))
 
 
 MANY = Division((), (5, 3), (1, 1))

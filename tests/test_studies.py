@@ -180,12 +180,21 @@ def test_usable_rates_of_a_known_curve():
     )
     nothing = read(rates, 1.0, jnp.full(6, jnp.inf))
     assert np.isnan(nothing).all()
+    np.testing.assert_array_equal(read(rates[::-1], 10.0, jnp.array([jnp.nan, 8.0, 1.0, 2.0, 9.0, 10.1])), found)
     open_end = read(rates, 10.0, jnp.array([9.0, 8.0, 7.0, 6.0, 5.0, 4.0]))
     assert (open_end.highest, open_end.edge) == (4.0, jnp.inf)
     with pytest.raises(ValueError, match=r"learning_rate must have shape \(k,\), got \(1, 6\)"):
         studies.usable_rates(rates[None], 10.0, rates)
     with pytest.raises(ValueError, match=r"final_loss must have shape \(6,\), got \(5,\)"):
         studies.usable_rates(rates, 10.0, rates[:5])
+
+
+def test_a_share_of_the_seeds_counts_those_that_just_make_it(ranges):
+    rates, ends = np.array([0.1, 1.0, 10.0]), np.array([1.0, 1.0, 1.0, 10.0])
+    found = ranges._replace(learning_rate=rates, rates=studies.UsableRates(ends / 10, ends, ends, ends, ends))
+    assert found.usable(0.75) == (0.1, 1.0)
+    assert found.usable(1.0) == (1.0, 1.0)
+    assert found.usable(0.25) == (0.1, 10.0)
 
 
 def test_without_theory_there_is_no_mean_square_edge(line):
@@ -227,6 +236,7 @@ def test_any_model_and_optimiser():
         ({"batch_size": 1001}, "batch_size must be at most 1000, got 1001"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"learning_rate": jnp.zeros(0)}, "axis 'learning_rate' has no points"),
+        ({"optimizer": optax.adam(0.1)}, "the learning rate, got GradientTransf.*: give optax.sgd"),
     ],
 )
 def test_what_makes_no_study_is_refused(line, change, message):

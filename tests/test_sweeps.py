@@ -4,9 +4,12 @@ import functools
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import jax
@@ -80,6 +83,58 @@ def test_a_members_random_numbers_depend_on_its_key_alone():
     other = jax.random.key(3, impl="rbg")[None]
     np.testing.assert_allclose(
         jaxreg.sweep(fn, {"key": other, "scale": [1.0]}).values[0, 0], jax.random.normal(other[0], (2,)), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_keys_of_xlas_generator_draw_for_their_own_member_alone(impl):
+    """``vmap`` draws for all lanes from the first one's key, also where the function makes its keys itself."""
+    keys, offsets = jax.random.split(jax.random.key(3, impl=impl), 3), np.arange(40)
+
+    def fn(key, offset):
+        made = jax.random.fold_in(jax.random.key(1, impl=impl), offset % 2)
+        return jax.random.bits(key, (2,)), jax.random.bits(made), jax.random.bits(KEYS[0])
+
+    drawn = [jax.random.bits(key, (2,)) for key in keys]
+    made = [jax.random.bits(jax.random.fold_in(jax.random.key(1, impl=impl), odd)) for odd in (0, 1)]
+    for chunk_size in (1, 50):
+        of_key, of_made, shared = jaxreg.sweep(fn, {"key": keys, "offset": offsets}, chunk_size=chunk_size).values
+        np.testing.assert_array_equal(of_key, np.broadcast_to(np.stack(drawn)[:, None], (3, 40, 2)))
+        np.testing.assert_array_equal(of_made, np.broadcast_to(np.asarray(made)[offsets % 2], (3, 40)))
+        assert (shared == jax.random.bits(KEYS[0])).all()
+
+
+def test_keys_of_xlas_generator_that_all_members_share_take_no_time():
+    key = jax.random.key(3, impl="rbg")
+    study = _study.study_of(lambda x: x * jax.random.normal(key), {"x": np.arange(400.0)}, None)
+    block = (400,)
+    assert _programs.block_program(study.fn, (), study.forms, block, tuple(jax.devices()[:1]), False).tile == block
+
+
+TAKEN = {
+    "big-endian": (np.arange(3, dtype=">f8"), [0, 2, 4]),
+    "big-endian integers": (np.arange(3, dtype=">i2"), [0, 2, 4]),
+    "list of int64": ([np.int64(3), np.int64(4)], [6, 8]),
+    "list of scalars": (list(jnp.arange(3.0)), [0, 2, 4]),
+    "list of bfloat16": ([jnp.bfloat16(1), jnp.bfloat16(2)], [2, 4]),
+    "complex": ([1j, 2], [2j, 4]),
+    "0-d arrays": ((np.array(1.0), 2), [2, 4]),
+}
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_numbers_of_any_kind_are_points(case):
+    points, wanted = TAKEN[case]
+    np.testing.assert_array_equal(jaxreg.sweep(lambda x: 2 * x, {"x": points}).values, wanted)
+
+
+def test_a_list_of_keys_and_a_data_set_of_another_byte_order_are_points():
+    found = jaxreg.sweep(lambda key: jax.random.bits(key), {"key": list(KEYS)})
+    np.testing.assert_array_equal(found.values, jax.vmap(jax.random.bits)(KEYS))
+    assert found.to_xarray()["key"].values.tolist() == [0, 1, 2]
+    rows = {"x": np.arange(6, dtype=">f4").reshape(2, 3), "y": np.array([1, 2], ">u4")}
+    np.testing.assert_array_equal(
+        jaxreg.sweep(lambda rows: rows["x"].sum() + rows["y"], {"rows": rows}).values, [4, 14]
     )
 
 
@@ -220,8 +275,11 @@ def test_eight_devices_and_one_give_equal_bits_whatever_the_others_do():
 
 
 def test_a_mesh_says_where():
-    mesh = Mesh(np.array(jax.devices()[:1]), ("any",))
-    np.testing.assert_array_equal(jaxreg.sweep(lambda x: 2 * x, {"x": RATES}, mesh=mesh).values, 2 * RATES)
+    devices = jax.devices()[:1]
+    for mesh in (Mesh(np.array(devices), ("any",)), devices, 2 * devices):
+        np.testing.assert_array_equal(jaxreg.sweep(lambda x: 2 * x, {"x": RATES}, mesh=mesh).values, 2 * RATES)
+    with pytest.raises(ValueError, match=r"mesh must have a device of this process \(0\), got cpu"):
+        jaxreg.sweep(lambda x: 2 * x, {"x": RATES}, mesh="cpu")
     others = SimpleNamespace(devices=np.array([SimpleNamespace(process_index=1)]))
     with pytest.raises(ValueError, match=r"mesh must have a device of this process \(0\), got namespace"):
         jaxreg.sweep(lambda x: 2 * x, {"x": RATES}, mesh=others)
@@ -238,6 +296,20 @@ BAD = {
         {},
         r"axis 'x'\[0\] must hold numbers or random keys, got 'a': words belong in static=",
     ),
+    "array of words": ({"x": np.array(["a"])}, {}, "axis 'x' must hold numbers or random keys, got ndarray of <U1"),
+    "objects": ({"x": np.array([1.0, None])}, {}, r"got ndarray of object: convert numbers with astype\(float\)"),
+    "longdouble": ({"x": np.ones(2, np.longdouble)}, {}, r"got ndarray of float\d+: convert numbers with astype"),
+    "dates": ({"x": np.array(["2020-01-01"], "M8[D]")}, {}, r"got ndarray of datetime64\[D\]: convert numbers"),
+    "masked": ({"x": np.ma.masked_array([1.0, 2.0], [0, 1], ">f8")}, {}, "got MaskedArray of float64: .* fill masked"),
+    "unlike keys": ({"x": [KEYS[0], jax.random.key(0, impl="rbg")]}, {}, r"(?s)shape \(\) .*: a list needs jnp.stack"),
+    "too large": ({"x": [1e300, 1.0]}, {}, "axis 'x' has numbers beyond float32: turn jax_enable_x64 on"),
+    "too many": (
+        {f"x{index}": [1.0] for index in range(70)},
+        {},
+        "axes and static must be at most 16 together, got 70",
+    ),
+    "no store": ({"x": RATES}, {"store": ""}, "store must be the path of a directory, got ''"),
+    "store elsewhere": ({"x": RATES}, {"store": "s3://bucket/x"}, "a directory, got 's3://bucket/x': mount what is"),
     "uneven": ({"x": {"a": np.zeros(2), "b": np.zeros(3)}}, {}, r"axis 'x'\['b'\] must have 2 points"),
     "unknown name": ({"x": RATES, "rate": RATES}, {}, "fn takes x, n: it cannot be swept over rate"),
     "missing name": ({"n": RATES}, {}, "fn needs x: put it in axes or static"),
@@ -252,6 +324,7 @@ BAD = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_named_before_anything_is_compiled(case, monkeypatch):
     def fn(x, n=1):
@@ -333,9 +406,10 @@ def test_large_temporary_arrays_make_smaller_tiles(monkeypatch):
 
 def test_the_bar_counts_members_and_those_that_diverged(capsys):
     def run(rate):
-        return {"status": jnp.where(rate > 1, jaxreg.Status.DIVERGED, jaxreg.Status.OK)}
+        ended = jnp.where(rate < 0, jaxreg.Status.MAX_STEPS, jaxreg.Status.OK)  # which is another end
+        return {"status": jnp.where(rate > 1, jaxreg.Status.DIVERGED, ended)}
 
-    rates = np.array([0.1] * 300 + [1e30] * 4, np.float32)
+    rates = np.array([0.1] * 299 + [-1] + [1e30] * 4, np.float32)
     jaxreg.sweep(run, {"rate": rates}, progress=True)
     drawn = capsys.readouterr().err
     assert "304/304" in drawn
@@ -344,6 +418,40 @@ def test_the_bar_counts_members_and_those_that_diverged(capsys):
     jaxreg.sweep(run, {"rate": rates})  # stderr is no terminal here
     jaxreg.sweep(run, {"rate": rates}, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_a_finished_store_is_read_and_nothing_computed(tmp_path, capsys, monkeypatch):
+    def run(rate):
+        return {"status": jnp.where(rate > 1, jaxreg.Status.DIVERGED, jaxreg.Status.OK)}
+
+    def swept():
+        advance, told = blocks.Progress.advance, []
+        with monkeypatch.context() as patch:
+            patch.setattr(blocks.Progress, "advance", lambda *g, **k: told.append(k) or advance(*g, **k))
+            values = jaxreg.sweep(run, {"rate": RATES * 10}, chunk_size=2, store=tmp_path, progress=True).values
+        return values["status"], told, capsys.readouterr().err
+
+    half = tmp_path / "status" / "0.1.partial"
+    status, told, drawn = swept()
+    half.write_bytes(b"")
+    os.utime(half, (0, 0))
+    monkeypatch.setattr(_values, "block_program", None)
+    again, told_again, drawn_again = swept()
+    np.testing.assert_array_equal(again, status)
+    assert (told, told_again) == ([{}] * 3, [{"restored": True}] * 3)
+    assert all("2 diverged" in one and "5.00/5.00" in one for one in (drawn, drawn_again))
+    assert not half.exists()
+
+
+def test_no_more_blocks_are_computed_at_once_than_memory_holds(monkeypatch):
+    program, run, asked = _programs.block_program, blocks.run, []
+    monkeypatch.setattr(_values, "block_program", lambda *given: program(*given)._replace(num_bytes=100))
+    monkeypatch.setattr(blocks, "memory_of", lambda _: 350)
+    monkeypatch.setattr(blocks, "workers_on", lambda _: 8)
+    monkeypatch.setattr(blocks, "run", lambda *g, **k: asked.append(k["workers"]) or run(*g, **k))
+    for fn in (jnp.sin, lambda x: jnp.linalg.qr(x * jnp.ones((9, 2)))[1].sum()):  # LAPACK's wait for each other
+        jaxreg.sweep(lambda x, fn: fn(x), {"x": np.arange(100.0)}, static={"fn": [fn]}, chunk_size=10)
+    assert asked == [3, 1]
 
 
 def test_the_bar_does_not_count_what_was_restored_for_its_speed(capsys):
@@ -375,18 +483,61 @@ def test_ctrl_c_ends_within_a_chunk_and_says_how_to_go_on(monkeypatch):
     assert sum(done) < 1000
 
 
+def test_ctrl_c_waits_for_the_compiler_and_is_never_lost(monkeypatch):
+    """Raised while XLA compiles it crashes Python's end, in a callback of the garbage collector nobody hears of it."""
+    caught = []
+
+    def interrupted(*given):
+        try:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # whoever insists
+        except KeyboardInterrupt:  # as in a callback
+            caught.append(len(caught))
+        return compiled(*given)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
+    compiled = _programs.block_program
+    monkeypatch.setattr(_values, "block_program", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"stopped with 0 of 1000 members done; give it a store="):
+        jaxreg.sweep(lambda x: x, {"x": np.arange(1000.0)}, chunk_size=100)
+    assert caught == [0]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt, match="stopped with 0 of 3"), blocks.Progress(3, False, stored=True):
+        signal.raise_signal(signal.SIGINT)
+    monkeypatch.undo()
+    assert jaxreg.sweep(lambda x: x, {"x": RATES}).values.shape == (5,)  # and then all is as before
+    signal.signal(signal.SIGINT, lambda *_: caught.append(7))  # whoever has other plans keeps them
+    with blocks.Progress(3, False, stored=True):
+        signal.raise_signal(signal.SIGINT)
+    assert caught == [0, 7]
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_thread_may_sweep():
+    with ThreadPoolExecutor(1) as pool:  # where Python lets nobody set what Ctrl-C does
+        found = pool.submit(jaxreg.sweep, lambda x: 3 * x, {"x": RATES}).result()
+    np.testing.assert_array_equal(found.values, 3 * RATES)
+
+
+def test_a_system_that_does_not_tell_its_memory_is_no_obstacle(monkeypatch):
+    monkeypatch.delattr(os, "sysconf")  # Windows
+    np.testing.assert_array_equal(jaxreg.sweep(lambda x: 3 * x, {"x": RATES}).values, 3 * RATES)
+
+
 def test_an_error_in_one_block_ends_the_others():
-    seen = []
+    seen, ended = [], [3]
 
     def compute(job):
         seen.append(job)
         if job == 3:
             raise RuntimeError("three")
-        return job
+        time.sleep(0.01)
+        ended.append(job)
 
     with pytest.raises(RuntimeError, match="three"):
         blocks.run(range(1000), compute, workers=2, finished=lambda *_: None)
     assert len(seen) < 1000
+    assert sorted(seen) == sorted(ended)  # none is left running
 
 
 def test_results_are_json_ready_tables():
@@ -411,8 +562,11 @@ def test_failed_members_of_a_sweep_are_named():
 
 
 def test_static_values_that_are_equal_but_of_other_types_are_other_programs():
+    def fn(n, **_):
+        return jnp.asarray(n)
+
     for value, dtype in ((1, np.int32), (1.0, np.float32), (True, np.bool_)):
-        assert jaxreg.sweep(lambda n, **_: jnp.asarray(n), {"x": RATES}, static={"n": [value]}).values.dtype == dtype
+        assert jaxreg.sweep(fn, {"x": RATES}, static={"n": [value]}).values.dtype == dtype
 
 
 def test_a_store_knows_a_function_with_a_bound_threshold_again(tmp_path):
@@ -424,8 +578,26 @@ def test_a_store_knows_a_function_with_a_bound_threshold_again(tmp_path):
     assert "0x" not in (tmp_path / "zarr.json").read_text()
 
 
+def test_of_functions_that_are_called_alike_a_store_knows_each(tmp_path):
+    def swept(*fns):
+        return jaxreg.sweep(lambda x, f: f(x), {"x": RATES}, static={"f": fns}, store=tmp_path).values
+
+    swept(lambda x: x, lambda x: 2 * x)
+    with pytest.raises(ValueError, match=r"the function or the data it closes over differ \(static: f=<lambda>\)"):
+        swept(lambda x: 3 * x, lambda x: 2 * x)
+
+
+def test_a_function_is_compiled_anew_for_double_precision():
+    def fn(n):
+        return n * jnp.ones(())
+
+    for x64, dtype in ((False, np.float32), (True, np.float64), (False, np.float32)):
+        with jax.enable_x64(x64):
+            assert jaxreg.sweep(fn, {"n": np.arange(3, dtype=np.int32)}).values.dtype == dtype
+
+
 def test_integers_that_would_wrap_are_refused():
-    with pytest.raises(ValueError, match="axis 'x' has integers beyond int32: turn jax_enable_x64 on"):
+    with pytest.raises(ValueError, match="axis 'x' has numbers beyond int32: turn jax_enable_x64 on"):
         jaxreg.sweep(lambda x: x, {"x": np.array([2**40, 2])})
 
 

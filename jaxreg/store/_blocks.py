@@ -1,6 +1,7 @@
 """The blocks of a store: where each lies, written with its mark, and read if it agrees with that."""
 
 import math
+import time
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 from jaxreg.store._description import OWN
 
 MARKS = f"{OWN}/finished"  # 0: not finished; otherwise 1 + crc32 of the block's values
+_ABANDONED = 3600  # seconds after which nobody is still at work on what was begun
 _WRITE_ALL = {"write_empty_chunks": True}  # Zarr would leave out a chunk of nothing but fill values
 
 Place = tuple[int, ...]  # of a block: indices of the static values, then of the block along each axis
@@ -100,22 +102,33 @@ class Store:
                 checksum = zlib.crc32(leaf.data, checksum) if leaf.size else checksum
             self._marks[place] = 1 + checksum
         except OSError as error:
-            reason = f"{error.strerror or error}; the finished blocks are kept, the same call goes on from them"
+            place = error.filename2 or error.filename
+            reason = f"{error.strerror or error}{f': {place}' if place else ''}"
+            reason += "; the finished blocks are kept, the same call goes on from them"
             raise OSError(error.errno, reason, str(self.path)) from error
 
     def finish(self) -> None:
-        """Remove what killed writes left behind. For when all blocks are finished and nobody writes any more.
+        """Remove what killed writes left behind. For when all blocks are finished.
 
-        The metadata need nothing: they are consolidated from the start.
+        Another process may still write the same blocks; what it has begun is young. The metadata need nothing: they
+        are consolidated from the start.
         """
-        for partial in self.path.rglob("*.partial"):
+        for partial in filter(abandoned, self.path.rglob("*.partial")):
             partial.unlink(missing_ok=True)
 
     def _mark(self, place: Place) -> int:
         try:
             return int(self._marks[place])
-        except Exception:  # a damaged mark is none
-            return 0
+        except Exception:  # a damaged mark, which no block agrees with
+            return -1
+
+
+def abandoned(path: Path) -> bool:
+    """Whether something half written is left from a process that was killed."""
+    try:
+        return time.time() - path.stat().st_mtime > _ABANDONED
+    except FileNotFoundError:  # its writer has finished it
+        return False
 
 
 def division_of(description: dict[str, Any]) -> Division:

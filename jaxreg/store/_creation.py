@@ -10,17 +10,21 @@ from typing import Any
 import numpy as np
 
 from jaxreg.results import labels
-from jaxreg.store._blocks import MARKS, division_of, zarr
+from jaxreg.store._blocks import MARKS, abandoned, division_of, zarr
 
 _CREATING = ".creating"
 
 
 def create(path: Path, description: dict[str, Any], axes: dict[str, Any], arrays: dict[str, Any]) -> None:
-    """A store without blocks, made beside its place and moved there when it is whole."""
+    """A store without blocks, made beside its place and moved there when it is whole.
+
+    Raises:
+        OSError: also if another process has moved its own there meanwhile.
+    """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     for other in path.parent.iterdir():  # of creations that were killed
-        if other.name.startswith(f".{path.name}.") and other.name.endswith(_CREATING):
+        if other.name.startswith(f".{path.name}.") and other.name.endswith(_CREATING) and abandoned(other):
             shutil.rmtree(other, ignore_errors=True)
     new = path.parent / f".{path.name}.{uuid.uuid4().hex}{_CREATING}"
     try:
@@ -41,16 +45,37 @@ def _remove(folder: Path) -> None:
             return
 
 
+def of_axes(axes: dict[str, Any], arrays: dict[str, Any]) -> dict[str, tuple[np.ndarray, list[str] | None]]:
+    """What a store keeps of its axes, each with its dimensions: coordinates for tables, and points that are none."""
+    coordinates: dict[str, Any] = {
+        label: (along, [name])
+        for name, points in axes.items()
+        for label, along in labels(name, points, static=name not in arrays).items()
+    }
+    points = [(leaf, array) for of_axis in arrays.values() for leaf, array, _ in of_axis]
+    return coordinates | {leaf: (array, None) for leaf, array in points if leaf not in coordinates}
+
+
+def damaged(group: Any, kept: dict[str, tuple[np.ndarray, Any]]) -> list[str]:
+    """The arrays of a store that are not what they should be."""
+    return [name for name, (one, _) in kept.items() if read(group, name, one.dtype).tobytes() != one.tobytes()]
+
+
+def read(group: Any, name: str, dtype: Any = None) -> np.ndarray:
+    """An array of a store, or an empty one where its file is damaged."""
+    try:
+        return np.asarray(group[name][...], dtype)
+    except Exception:  # whatever it makes the decoder do
+        return np.empty(0)
+
+
 def _fill(path: Path, description: dict[str, Any], axes: dict[str, Any], arrays: dict[str, Any]) -> None:
     from zarr.codecs import Crc32cCodec
 
     division, leaves = division_of(description), description["values"]["leaves"]
-    coordinates = {
-        label: (name, along)
-        for name, points in axes.items()
-        for label, along in labels(name, points, static=name not in arrays).items()
-    }
-    attributes = {"jaxreg": description, "coordinates": " ".join(coordinates)}  # the second is for xarray
+    kept = of_axes(axes, arrays)
+    coordinates = " ".join(name for name, (_, dims) in kept.items() if dims)
+    attributes = {"jaxreg": description, "coordinates": coordinates}  # the second is for xarray
     group = zarr().create_group(path, zarr_format=3, attributes=attributes)
 
     # Not compressed: the low bits of floats are noise, and it would take longer than writing.
@@ -60,15 +85,9 @@ def _fill(path: Path, description: dict[str, Any], axes: dict[str, Any], arrays:
             name, dtype=dtype, shape=shape, chunks=chunks, filters=None, compressors=[Crc32cCodec()], **more
         )
 
-    def keep(name: str, array: np.ndarray, **more: Any) -> None:
-        add(name, str if array.dtype.kind == "U" else array.dtype, array.shape, array.shape, **more)[...] = array
-
-    for name, (axis, along) in coordinates.items():
-        keep(name, along, dimension_names=[axis])
-    for name, of_axis in arrays.items():
-        for leaf, array, _ in of_axis:
-            if leaf != name:
-                keep(leaf, array)
+    for name, (array, dims) in kept.items():
+        dtype = str if array.dtype.kind == "U" else array.dtype
+        add(name, dtype, array.shape, array.shape, dimension_names=dims)[...] = array
     members, ones = (*division.static, *division.grid), (1,) * len(division.static)
     for leaf in leaves:
         dtype = np.dtype(leaf["dtype"])

@@ -58,7 +58,7 @@ def description_of(
                 "dtype": str(array.dtype),
                 "shape": array.shape[1:],
                 "key": kind,
-                "digest": hashlib.sha256(f"{array.dtype} {array.shape} {kind} ".encode() + array.tobytes()).hexdigest(),
+                "digest": digest(array, kind),
             }
             for leaf, array, kind in arrays[name]
         ]
@@ -78,6 +78,11 @@ def description_of(
         "fingerprint": fingerprint,
         "division": division,
     }
+
+
+def digest(array: np.ndarray, kind: str | None) -> str:
+    """What tells the points in a leaf of an axis from others."""
+    return hashlib.sha256(f"{array.dtype} {array.shape} {kind} ".encode() + array.tobytes()).hexdigest()
 
 
 def axis_arrays(name: str, points: Any) -> list[tuple[str, np.ndarray, str | None]]:
@@ -117,7 +122,7 @@ def differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
     yield from found
     # Any of the above changes the program too; only where nothing does is the function itself another.
     if not found and changed:
-        programs = [name.removeprefix("program").strip(" ()") for name in changed]
+        programs = [name.removeprefix("program").removeprefix(" (").removesuffix(")") for name in changed]
         which = "" if programs == [""] else f" (static: {'; '.join(programs)})"
         yield f"the function or the data it closes over differ{which}"
 

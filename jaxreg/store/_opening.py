@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import numpy as np
 
 from jaxreg.results import Sweep
 from jaxreg.store._blocks import Division, Store, zarr
-from jaxreg.store._creation import create
-from jaxreg.store._description import axis_arrays, described, description_of, differences
+from jaxreg.store._creation import create, damaged, of_axes, read
+from jaxreg.store._description import axis_arrays, described, description_of, differences, digest
 from jaxreg.store._trees import decoded, rebuilt
 
 
@@ -29,7 +30,8 @@ def open_store(
     """Begin a store, or go on with one that the same sweep has begun.
 
     Args:
-        path: a directory; where there is none yet, or an empty one, the store is begun. It appears whole or not at all.
+        path: a directory; where there is none yet, or an empty one, the store is begun. It appears whole or not at all;
+            where several processes begin one at once, it is that of the first.
         axes: name → points, static axes first, as in ``Sweep``.
         static: the names of the static axes.
         shapes: pytree of ``jax.ShapeDtypeStruct``, the shapes of one member's values.
@@ -39,7 +41,7 @@ def open_store(
 
     Raises:
         ValueError: if there is something else at the path, such as the store of another sweep (the message says what
-            differs), if it cannot be written, or for a dtype that Zarr does not have.
+            differs), if it cannot be written, for a dtype that Zarr does not have, and for a path that is none.
         ImportError: without zarr (``pip install 'jaxreg[store]'``).
 
     >>> import tempfile
@@ -52,24 +54,40 @@ def open_store(
     True False [0.5 2.  nan]
     """
     zarr()
-    path = Path(path)
+    path = _folder(path)
     arrays = {name: axis_arrays(name, points) for name, points in axes.items() if name not in static}
     here = description_of(axes, arrays, static, shapes, division._asdict(), fingerprint)
     here = json.loads(json.dumps(here))  # as it will come back
     there = described(path)
     if there is None:
+        there = here
         try:
             create(path, here, axes, arrays)
         except OSError as error:
-            raise ValueError(f"the store at {path} cannot be written: {error}") from error
-        there = here
-    elif found := list(differences(there, here)):
+            there = described(path)  # another process may have been first
+            if there is None:
+                raise ValueError(f"the store at {path} cannot be written: {error}") from error
+    if found := list(differences(there, here)):
         raise ValueError(
             f"the store at {path} belongs to another study: {'; '.join(found)}. Give another path, or delete it"
         )
-    elif not os.access(path, os.W_OK):
+    if not os.access(path, os.W_OK):
         raise ValueError(f"the store at {path} cannot be written: no permission; jaxreg.store.load reads it")
+    group: Any = zarr().open_group(path, mode="r+", zarr_format=3)
+    kept = of_axes(axes, arrays)
+    try:
+        for name in damaged(group, kept):
+            group[name][...] = kept[name][0]
+    except OSError as error:
+        raise ValueError(f"the store at {path} cannot be written: {error}") from error
     return Store(path, there)
+
+
+def _folder(path: Any) -> Path:
+    """The directory of a store: not the current one by an empty word, nor one called "s3:"."""
+    if not isinstance(path, str | os.PathLike) or not str(path) or re.match(r"\w[\w+.-]+:/", str(path)):
+        raise ValueError(f"store must be the path of a directory, got {path!r}: mount what is elsewhere")
+    return Path(path)
 
 
 def load(path: str | os.PathLike[str]) -> Sweep:
@@ -81,48 +99,54 @@ def load(path: str | os.PathLike[str]) -> Sweep:
     classes of the same names and fields, registered classes as dicts.
 
     Raises:
-        ValueError: if there is no store at the path.
+        ValueError: if there is no store at the path, or the points of an axis are damaged in it.
         ImportError: without zarr (``pip install 'jaxreg[store]'``).
 
     Warns:
-        RuntimeWarning: if blocks are damaged; their members are as if not computed.
+        RuntimeWarning: if blocks are damaged; their members are as if not computed. Also if labels are that only a
+            reader of tables sees. What is damaged, the sweep that made it writes anew.
 
     >>> load("nowhere")
     Traceback (most recent call last):
         ...
     ValueError: there is no store at nowhere
     """
-    library, path = zarr(), Path(path)
+    library, path = zarr(), _folder(path)
     description = described(path)
     if description is None:
         raise ValueError(f"there is no store at {path}")
     store = Store(path, description, mode="r")
     values = [np.full(array.shape, array.fill_value, array.dtype) for array in store.arrays]
-    damaged = 0
+    lost = []
     for place in itertools.product(*map(range, (*store.division.static, *store.division.blocks))):
         if store.is_finished(place):
             leaves = store.read(place)
-            damaged += leaves is None
+            lost += [place] if leaves is None else []
             for value, leaf in zip(values, leaves or (), strict=leaves is not None):
                 value[store.division.selection(place)] = leaf
-    if damaged:
-        warnings.warn(
-            f"{damaged} of the {store.division.num_blocks} blocks in the store at {path} are damaged and left out; the "
-            "sweep that made them computes them again",
-            RuntimeWarning,
-            stacklevel=2,
+    if lost:
+        what = (
+            f"{len(lost)} of the {store.division.num_blocks} blocks in the store at {path} are damaged and left out, "
         )
+        what += f"the first at {lost[0]}; the sweep that made them computes them again"
+        warnings.warn(what, RuntimeWarning, stacklevel=2)
     group: Any = library.open_group(path, mode="r", zarr_format=3)
     axes = {}
     for axis in description["axes"]:
         if "values" in axis:
             axes[axis["name"]] = tuple(map(decoded, axis["values"]))
         else:
-            points = [_points(group[leaf["array"]][...], leaf["key"]) for leaf in axis["leaves"]]
+            points = [_points(path, group, leaf) for leaf in axis["leaves"]]
             axes[axis["name"]] = rebuilt(axis["tree"], iter(points))
     static = tuple(axis["name"] for axis in description["axes"] if "values" in axis)
+    if spoilt := damaged(group, of_axes(axes, {name: () for name in axes if name not in static})):
+        what = f"the labels {', '.join(spoilt)} in the store at {path} are damaged; the same sweep mends them"
+        warnings.warn(what, RuntimeWarning, stacklevel=2)
     return Sweep(axes, rebuilt(description["values"]["tree"], iter(values)), static)
 
 
-def _points(array: Any, key: str | None) -> Any:
-    return np.asarray(array) if key is None else jax.random.wrap_key_data(array, impl=key)
+def _points(path: Path, group: Any, leaf: dict[str, Any]) -> Any:
+    array: Any = read(group, leaf["array"])
+    if digest(array, leaf["key"]) != leaf["digest"]:
+        raise ValueError(f"the points {leaf['array']} in the store at {path} are damaged: the same sweep mends them")
+    return array if leaf["key"] is None else jax.random.wrap_key_data(array, impl=leaf["key"])

@@ -17,12 +17,16 @@ def encoded(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
+    if type(value) is tuple:
+        return {"tuple": [*map(encoded, value)]}
     return value if value is None or isinstance(value, str | int | float) else {"name": readable(value)}
 
 
 def decoded(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
+    if "tuple" in value:
+        return tuple(map(decoded, value["tuple"]))
     return float(value["float"]) if "float" in value else value["name"]
 
 

@@ -75,7 +75,7 @@ def divergence_atlas(
     >>> print(atlas.critical_learning_rate.round(1), atlas.sweep.values.status.ravel())
     [1.8] [0 0 2]
     """
-    check_model(model)
+    check_model(model, optimizer)
     data = as_dataset(data, of="data.")
     num_rows = len(data.y)
     steps, num_seeds = _checks.count("steps", steps, least=1), _checks.count("num_seeds", num_seeds, least=1)

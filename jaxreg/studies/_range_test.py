@@ -39,7 +39,7 @@ class RangeTest(NamedTuple):
     """The result of ``range_test``.
 
     Attributes:
-        learning_rate: (k,), rising.
+        learning_rate: (k,), as given.
         start_loss: (seeds,), over all rows.
         final_loss: (seeds, k), over all rows; infinite for a run that failed.
         status: (seeds, k), a ``Status`` for each run.
@@ -92,7 +92,7 @@ def range_test(
         model: with an ``init``.
         loss: elementwise.
         data: n rows.
-        learning_rate: (k,), rising; ends that lie at an end of it are not bracketed.
+        learning_rate: (k,), in any order; ends that lie at an end of it are not bracketed.
         batch_size: static.
         steps: of each run, static.
         key: split into one for each seed, which draws the start and the minibatches.
@@ -112,7 +112,7 @@ def range_test(
     >>> print(f"{low:.2f} to {high:.2f}; 2/λmax = {np.median(found.critical_learning_rate):.2f}")
     0.02 to 1.54; 2/λmax = 1.80
     """
-    check_model(model)
+    check_model(model, optimizer)
     data = as_dataset(data, of="data.")
     num_rows = len(data.y)
     batch_size = _checks.count("batch_size", batch_size, least=1, most=num_rows)
@@ -156,7 +156,7 @@ def usable_rates(
     """Read the usable learning rates off the losses that short runs of one seed end with.
 
     Args:
-        learning_rate: (k,), rising.
+        learning_rate: (k,), in any order.
         start_loss: scalar, before the runs.
         final_loss: (k,), after them; what is not finite counts as infinite.
         fraction: a rate is usable with this fraction of the best rate's decrease, and so all between it and the best.
@@ -171,7 +171,8 @@ def usable_rates(
     if rate.ndim != 1 or not len(rate):
         raise ValueError(f"learning_rate must have shape (k,), got {rate.shape}")
     _checks.shape("final_loss", final, rate.shape)
-    final = jnp.where(jnp.isfinite(final), final, jnp.inf)
+    rising = jnp.argsort(rate)
+    rate, final = rate[rising], jnp.where(jnp.isfinite(final), final, jnp.inf)[rising]
     place, best = jnp.arange(len(rate)), jnp.argmin(final)
     decrease = start_loss - final
     short = decrease < fraction * decrease[best]

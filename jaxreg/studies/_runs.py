@@ -94,6 +94,9 @@ def has_theory(params: Params, data: Dataset) -> bool:
     return data.weight is None and size <= gradient_noise.MOST_PARAMS
 
 
-def check_model(model: Any) -> None:
+def check_model(model: Any, optimizer: Any = optax.sgd) -> None:
+    if not callable(optimizer):
+        got = f"{type(optimizer).__name__}: give optax.sgd, not optax.sgd(0.1)"
+        raise ValueError(f"optimizer must be a function of the learning rate, got {got}")
     if not isinstance(model, Model):
         raise ValueError(f"model must be a Model, whose init draws the start, got {type(model).__name__}")

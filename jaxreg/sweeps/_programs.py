@@ -10,10 +10,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import blocks
+from jaxreg._jaxprs import keys_of_xla
 from jaxreg.sweeps._cache import cached
 from jaxreg.sweeps._study import Choice, Points, member_of
 from jaxreg.sweeps._tiles import FULL_LANES, NARROW, block_of, fits_cache, full_registers, mapped, padded, tile_shape
 
+_UNUSUAL = 7919  # the length of no axis that a member would have of its own
 _WORKING_SET = 2**26  # bytes of temporary arrays from which on smaller tiles are tried
 
 
@@ -50,17 +52,34 @@ def block_program(
 ) -> Program:
     """Compile ``fn`` for blocks of one shape."""
     del x64  # tells programs under one setting from those under the other
-    tile = mapped(member_of(fn, choice, forms), [form.draws for form in forms])
+    member = member_of(fn, choice, forms)
+    tile = mapped(member, [form.draws for form in forms])
+    alone = _drawing(member, tile, forms)
+    whole = tuple(1 if draws else part for draws, part in zip(alone, block, strict=True))
     on_cpu = devices[0].platform == "cpu"
     lengths = full_registers(tile_shape(block, NARROW))
-    if not (on_cpu and math.prod(block) > NARROW and _runs_in_cache(tile, forms, lengths)):
-        lengths = block
+    if any(alone) or not (on_cpu and math.prod(block) > NARROW and _runs_in_cache(tile, forms, lengths)):
+        lengths = whole
     program = _compiled(tile, forms, block, lengths, devices)
     lanes = math.prod(lengths)
     if on_cpu and program.num_bytes > _WORKING_SET and lanes > FULL_LANES:
         smaller = max(FULL_LANES, lanes * _WORKING_SET // program.num_bytes)
-        program = _compiled(tile, forms, block, tile_shape(block, smaller), devices)
+        program = _compiled(tile, forms, block, tile_shape(whole, smaller), devices)
     return program
+
+
+def _drawing(member: Callable[..., Any], tile: Callable[..., Any], forms: Sequence[Points]) -> list[bool]:
+    """Along which axes keys of XLA's own generator (``rbg``) differ: they must not be mapped over.
+
+    ``vmap`` of that generator draws for all members from the first one's key, so that their numbers would depend on who
+    is computed with whom.
+    """
+    lengths = range(_UNUSUAL, _UNUSUAL + len(forms))  # each tells its axis from all others
+    found: set[int] = set()
+    if keys_of_xla(jax.make_jaxpr(member)(*(form.leaves() for form in forms)).jaxpr):
+        traced = jax.make_jaxpr(tile)(*(form.leaves(length) for form, length in zip(forms, lengths, strict=True)))
+        found = found.union(*keys_of_xla(traced.jaxpr))
+    return [length in found for length in lengths]
 
 
 def _runs_in_cache(tile: Callable[..., Any], forms: Sequence[Points], lengths: Sequence[int]) -> bool:

@@ -149,6 +149,11 @@ def study_of(fn: Callable[..., Any], axes: Mapping[str, Any], static: Mapping[st
     twice = sorted(set(axes) & set(choices))
     if twice:
         raise ValueError(f"{', '.join(twice)} cannot be both in axes and in static")
+    if len(choices) + len(axes) > _trace.MOST_AXES:
+        raise ValueError(
+            f"axes and static must be at most {_trace.MOST_AXES} together, got {len(choices) + len(axes)}: the points "
+            "of one axis may hold many numbers, as a dict of arrays with a common leading axis"
+        )
     _check_names(fn, [*choices, *axes])
     checked = [_axis(name, points) for name, points in axes.items()]
     order = sorted(range(len(checked)), key=lambda number: checked[number].length)
@@ -196,22 +201,33 @@ def _axis(name: str, points: Any) -> Axis:
         if isinstance(leaf, str | bytes):
             raise ValueError(f"{where} must hold numbers or random keys, got {leaf!r}: words belong in static=")
         if np.ndim(leaf) < 1:
-            raise ValueError(f"{where} must have its points along a leading axis, got shape () in {leaf!r}")
+            raise ValueError(
+                f"{where} must have its points along a leading axis, got shape () in {leaf!r}: a list needs jnp.stack"
+            )
         if len(leaf) == 0:
             raise ValueError(f"{where} has no points")
         if len(leaf) != len(leaves[0]):
             raise ValueError(f"{where} must have {len(leaves[0])} points like the first leaf, got {len(leaf)}")
-    kinds = tuple(map(key_kind, leaves))
-    # Through JAX, so that 64-bit numbers become what JAX will compute with.
-    arrays = [
-        np.asarray(jnp.asarray(leaf) if kind is None else jax.random.key_data(leaf))
-        for leaf, kind in zip(leaves, kinds, strict=True)
-    ]
-    for leaf, kind, array in zip(leaves, kinds, arrays, strict=True):
-        if kind is None and array.dtype.kind in "iu" and not np.array_equal(leaf, array):
-            raise ValueError(f"axis {name!r} has integers beyond {array.dtype}: turn jax_enable_x64 on")
+    arrays = [_travelling(name, leaf) for leaf in leaves]
     shapes = tuple((array.shape[1:], array.dtype) for array in arrays)
-    return Axis(Points(name, jax.tree.structure(points), shapes, kinds), arrays)
+    return Axis(Points(name, jax.tree.structure(points), shapes, tuple(map(key_kind, leaves))), arrays)
+
+
+def _travelling(name: str, leaf: Any) -> np.ndarray:
+    """Through JAX, so that 64-bit numbers become what JAX will compute with; keys as their bits."""
+    if key_kind(leaf) is not None:
+        return np.asarray(jax.random.key_data(leaf))
+    try:
+        array = np.asarray(jnp.asarray(leaf))
+    except (TypeError, ValueError):  # the latter for masked arrays
+        raise ValueError(
+            f"axis {name!r} must hold numbers or random keys, got {type(leaf).__name__} of {np.asarray(leaf).dtype}: "
+            "convert numbers with astype(float), fill masked arrays, stack keys with jnp.stack, put words into static="
+        ) from None
+    seen = np.isfinite if array.dtype.kind in "fc" else np.asarray
+    if not np.array_equal(seen(leaf), seen(array)):
+        raise ValueError(f"axis {name!r} has numbers beyond {array.dtype}: turn jax_enable_x64 on")
+    return array
 
 
 def _shapes(study: Study) -> Any:

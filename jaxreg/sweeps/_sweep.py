@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxreg import _checks, _trace, blocks
@@ -24,7 +25,7 @@ def sweep(
     *,
     static: Mapping[str, Sequence[Any]] | None = None,
     chunk_size: int | None = None,
-    mesh: Mesh | None = None,
+    mesh: Mesh | Sequence[jax.Device] | None = None,
     store: Any = None,
     progress: bool | None = None,
 ) -> Sweep:
@@ -32,19 +33,24 @@ def sweep(
 
     All members are one compiled program for each combination of static values, run block by block on all cores or
     devices. What does not depend on an axis is computed once along it: a key's shuffled rows serve all learning rates.
-    A member's value depends on its place in the grid alone, not on blocks, threads, devices or other members. The
-    program, with the data that ``fn`` closes over, is kept for the next call with the same shapes while ``fn`` lives.
+    A member's value depends on its place in the grid alone. Threads, devices and the values of other members change no
+    bit of it; another ``chunk_size`` is another program, which rounds in its own way. Along an axis that keys of XLA's
+    own generator (``rbg``, ``unsafe_rbg``) depend on, members are computed one after the other, as ``vmap`` would draw
+    for all of them from one key. The program, with the data that ``fn`` closes over, is kept for the next call with the
+    same shapes while ``fn`` lives.
 
     Args:
         fn: ``fn(**point) -> pytree of arrays``, pure; its shapes are the same at all points.
         axes: name → points: numbers (k,), random keys (r,), or any pytree of arrays with a common leading axis, which
             is a list of points. In this order they are the axes of the result.
         static: name → list of Python values (losses, batch sizes, models, epochs), one program each. They lead.
-        chunk_size: members computed, stored and reported together, rounded to a rectangle of the grid; None chooses.
-        mesh: the devices to compute on; None takes all devices of this process.
+        chunk_size: members computed, stored and reported together, rounded to a rectangle of the grid; None chooses by
+            the number of cores and devices.
+        mesh: the devices to compute on, or a list of them; None takes all devices of this process.
         store: a directory to keep every finished chunk in (``pip install 'jaxreg[store]'``). The same call with the
             same directory goes on where a killed one stopped, in the chunks it was begun with, and ends with the same
-            bits; on another kind of processor they agree to rounding.
+            bits; on another kind of processor they agree to rounding. Calls that run at the same time share the store
+            and compute everything each.
         progress: whether to draw a bar (``pip install 'jaxreg[progress]'``); None draws one on a terminal.
 
     Returns:
@@ -88,11 +94,12 @@ def sweep(
     return Sweep({**study.static, **axes}, values.gathered(), tuple(study.static))
 
 
-def _devices(mesh: Mesh | None) -> tuple[jax.Device, ...]:
-    devices = jax.local_devices() if mesh is None else mesh.devices.flat
-    mine = tuple(device for device in devices if device.process_index == jax.process_index())
+def _devices(mesh: Mesh | Sequence[jax.Device] | None) -> tuple[jax.Device, ...]:
+    given: Any = jax.local_devices() if mesh is None else getattr(mesh, "devices", mesh)
+    here = jax.process_index()
+    mine = tuple(dict.fromkeys(one for one in np.ravel(given) if getattr(one, "process_index", None) == here))
     if not mine:
-        raise ValueError(f"mesh must have a device of this process ({jax.process_index()}), got {mesh}")
+        raise ValueError(f"mesh must have a device of this process ({here}), got {mesh}")
     return mine
 
 
