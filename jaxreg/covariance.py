@@ -35,12 +35,15 @@ class Covariance(NamedTuple):
         regular: whether the data determine every free parameter.
         undetermined: (p,), the combination of parameters that they determine least, of length 1, where they do not;
             0 where they do.
+        definite: whether the bread is positive definite. If not there are no errors: a fit of a redescending loss is at
+            no minimum, or, with an estimated scale, at one of which this estimate knows nothing.
     """
 
     matrix: Array
     stderr: Array
     regular: Array
     undetermined: Array
+    definite: Array
 
 
 def estimate(
@@ -135,9 +138,9 @@ def estimate(
     else:
         more = _ratio(total, total - used) if kind == "HC1" else jnp.ones_like(total)
         half = half @ (rows * slope[None]) * _root(more)
-    regular = regular & definite
-    half = jnp.where(free[:, None], jnp.where(regular, half, jnp.nan), 0)
-    return from_factor(half, size / scale)._replace(regular=regular, undetermined=undetermined)
+    half = jnp.where(free[:, None], jnp.where(regular & definite, half, jnp.nan), 0)
+    found = from_factor(half, size / scale)
+    return found._replace(regular=regular, undetermined=undetermined, definite=definite)
 
 
 def from_factor(half: Float[Array, "p k"], unit: Float[Array, "p"]) -> Covariance:
@@ -156,6 +159,7 @@ def from_factor(half: Float[Array, "p k"], unit: Float[Array, "p"]) -> Covarianc
         stderr=jnp.where(_lost(length, stderr), jnp.inf, stderr),
         regular=jnp.asarray(True),
         undetermined=jnp.zeros_like(unit),
+        definite=jnp.asarray(True),
     )
 
 

@@ -133,8 +133,13 @@ def _without_error(fit: CurveFit) -> str:
     names = ", ".join(name for name, lost in zip(_names.of(fit.params), unknown, strict=True) if lost)
     size = np.abs(np.asarray(fit.residuals, float))
     rows = np.flatnonzero(size <= np.finfo(fit.chi2.dtype).eps ** 0.5 * np.nanmax(size))
-    where = f" (the curve goes through row {', '.join(map(str, rows[:5].tolist()))})" if len(rows) else ""
-    return f"no error of {names}: one point alone sets it, with leverage 1, which HC2 and HC3 divide by zero for{where}"
+    if not len(rows):
+        return f"no error of {names}: the loss bends down at too many of the residuals"
+    where = ", ".join(map(str, rows[:5].tolist()))
+    return (
+        f"no error of {names}: one point alone sets it, with leverage 1, which HC2 and HC3 divide by zero for "
+        f"(the curve goes through row {where})"
+    )
 
 
 def _correlations(fit: CurveFit, least: float) -> str:

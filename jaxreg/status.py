@@ -136,7 +136,7 @@ _WORDS = {
     Part.PREDICTION: "the model's value at the start is not finite at row {row}",
     Part.DERIVATIVE: "the model's derivative by {name} is not finite at row {row}, nor has it a limit there",
     Part.PARAMETER: "the start of {name} is not finite",
-    Part.SQUARES: "the residuals at the start are so large that their squares are not finite, as at row {row}",
+    Part.SQUARES: "the residuals at the start are so large that the sum of their squares is not finite",
     Part.ERROR: "{name} or its standard error is out of the range of {dtype}",
 }
 

@@ -267,7 +267,7 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "sigma (n, 2)": ({"sigma": np.ones((40, 2))}, r"sigma must have shape \(40, 40\), got \(40, 2\)"),
     "an indefinite covariance": ({"sigma": np.ones((40, 40))}, "sigma must be symmetric and positive definite"),
     "an asymmetric covariance": ({"sigma": np.triu(np.ones((40, 40)))}, "sigma must be symmetric"),
-    "unknown covariance": ({"covariance": "HC4"}, "covariance must be one of 'classic', 'HC0', .*got 'HC4'"),
+    "unknown covariance": ({"covariance": "HC4"}, "covariance must be one of 'classic', 'H1', .*got 'HC4'"),
 }
 
 

@@ -311,7 +311,7 @@ here = pytest.mark.skipif(not NIST.is_dir(), reason=f"NIST's files are not at {N
 @pytest.mark.usefixtures("x64")
 def test_every_file_is_read_with_its_certified_answer() -> None:
     problems = [_nist.read(file) for file in sorted(NIST.iterdir())]
-    assert len(problems) == 15
+    assert len(problems) >= 15
     for problem in problems:
         residual = problem.y - np.asarray(problem.model.apply(problem.params, problem.x))
         deviation = np.sqrt(np.sum(residual**2) / (len(problem.y) - len(problem.params)))

@@ -125,7 +125,9 @@ def test_profile_draws_tau_beside_the_straight_line():
 
 
 def test_contours_are_closed():
-    edge = uncertainty.Contour(jnp.array([[1.0, 0.0], [0.0, 1.0], [jnp.inf, 0.0]]), jnp.zeros(3, int))
+    edge = uncertainty.Contour(
+        jnp.array([[1.0, 0.0], [0.0, 1.0], [jnp.inf, 0.0]]), jnp.zeros(3, int), jnp.zeros(3, bool)
+    )
     ax = plots.contour({"95 %": edge}, (0.5, 0.5), xlabel="a", ylabel="b")
     assert legend(ax) == ["95 %", "estimate"]
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1, 0, np.nan, 1])

@@ -14,6 +14,8 @@ def test_success_is_zero_and_codes_never_change():
         ("NONFINITE", 3),
         ("SINGULAR", 4),
         ("INVALID_INPUT", 5),
+        ("KINK", 6),
+        ("NOT_OPTIMUM", 7),
     ]
 
 

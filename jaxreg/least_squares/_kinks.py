@@ -15,15 +15,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxreg._linear_algebra import qr_root, solve_upper
-from jaxreg._shapes import Bool, Float, Int
+from jaxreg._shapes import Bool, Float
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._levenberg_marquardt import State
 from jaxreg.least_squares._optimum import Linear, least_damping, linearised
 from jaxreg.least_squares._problem import Problem
 
-_MOST_TRIALS = 60
-_SHORTER = 0.125
-_NEARER = 1 / 64
+_TRIALS = 16
 
 
 def minimise(problem: Problem, max_steps: int) -> State:
@@ -56,96 +54,79 @@ class _Search(NamedTuple):
     jumps: Float[Array, "p n"]  # of the derivative across them, of length 1; zero for all other residuals
     beyond: Float[Array, "p"]  # parameters across them
     larger: Bool[Array, ""]  # whether errors are larger there
-    length: Float[Array, ""]  # of the next trial, in steps
-    ahead: Bool[Array, ""]  # no kink is met any more, so look for a lower cost
-    lower: Float[Array, ""]  # by how much the cost was lower at the last trial
-    trials: Int[Array, ""]
+    trial: Float[Array, "p"]  # along the step, of the least cost
+    lower: Float[Array, ""]  # by how much it is less
+    going: Bool[Array, ""]
 
 
 def resolve(problem: Problem, state: State) -> State:
     """Say of a blocked state that it is at a kink, or find the step that leads on. Others stay as they are."""
     if not problem.careful:
         return state
-    linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, state.cost)
-    cost, eps = state.cost, float(jnp.finfo(state.params.dtype).eps)
-
-    def probe(search: _Search) -> Array:
-        """So short that the derivative of a smooth model is the same there, and longer than the last steps refused."""
-        share = jnp.sqrt(linear.floor / jnp.maximum(search.gain, linear.floor))
-        return jnp.clip(jnp.maximum(share, 1e3 * share**2), eps**0.5, 0.1)
+    cost = state.cost
+    linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, cost)
+    least = jnp.maximum(linear.floor, 16 * float(jnp.finfo(cost.dtype).eps) * linear.square)
 
     def arrived(search: _Search) -> Array:
-        return search.jumps.any() & (search.gain <= jnp.maximum(linear.floor, 16 * eps * linear.square))
-
-    def going(search: _Search) -> Array:
-        usable = (search.trials == 0) | (search.length >= probe(search))
-        return state.blocked & usable & ~arrived(search) & (search.lower <= 0) & (search.trials < _MOST_TRIALS)
+        return search.jumps.any() & (search.gain <= least)
 
     def body(search: _Search) -> _Search:
-        lengths = search.length * jnp.array([1, _NEARER], cost.dtype)
+        lengths = _lengths(linear.floor / jnp.maximum(search.gain, linear.floor))
         points = state.params[None] + lengths[:, None] * search.step[None]
         if problem.bounds is not None:
             points = jnp.clip(points, *(bound[None] for bound in problem.bounds))
         residuals, jacobians = jax.vmap(problem.linearise)(points)
-        finite = jnp.isfinite(residuals).all() & jnp.isfinite(jacobians).all()
+        costs = jax.vmap(lambda residual: problem.cost(residual, state.noise))(residuals)
+        lower = cost - jnp.where(jnp.isnan(costs), jnp.inf, costs)
+        best = jnp.argmax(lower)
         # A step that does lower the cost is blocked by nothing. Nor is one along which the derivative changes the less
         # the shorter it is, as that of a smooth model does; across a kink it changes as much at once.
-        costs = jax.vmap(lambda residual: problem.cost(residual, state.noise))(residuals)
-        first = search.trials == 0  # which only finds the step
-        gained = jnp.where(finite & ~first, cost - costs.min(), -jnp.inf)
-        there, here = jacobians / linear.norms[None, :, None], state.jacobian / linear.norms[:, None]
-        far, change = jnp.sum((there - here[None]) ** 2, axis=1)
-        turned = (change > search.length * jnp.sum(here**2 + there[1] ** 2, axis=0)) & (change > far / 4)
-        met = finite & ~first & ~search.ahead & (gained <= 0) & turned & ~(search.jumps != 0).any(axis=0)
-        jumps = jnp.where(met[None], (there[1] - here) / jnp.sqrt(jnp.where(met, change, 1))[None], search.jumps)
+        there, here = jacobians[:2] / linear.norms[None, :, None], state.jacobian / linear.norms[:, None]
+        far, near = jnp.sum((there - here[None]) ** 2, axis=1)
+        turned = (near > far / 4) & (near > lengths[0] * jnp.sum(here**2 + there[1] ** 2, axis=0))
+        blocked = (lower[best] <= linear.floor) & jnp.isfinite(jacobians[:2]).all()
+        met = blocked & turned & ~(search.jumps != 0).any(axis=0)
+        jumps = jnp.where(met[None], (there[1] - here) / jnp.sqrt(jnp.where(met, near, 1))[None], search.jumps)
         step, gain = _along(linear, jumps)
-        new = met.any()
         across = linearised(problem, points[1], residuals[1], jacobians[1], state.noise, cost)
-        found = search._replace(
+        new = met.any()
+        found = _Search(
             step=step,
             gain=gain,
             jumps=jumps,
             beyond=jnp.where(new, points[1], search.beyond),
             larger=jnp.where(new, _larger(across, linear), search.larger),
-            ahead=~first & ~new,
-            lower=jnp.where(search.ahead, jnp.where(finite, cost - costs[0], -jnp.inf), -jnp.inf),
-            trials=search.trials + 1,
+            trial=points[best],
+            lower=lower[best],
+            going=new,
         )
-        shorter = jnp.where(search.ahead, search.length * _SHORTER, 1)
-        return found._replace(length=jnp.where(found.ahead, shorter, probe(found)))
+        return found._replace(going=new & ~arrived(found))
 
-    none, zero = jnp.asarray(False), jnp.zeros((), cost.dtype)
-    end = lax.while_loop(
-        going,
-        body,
-        _Search(
-            step=jnp.zeros_like(state.params),
-            gain=cost,
-            jumps=jnp.zeros_like(state.jacobian),
-            beyond=state.params,
-            larger=none,
-            length=zero,
-            ahead=none,
-            lower=-jnp.inf * (1 + zero),
-            trials=jnp.zeros((), jnp.int32),
-        ),
-    )
-    kink, leads_on = state.blocked & arrived(end), state.blocked & (end.lower > 0)
-    trial = state.params + end.length / _SHORTER * end.step
-    if problem.bounds is not None:
-        trial = jnp.clip(trial, *problem.bounds)
-    begun = levenberg_marquardt.begun_anew(
-        state._replace(trial=trial, decrease=end.lower, straight=~none, trusted=none)
-    )
+    step, gain = _along(linear, jnp.zeros_like(state.jacobian))
+    no, zero = jnp.asarray(False), jnp.zeros_like(cost)
+    start = _Search(step, gain, jnp.zeros_like(state.jacobian), state.params, no, state.params, zero, state.blocked)
+    end = lax.while_loop(lambda search: search.going, body, start)
+    kink, leads_on = state.blocked & arrived(end), state.blocked & (end.lower > linear.floor)
+    begun = state._replace(trial=end.trial, decrease=end.lower, straight=~no, trusted=no)
+    begun = levenberg_marquardt.begun_anew(begun)
     state = jax.tree.map(lambda new, old: jnp.where(leads_on, new, old), begun, state)
     return state._replace(
         converged=state.converged | kink,
         kink=kink,
         side=jnp.where(kink & end.larger, end.beyond, state.params),
-        blocked=none,
+        blocked=no,
         visits=state.visits + jnp.where(state.blocked, 1, 0),
-        num_steps=state.num_steps + end.trials,
     )
+
+
+def _lengths(share: Float[Array, ""]) -> Float[Array, "k"]:
+    """Of trials in whole steps, from the floor's share of what the whole one gains.
+
+    The first is longer than the last steps that were refused, but so short that a smooth model's derivative is nearly
+    the same there, and the second shorter still. The others reach from where rounding hides the gain to the whole step.
+    """
+    probe = jnp.clip(jnp.maximum(jnp.sqrt(share), 1e3 * share), max=0.1)
+    return jnp.concatenate([jnp.stack([probe, probe / 64]), jnp.geomspace(jnp.minimum(4 * share, 0.1), 1, _TRIALS)])
 
 
 def _along(linear: Linear, jumps: Float[Array, "p n"]) -> tuple[Float[Array, "p"], Float[Array, ""]]:

@@ -116,6 +116,9 @@ def judge(problem: Problem, state: State) -> State:
     shrink = jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
     # Where costs say nothing any more damping has nothing to guard against, and holds weak combinations where they are.
     shrink = jnp.where(state.trusted & ~state.swings, 0.01, shrink)
+    if problem.scale is not None:
+        # A step lowers the cost in the scale from before it, and changes that: whole steps may go round for ever.
+        shrink = jnp.where(state.swings, 4, shrink)
     damping = jnp.where(accept, state.damping * shrink, state.damping * state.growth)
     # No floor but the smallest number: NIST's MGH10 has a column that shrinks by 1e48 against its running maximum, and
     # a floor of eps² would hold that parameter where it is.

@@ -65,7 +65,7 @@ def plain_fit(problem: Problem, max_steps: int) -> PlainFit:
             jnp.full((), jnp.inf, dtype),
             none,
             jnp.asarray(False),
-            problem.valid,
+            problem.valid & (problem.size > 0),  # to zero they go on for ever
             none,
         ),
     )

@@ -13,7 +13,7 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxreg import _checks
 from jaxreg._linear_algebra import power_of_two
-from jaxreg._shapes import Bool, Float
+from jaxreg._shapes import Bool, Float, Int
 from jaxreg.data import Dataset
 from jaxreg.least_squares._limits import one_sided_derivative
 from jaxreg.models import Apply, Model, Params, apply_of
@@ -53,6 +53,7 @@ class Problem(NamedTuple):
 
     start: Float[Array, "p"]
     unit: Float[Array, ""]  # a power of two near the largest y/sigma, so that it rounds nothing
+    places: Int[np.ndarray, "p"]  # of the free parameters among all
     spread: Callable[[Array], Array]  # (p, …) -> the same of all parameters, 0 for the fixed ones
     unravel: Callable[[Array], Params]  # all, flat -> shaped like p0
     restore: Callable[[Array], Params]  # (p,) -> shaped like p0, the fixed ones as they were
@@ -201,6 +202,7 @@ def problem_of(task: Task, options: Options) -> Problem:
     return Problem(
         start=layout.start,
         unit=unit,
+        places=layout.places,
         spread=layout.spread,
         unravel=layout.unravel,
         restore=layout.restore,
@@ -227,6 +229,7 @@ class _Layout(NamedTuple):
     """Where the free parameters stand among all."""
 
     start: Float[Array, "p"]
+    places: Int[np.ndarray, "p"]
     of_free: Callable[[Params], Array]  # shaped like p0 -> (p,)
     spread: Callable[[Array], Array]
     unravel: Callable[[Array], Params]
@@ -250,7 +253,7 @@ def _layout(task: Task, options: Options) -> _Layout:
     def restore(params: Float[Array, "p"]) -> Params:
         return unravel(params if is_free.all() else jnp.where(is_free, spread(params), whole))
 
-    return _Layout(whole[places], of_free, spread, unravel, restore)
+    return _Layout(whole[places], places.astype(np.int32), of_free, spread, unravel, restore)
 
 
 def _of_residual(loss: Loss | None, thresholds: Any, dtype: Any) -> Callable[[Array], Array] | None:

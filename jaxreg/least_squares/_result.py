@@ -94,6 +94,9 @@ def finish(
 
     ``side`` are the parameters at which the derivatives are taken: others at a kink only.
     """
+    # A fit that never began has the start itself, of which XLA's arithmetic would flush what is below the normal range.
+    began = (status != Status.NONFINITE) & (status != Status.INVALID_INPUT)
+    params = jnp.where(began, params, problem.start)
     residual, jacobian = problem.linearise(jnp.where(status == Status.KINK, side, params))
     # Of targets that are all zero the optimum is zero, and steps reach it where squares leave the range of floats.
     nothing = problem.size == 0
@@ -133,7 +136,8 @@ def assemble(
     """A result from its parts, those of the free parameters spread over all."""
     residual = problem.residual(params)
     lost = ~jnp.isfinite(params) | jnp.isinf(estimate.stderr)
-    status = jnp.where(is_optimum(status) & ~estimate.regular, jnp.int32(Status.SINGULAR), status)
+    known = estimate.regular if problem.scale is not None else estimate.regular & estimate.definite
+    status = jnp.where(is_optimum(status) & ~known, jnp.int32(Status.SINGULAR), status)
     status = jnp.where(is_optimum(status) & lost.any(), jnp.int32(Status.NONFINITE), status)
     known = is_optimum(status)
     matrix = problem.spread(problem.spread(jnp.where(free[:, None] & free[None], estimate.matrix, jnp.nan)).T)
@@ -167,23 +171,32 @@ def _culprit(
     jacobian: Float[Array, "p n"] | None,
     lost: Bool[Array, "p"],
 ) -> Int[Array, "3"]:
-    """The first of what may be wrong in the order of ``Part``, but for the start, which all else depends on."""
-    poles = jnp.zeros((params.size, residual.size), bool) if jacobian is None else ~jnp.isfinite(jacobian)
-    rows = jnp.concatenate([problem.unusable, jnp.stack([~jnp.isfinite(residual), poles.any(axis=0)])])
-    place = jnp.argmax(rows.any(axis=1))
-    row = jnp.argmax(rows[place])
-    large = jnp.argmax(jnp.abs(residual))
-    parameters = jnp.stack([~jnp.isfinite(params), poles[:, row], lost])
-    start, pole, error = (jnp.argmax(problem.spread(part.astype(params.dtype))) for part in parameters)
-
-    def found(part: Part, row: Array | int, parameter: Array | int) -> Int[Array, "3"]:
-        return jnp.stack([jnp.asarray(number, jnp.int32) for number in (part, row, parameter)])
-
-    nothing = found(Part.NOTHING, -1, -1)
-    end = jnp.where(lost.any(), found(Part.ERROR, -1, error), nothing)
-    end = jnp.where(~jnp.isfinite(jnp.vdot(residual, residual)), found(Part.SQUARES, large, -1), end)
-    at = jnp.where(place + 1 == Part.DERIVATIVE, pole, -1)
-    end = jnp.where(rows.any(), jnp.stack([place + 1, row, at]).astype(jnp.int32), end)
-    end = jnp.where(parameters[0].any(), found(Part.PARAMETER, -1, start), end)
+    """The first of what may be wrong: the data, the start, and then what follows from them."""
+    num_params, num_rows = params.size, residual.size
+    none = jnp.int32(-1)
+    nothing = (jnp.int32(Part.NOTHING), none, none)
+    end = _chosen(lost.any(), (jnp.int32(Part.ERROR), none, _first(lost)), nothing)
+    overflow = ~jnp.isfinite(jnp.vdot(residual, residual))
+    end = _chosen(overflow, (jnp.int32(Part.SQUARES), none, none), end)
+    if jacobian is not None:
+        pole = _first(~jnp.isfinite(jacobian).T)
+        derivative = jnp.int32(Part.DERIVATIVE), pole // num_params, pole % num_params
+        end = _chosen(pole < jacobian.size, derivative, end)
+    row = _first(~jnp.isfinite(residual))
+    end = _chosen(row < num_rows, (jnp.int32(Part.PREDICTION), row, none), end)
+    start = _first(~jnp.isfinite(params))
+    end = _chosen(start < num_params, (jnp.int32(Part.PARAMETER), none, start), end)
+    given = _first(problem.unusable)
+    end = _chosen(given < problem.unusable.size, (Part.X + given // num_rows, given % num_rows, none), end)
     failed = (status == Status.NONFINITE) | (status == Status.INVALID_INPUT)
-    return jnp.where(failed, end, nothing)
+    part, row, parameter = _chosen(failed, end, nothing)
+    return jnp.stack([part, row, jnp.where(parameter < 0, none, jnp.asarray(problem.places)[parameter])])
+
+
+def _first(found: Bool[Array, "..."]) -> Int[Array, ""]:
+    """The place of the first in row-major order; the number of all where there is none."""
+    return jnp.min(jnp.where(found, jnp.arange(found.size, dtype=jnp.int32).reshape(found.shape), found.size))
+
+
+def _chosen(condition: Bool[Array, ""], one: tuple[Array, ...], other: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(jnp.where(condition, *pair) for pair in zip(one, other, strict=True))

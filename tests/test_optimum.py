@@ -1,0 +1,217 @@
+"""OK is said of optima only: the share of χ² that an undamped Gauss-Newton step would take is computed in NumPy."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxreg
+from jaxreg import Status, models
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+X = np.linspace(1.0, 10.0, 40)
+
+
+def saturation(params: Any, x: Any) -> Any:
+    return params["a"] * x / (params["b"] + x)
+
+
+def power(params: Any, x: Any) -> Any:
+    return params["a"] * x ** params["b"]
+
+
+def decay(params: Any, x: Any) -> Any:
+    return params["a"] * jnp.exp(-params["b"] * x)
+
+
+def diode(params: Any, x: Any) -> Any:
+    return params["a"] * jnp.expm1(x / params["b"])
+
+
+FAMILIES = {"saturation": (saturation, 2.0), "power": (power, 1.7), "decay": (decay, 0.4), "diode": (diode, 2.0)}
+SEEDS = 30
+
+
+def noisy(model: Any, size: float, shape: float) -> np.ndarray:
+    """A data set for each seed, of amplitude ``size``, with 1 % noise."""
+    curve = np.asarray(model({"a": 1.0, "b": shape}, X))
+    noise = np.stack([np.random.default_rng(seed).standard_normal(len(X)) for seed in range(SEEDS)])
+    return size * curve * (1 + 0.01 * noise)
+
+
+def share(model: Any, params: dict[str, float], y: np.ndarray) -> float:
+    """Of χ², that the Gauss-Newton step takes away: ‖Qᵀr‖²/‖r‖², by the QR of columns of length 1."""
+    names = sorted(params)
+    residual = np.asarray(model(params, X)) - y
+    slopes = jax.jacfwd(lambda values: model(dict(zip(names, values, strict=True)), X))
+    columns = np.asarray(slopes(np.array([params[name] for name in names])))
+    columns = columns / np.abs(columns).max(axis=0)
+    q, _ = np.linalg.qr(columns / np.linalg.norm(columns, axis=0))
+    unit = residual / np.abs(residual).max()
+    return float(np.sum((q.T @ unit) ** 2) / np.sum(unit**2))
+
+
+def shares(model: Any, fits: Any, y: np.ndarray) -> np.ndarray:
+    rows = zip(fits.params["a"].tolist(), fits.params["b"].tolist(), y, strict=True)
+    return np.array([share(model, {"a": a, "b": b}, row) for a, b, row in rows])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_amplitudes_in_any_unit_are_found_from_one(family: str) -> None:
+    model, shape = FAMILIES[family]
+    for size in (1e-8, 1e-12, 1e-15, 1e-18):
+        y = noisy(model, size, shape)
+        fits = jaxreg.fit_many(model, X, y, {"a": 1.0, "b": 1.0})
+        assert (fits.status == Status.OK).all()
+        assert shares(model, fits, y).max() < 1e-13
+        np.testing.assert_allclose(fits.params["a"] / size, 1, atol=0.1)
+        np.testing.assert_allclose(fits.params["b"], shape, rtol=0.1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_beyond_that_a_fit_is_an_optimum_or_not_ok(family: str) -> None:
+    model, shape = FAMILIES[family]
+    for size in (1e-30, 1e-100, 1e12, 1e30):
+        y = noisy(model, size, shape)[:8]
+        fits = jaxreg.fit_many(model, X, y, {"a": 1.0, "b": 1.0})
+        said = fits.status == Status.OK
+        found = jax.tree.map(lambda leaf, said=said: leaf[said], fits)
+        assert not said.any() or shares(model, found, y[said]).max() < 1e-13
+
+
+def test_a_saturation_in_pico_units_from_ones_is_that_of_scipy() -> None:
+    y = 3e-12 * X / (2 + X) * (1 + 0.01 * np.random.default_rng(5).standard_normal(40))
+    model = models.expression("V*x/(K+x)")
+    # SciPy's from the same start, and from y·1e12.
+    for bounds in (None, (-np.inf, np.inf), (0.0, 10.0)):
+        fit = jaxreg.curve_fit(model, X, y, {"V": 1.0, "K": 1.0}, bounds=bounds)
+        assert int(fit.status) == Status.OK
+        np.testing.assert_allclose(fit.params["K"], 1.96207, rtol=5e-6)
+        np.testing.assert_allclose(fit.params["V"], 2.97362e-12, rtol=5e-6)
+        np.testing.assert_allclose(fit.chi2, 1.048e-26, rtol=5e-4)
+
+
+Y = 2.0 * np.exp(-0.4 * X) + 0.05 * np.random.default_rng(0).standard_normal(40)
+
+
+def scaled(size: float, length: float, dtype: Any = float, **options: Any) -> Any:
+    """The decay with y·size and x·length, and as it is read back in the first units."""
+    x, y = (X * length).astype(dtype), (Y * size).astype(dtype)
+    start = {"a": np.asarray(size, dtype), "b": np.asarray(1 / length, dtype)}
+    fit = jax.tree.map(np.asarray, jaxreg.curve_fit(decay, x, y, start, **options))
+    units = np.array([size, 1 / length])
+    with np.errstate(all="ignore"):
+        return fit._replace(
+            params={name: np.asarray(fit.params[name] / unit) for name, unit in zip("ab", units, strict=True)},
+            stderr={name: np.asarray(fit.stderr[name] / unit) for name, unit in zip("ab", units, strict=True)},
+            covariance=fit.covariance / units[:, None] / units[None],
+            residuals=fit.residuals / size,
+            chi2=fit.chi2 / size / size,
+            scale=None if fit.scale is None else fit.scale / size,
+        )
+
+
+ROBUST = {"loss": "huber", "scale": "mad"}
+
+
+@pytest.mark.parametrize("options", [{}, ROBUST], ids=["squared", "huber"])
+@pytest.mark.parametrize(("size", "length"), [(1e140, 1.0), (1e-140, 1.0), (1.0, 1e140), (1.0, 1e-140)])
+def test_units_of_y_and_x_change_no_field(size: float, length: float, options: Any) -> None:
+    one, other = scaled(1.0, 1.0, **options), scaled(size, length, **options)
+    assert (int(one.status), int(other.status)) == (Status.OK, Status.OK)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), one, other)
+
+
+@pytest.mark.parametrize(("size", "length"), [(1e14, 1.0), (1e-14, 1.0), (1.0, 1e14), (1.0, 1e-14)])
+def test_units_change_no_field_in_single_precision(size: float, length: float) -> None:
+    with jax.enable_x64(False):
+        one, other = (scaled(*units, np.float32) for units in ((1.0, 1.0), (size, length)))
+    assert (int(one.status), int(other.status)) == (Status.OK, Status.OK)
+    one, other = (fit._replace(num_steps=0) for fit in (one, other))  # rounding may have asked for one more
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one, other)
+
+
+@pytest.mark.parametrize("size", [1e300, 1e-300])
+def test_status_and_errors_hold_to_the_end_of_the_range(size: float) -> None:
+    wanted = scaled(1.0, 1.0)
+    for found in (scaled(size, 1.0), scaled(1.0, size), scaled(1.0, 1.0, sigma=size)):
+        assert int(found.status) == Status.OK
+        for name in "ab":
+            np.testing.assert_allclose(found.params[name], wanted.params[name], rtol=1e-7)
+            np.testing.assert_allclose(found.stderr[name], wanted.stderr[name], rtol=1e-6)
+    with jax.enable_x64(False):
+        for unit in (1e30, 1e-30):
+            found = scaled(unit, 1.0, np.float32)
+            assert int(found.status) == Status.OK
+            np.testing.assert_allclose(found.stderr["b"], wanted.stderr["b"], rtol=1e-3)
+            assert np.isnan(found.covariance[0, 0])  # its unit's square is out of float32's range
+            assert np.isfinite(found.covariance[1, 1])
+
+
+def test_an_absolute_sigma_in_any_unit_gives_errors_in_it() -> None:
+    one = scaled(1.0, 1.0, sigma=1.0, absolute_sigma=True)
+    for size in (1e-200, 1e200):
+        found = scaled(1.0, 1.0, sigma=size, absolute_sigma=True)
+        assert int(found.status) == Status.OK
+        for name in "ab":
+            np.testing.assert_allclose(found.stderr[name] / size, one.stderr[name], rtol=1e-9)
+
+
+def test_a_peak_in_attounits_is_fitted_in_single_precision() -> None:
+    x = np.linspace(1, 2, 100).astype("f")
+    noise = 0.1 * np.random.default_rng(0).standard_normal(100)
+    with jax.enable_x64(False):
+        for size in (1e-18, 1.0, 1e18):
+            y = ((1.2 * np.exp(-0.5 * ((x - 1.4) / 0.11) ** 2) + noise) * size).astype("f")
+            one = jaxreg.curve_fit(models.gaussian(), x, y)
+            many = jax.tree.map(lambda leaf: leaf[0], jaxreg.fit_many(models.gaussian(), x, y[None]))
+            for fit in (one, many):
+                assert int(fit.status) == Status.OK
+                np.testing.assert_allclose(fit.params["amplitude"] / size, 1.2589, rtol=1e-4)
+                np.testing.assert_allclose(fit.stderr["amplitude"] / size, 0.02676, rtol=1e-3)
+                np.testing.assert_allclose(fit.params["center"], 1.40410, rtol=1e-5)
+                np.testing.assert_allclose(fit.stderr["center"], 0.0026229, rtol=1e-3)
+
+
+def test_zero_targets_have_a_zero_curve_and_no_error() -> None:
+    line = models.expression("a + b*x")
+    one = jaxreg.curve_fit(line, X, 0 * X, {"a": 0.1, "b": 0.1})
+    many = jax.tree.map(lambda leaf: leaf[0], jaxreg.fit_many(line, X, 0 * X[None], {"a": 0.1, "b": 0.1}))
+    for fit in (one, many):
+        assert int(fit.status) == Status.OK
+        np.testing.assert_allclose([fit.params["a"], fit.params["b"]], 0, atol=1e-100)
+        assert (float(fit.stderr["a"]), float(fit.stderr["b"]), float(fit.chi2)) == (0, 0, 0)
+    # Of a curve that is zero everywhere the data say nothing about its decay.
+    fit = jaxreg.curve_fit(decay, X, 0 * X, {"a": 0.1, "b": 0.1})
+    assert int(fit.status) == Status.SINGULAR
+    np.testing.assert_allclose(fit.undetermined, [0, 1], atol=1e-12)
+
+
+def test_a_line_over_seconds_since_1970_is_found() -> None:
+    n = 50
+    x = 1.7e9 + 1e-4 * np.arange(n)
+    y = np.arange(n) + 0.3 * np.random.default_rng(0).standard_normal(n)
+    fit = jaxreg.curve_fit(models.expression("a*x+b"), x, y)
+    assert int(fit.status) == Status.OK
+    # By exact rational arithmetic; b = -1.7e13 rounds by 0.002, 50 residuals of 0.25 with it, so χ² to a few 1e-3.
+    np.testing.assert_allclose(fit.chi2, 3.20632, rtol=2e-3)
+
+
+# NIST's Wampler4 and 5: a polynomial of degree 5 with all coefficients 1, and these deviations times 100 and 10,000.
+DEVIATIONS = np.array([759, -2048, 2048, -2048, 2523, -2048, 2048, -2048, 1838, -2048, 2048], float)
+DEVIATIONS = np.concatenate([DEVIATIONS, DEVIATIONS[-2::-1]])
+
+
+@pytest.mark.parametrize(("size", "digits"), [(100, 7.0), (10_000, 5.4)])
+def test_the_last_step_is_taken(size: float, digits: float) -> None:
+    x = np.arange(21.0)
+    y = sum(x**power for power in range(6)) + size * DEVIATIONS
+    model = models.expression("b0 + b1*x + b2*x**2 + b3*x**3 + b4*x**4 + b5*x**5")
+    names = [f"b{power}" for power in range(6)]
+    for start in (None, dict.fromkeys(names, 1 + 1e-6), dict.fromkeys(names, 0.0)):
+        fit = jaxreg.curve_fit(model, x, y, start)
+        assert int(fit.status) == Status.OK
+        assert max(abs(float(value) - 1) for value in fit.params.values()) < 10**-digits
