@@ -48,7 +48,7 @@ def exponential(*, offset: bool = False) -> Model:
         amplitude = level[0] * jnp.exp(rate * (first + origin))
         return _with_offset({"amplitude": amplitude, "rate": rate}, level[-1], offset)
 
-    return Model(init, apply, guess)
+    return Model(init, apply, guess, rowwise=True)
 
 
 def gaussian(*, offset: bool = False) -> Model:
@@ -92,7 +92,7 @@ def gaussian(*, offset: bool = False) -> Model:
         params = {"amplitude": amplitude, "center": x[jnp.argmax(jnp.where(up, y, -y))], "width": width}
         return _with_offset(params, level, offset)
 
-    return Model(init, apply, guess)
+    return Model(init, apply, guess, rowwise=True)
 
 
 _FULL_WIDTH = 2.3548200450309493  # at half maximum, in standard deviations: 2√(2 log 2)

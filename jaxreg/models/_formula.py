@@ -91,4 +91,6 @@ def _expression(
     def guess(x: Array, y: Array) -> Params:
         return dict(zip(sorted(names), least_squares(features(x).T, y), strict=True))
 
-    return Model(init, apply, guess, features) if formula.linear else Model(init, apply)
+    # Every function that a text can call is elementwise.
+    model = Model(init, apply, rowwise=True)
+    return model._replace(guess=guess, features=features) if formula.linear else model

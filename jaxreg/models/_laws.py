@@ -54,7 +54,7 @@ def linear(num_features: int, *, bias: bool = True, scale: ArrayLike = 0.01) -> 
         if jnp.ndim(x) != 2 or jnp.shape(x)[1] != num_features:
             raise ValueError(f"x must have shape (n, {num_features}), got {jnp.shape(x)}")
 
-    return Model(init, apply, guess, features)
+    return Model(init, apply, guess, features, rowwise=True)
 
 
 def ohm() -> Model:
@@ -81,7 +81,7 @@ def ohm() -> Model:
     def features(current: Array) -> Array:
         return current[:, None]
 
-    return Model(init, apply, guess, features)
+    return Model(init, apply, guess, features, rowwise=True)
 
 
 def planck(*, gain: bool = False, temperature: ArrayLike = 3000.0) -> Model:
@@ -121,7 +121,7 @@ def planck(*, gain: bool = False, temperature: ArrayLike = 3000.0) -> Model:
         params = {"temperature": start}
         return {**params, "gain": jnp.vdot(unit, radiance / scale) / jnp.vdot(unit, unit)} if gain else params
 
-    return Model(init, apply, guess)
+    return Model(init, apply, guess, rowwise=True)
 
 
 # The SI's exact constants (BIPM, The International System of Units, 9th ed., 2019).

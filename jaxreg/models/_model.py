@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jax import Array
 
@@ -22,12 +22,15 @@ class Model(NamedTuple):
         guess: ``guess(x, y) -> params``, a start for a fit from the data; None if there is none.
         features: ``features(x) -> (n, p)`` with apply(params, x) = features(x) @ ravel_pytree(params), for a model that
             is linear in its parameters; None says that it is not.
+        rowwise: whether row i of the output depends on row i of x alone. Only then is training free to take the rows
+            apart, which is faster: one by one, or by the statistics of their features.
     """
 
     init: Callable[[Array], Params]
     apply: Apply
     guess: Callable[[Array, Array], Params] | None = None
     features: Callable[[Array], Array] | None = None
+    rowwise: bool = False
 
 
 def apply_of(model: Model | Apply) -> Apply:
@@ -85,3 +88,37 @@ def positional(fn: Callable[..., Array]) -> Apply:
     Array([1., 7.], dtype=float32)
     """
     return _Positional(fn)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rowwise:
+    fn: Apply
+
+    def __call__(self, params: Params, x: Array) -> Array:
+        return self.fn(params, x)
+
+
+Given = TypeVar("Given", bound=Model | Apply)
+
+
+def rowwise(model: Given) -> Given:
+    """The same model, saying that row i of its output depends on row i of x alone: sweeps of ``train`` are faster then.
+
+    Args:
+        model: ``f(params, x)`` or a Model. What takes a mean, a maximum or a cumulative sum over the rows of x is no
+            such model: said of it all the same, it is trained to something else.
+
+    Returns:
+        A Model with ``rowwise=True``, or a function; two of one function are equal.
+
+    >>> import jax.numpy as jnp
+    >>> rowwise(lambda params, x: params["slope"] * x)({"slope": 2.0}, jnp.array([1.0, 3.0]))
+    Array([2., 6.], dtype=float32)
+    """
+    marked: Any = model._replace(rowwise=True) if isinstance(model, Model) else _Rowwise(model)
+    return marked
+
+
+def is_rowwise(model: Model | Apply) -> bool:
+    """Whether a model says that it takes each row of x for itself."""
+    return model.rowwise or is_rowwise(model.apply) if isinstance(model, Model) else isinstance(model, _Rowwise)

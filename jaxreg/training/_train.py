@@ -100,7 +100,8 @@ def train(
     valid = _valid_weight("data", data)
     if validation is not None:
         validation = _as_dataset("validation", validation)
-        _checks.rows(*validation, of="validation.")
+        num_held_out = _checks.rows(*validation, of="validation.")
+        _checks.shape("validation.x", validation.x, (num_held_out, *data.x.shape[1:]))
         valid &= _valid_weight("validation", validation)
     if not isinstance(order, str):
         order = jnp.asarray(order)
@@ -183,7 +184,9 @@ def _run(
     update = optax.with_extra_args_support(optimizer).update
     order_of = batching.epoch_order(order if order_rows is None else order_rows, data.y.shape[0], key)
     if validation is not None:
-        validation_risk = minibatch_risk(model, loss, params, data, validation.y.shape[0], reduction="mean")
+        validation_risk = minibatch_risk(
+            model, loss, params, data, validation.y.shape[0], reduction="mean", validation=validation
+        )
         held_out = _all_rows(validation_risk, neutral_rows(validation))
 
     def step(state: _State, batch: Any) -> tuple[_State, Array]:
