@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import blocks
-from jaxreg.sweeps._cache import cached
+from jaxreg._cache import kept
 from jaxreg.sweeps._study import Choice, Points, member_of
 from jaxreg.sweeps._tiles import FULL_LANES, NARROW, block_of, fits_cache, full_registers, mapped, padded, tile_shape
 
@@ -39,7 +39,7 @@ class Program(NamedTuple):
         return [np.stack([padded(leaf, start, parts, self.tile[axis]) for start in starts]) for leaf in leaves]
 
 
-@cached
+@kept(2)
 def block_program(
     fn: Callable[..., Any],
     choice: Choice,
