@@ -1,5 +1,6 @@
 """Minibatch training with any optax optimiser: one scan over all epochs, pure and differentiable."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ def train(
     loss: Loss,
     data: Dataset,
     *,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | optax.MultiSteps,
     epochs: int,
     batch_size: int,
     key: Array,
@@ -63,7 +64,11 @@ def train(
         model: a Model, or a function ``f(params, x) -> (n,)`` if ``params`` is given.
         loss: elementwise ``loss(prediction, target)``.
         data: n rows; a weighted mean if it has weights.
-        optimizer: any optax optimiser, also those that need the loss's value or function (``optax.lbfgs``).
+        optimizer: any optax optimiser, ``optax.MultiSteps`` and those that need the loss's value or function among them
+            (``optax.lbfgs``, ``optax.contrib.sam``, ``optax.contrib.sophia``). ``optax.lookahead`` needs ``params`` as
+            it does elsewhere, ``optax.LookaheadParams.init_synced(start)``: the validation loss is that of the slow
+            ones. Not ``optax.contrib.dpsgd``, which needs a gradient for each row. The validation loss of
+            ``optax.contrib.schedule_free`` is where gradients are taken, not at its average.
         epochs: passes over the data, static, at least 0.
         batch_size: rows in a step, static, between 1 and n.
         key: random key, split into one for the init and one for the order of the rows.
@@ -89,7 +94,7 @@ def train(
     apply_of(model)  # raises for what is no model
     if not callable(loss):
         raise ValueError(f"loss must be a function of prediction and target, got {type(loss).__name__}")
-    if not isinstance(optimizer, optax.GradientTransformation):
+    if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
         raise ValueError(f"optimizer must be an optax optimiser, got {type(optimizer).__name__}")
     data = _as_dataset("data", data)
     num_rows = _checks.rows(*data, of="data.")
@@ -172,7 +177,7 @@ def _run(
     *,
     model: Model | Apply,
     loss: Loss,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | optax.MultiSteps,
     epochs: int,
     batch_size: int,
     order: str,
@@ -180,26 +185,16 @@ def _run(
     reduction: str,
 ) -> Training:
     data = neutral_rows(data)
-    risk = minibatch_risk(model, loss, params, data, batch_size, reduction=reduction)
-    update = optax.with_extra_args_support(optimizer).update
+    risk = minibatch_risk(model, loss, _point(params, "fast"), data, batch_size, reduction=reduction)
     order_of = batching.epoch_order(order if order_rows is None else order_rows, data.y.shape[0], key)
     if validation is not None:
         validation_risk = minibatch_risk(
-            model, loss, params, data, validation.y.shape[0], reduction="mean", validation=validation
+            model, loss, _point(params, "fast"), data, validation.y.shape[0], reduction="mean", validation=validation
         )
         held_out = _all_rows(validation_risk, neutral_rows(validation))
 
     def step(state: _State, batch: Any) -> tuple[_State, Array]:
-        value, gradient = risk.value_and_grad(state.params, batch)
-        updates, memory = update(
-            gradient,
-            state.memory,
-            state.params,
-            value=value,
-            grad=gradient,
-            value_fn=lambda params: risk.value_and_grad(params, batch)[0],
-        )
-        params = optax.apply_updates(state.params, updates)
+        value, params, memory = _updated(optimizer, risk, state, batch)
         active = state.active & _all_finite(params)
         kept, kept_memory = _select(active, (params, memory), (state.params, state.memory))
         after = _State(kept, kept_memory, active, state.num_steps + active)
@@ -212,7 +207,7 @@ def _run(
         state, train_loss = risk.scan(step, state, batches_of(number))
         if validation is None:
             return state, (train_loss, None)
-        value = validation_risk.value_and_grad(state.params, held_out)[0]
+        value = validation_risk.value_and_grad(_point(state.params, "slow"), held_out)[0]
         return state, (train_loss, jnp.where(state.active, value, jnp.nan))
 
     finite = _all_finite(params)
@@ -256,6 +251,30 @@ class _State(NamedTuple):
     memory: Any  # the optimiser's state
     active: Array  # False from the step on that made the parameters non-finite
     num_steps: Array
+
+
+def _updated(optimizer: Any, risk: MinibatchRisk, state: _State, batch: Any) -> tuple[Array, Params, Any]:
+    """The loss of a minibatch, and the parameters and the optimiser's memory after a step on it."""
+    value, gradient = risk.value_and_grad(_point(state.params, "fast"), batch)
+
+    def value_fn(params: Params, obj_fn: Any = None, grad_fn: Any = None) -> Array:
+        del obj_fn, grad_fn  # a line search refuses names that it cannot hand on
+        return risk.value_and_grad(params, batch)[0]
+
+    def grad_fn(params: Params, _: Any) -> Params:
+        return risk.value_and_grad(params, batch)[1]
+
+    extras = {"value": value, "grad": gradient, "value_fn": value_fn, "obj_fn": value_fn, "grad_fn": grad_fn}
+    taken = inspect.signature(optimizer.update).parameters
+    if all(one.kind is not one.VAR_KEYWORD for one in taken.values()):
+        extras = {name: extra for name, extra in extras.items() if name in taken}
+    updates, memory = optimizer.update(gradient, state.memory, state.params, **extras)
+    return value, optax.apply_updates(state.params, updates), memory
+
+
+def _point(params: Params, which: str) -> Params:
+    """Where a loss is taken: of Lookahead's two copies one."""
+    return getattr(params, which) if isinstance(params, optax.LookaheadParams) else params
 
 
 def _all_finite(tree: Any) -> Array:
