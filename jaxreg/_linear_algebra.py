@@ -113,7 +113,7 @@ def least_singular(root: Float[Array, "q q"]) -> tuple[Float[Array, ""], Float[A
     pivots = jnp.diagonal(root)
     regular = root + jnp.diag(jnp.where(jnp.abs(pivots) < least, least - pivots, 0))
 
-    def step(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(_: Array | int, state: tuple[Array, Array]) -> tuple[Array, Array]:
         vector = state[0]
         vector = solve_upper(regular, solve_upper(regular, vector, transposed=True))
         length = jnp.linalg.norm(vector)

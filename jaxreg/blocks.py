@@ -111,6 +111,7 @@ def run(
     >>> sorted(found)
     [0, 1, 4, 9, 16]
     """
+    compute = _trace.undisturbed(compute)
     if workers == 1:
         for job in jobs:
             finished(job, compute(job))

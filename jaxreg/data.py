@@ -178,7 +178,7 @@ def corrupt_fraction(key: Array, data: Dataset, fraction: ArrayLike, value: Arra
     if _trace.concrete(fraction) and not 0 <= np.asarray(fraction) <= 1:
         raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
     rank = jax.random.permutation(key, num_rows)
-    return data._replace(y=jnp.where(rank < jnp.round(fraction * num_rows), value, data.y))
+    return data._replace(y=jnp.where(rank < jnp.round(fraction * num_rows).astype(rank.dtype), value, data.y))
 
 
 def heavy_tailed_noise(key: Array, data: Dataset, scale: ArrayLike, *, degrees_of_freedom: ArrayLike = 2.0) -> Dataset:

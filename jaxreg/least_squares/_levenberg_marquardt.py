@@ -134,7 +134,7 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     # One that grows since damping was taken away, which lets more be gained, has not stalled.
     eased = ~state.swings & (damping > jnp.finfo(size.dtype).eps ** 2)
     grows = eased & (decrease > 2 * state.last_decrease)
-    stalled = state.stalled + (below & (decrease > 0.5 * state.last_decrease) & ~grows)
+    stalled = state.stalled + (below & (decrease > 0.5 * state.last_decrease) & ~grows).astype(jnp.int32)
 
     straight, change = jnp.asarray(True), velocity
     if accelerate:

@@ -9,7 +9,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxreg import _checks
+from jaxreg import _checks, _trace
 from jaxreg.data import Dataset
 from jaxreg.models import Model
 from jaxreg.objective import Loss, empirical_risk
@@ -149,6 +149,7 @@ def range_test(
     )
 
 
+@_trace.undisturbed
 def usable_rates(
     learning_rate: ArrayLike, start_loss: ArrayLike, final_loss: ArrayLike, fraction: ArrayLike = 0.5
 ) -> UsableRates:

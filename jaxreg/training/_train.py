@@ -141,6 +141,7 @@ def train(
     )
 
 
+@_trace.undisturbed
 def epochs_to(loss: ArrayLike, level: ArrayLike) -> Array:
     """The epoch at which a loss first falls to a level, interpolated on the straight line of its logarithm.
 
@@ -163,7 +164,7 @@ def epochs_to(loss: ArrayLike, level: ArrayLike) -> Array:
     after = jnp.argmax(within)
     above, below = loss[jnp.maximum(after - 1, 0)], loss[after]
     share = jnp.log(above / level) / jnp.log(above / below)
-    return jnp.where(within.any() & (after > 0), after + share, jnp.nan)
+    return jnp.where(within.any() & (after > 0), after.astype(share.dtype) + share, jnp.nan)
 
 
 @_trace.compiled("model", "loss", "optimizer", "epochs", "batch_size", "order", "remainder", "reduction")
@@ -197,7 +198,7 @@ def _run(
         value, params, memory = _updated(optimizer, risk, state, batch)
         active = state.active & _all_finite(params)
         kept, kept_memory = _select(active, (params, memory), (state.params, state.memory))
-        after = _State(kept, kept_memory, active, state.num_steps + active)
+        after = _State(kept, kept_memory, active, state.num_steps + active.astype(jnp.int32))
         return after, jnp.where(state.active, value, jnp.nan)
 
     def batches_of(epoch: Array) -> Any:

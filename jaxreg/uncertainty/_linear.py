@@ -30,6 +30,7 @@ class Intervals(NamedTuple):
     upper: Params
 
 
+@_trace.undisturbed
 def intervals(fit: CurveFit, *, level: ArrayLike = 0.95, distribution: str = "t") -> Intervals:
     """Confidence intervals of the parameters: estimate ± quantile · standard error.
 
@@ -142,7 +143,7 @@ def _band(
 
 def variance_of(fit: CurveFit, *, absolute_sigma: bool) -> Array:
     """The variance of a residual in sigmas: 1, or what the residuals say."""
-    return jnp.ones_like(fit.chi2) if absolute_sigma else fit.chi2 / fit.dof
+    return jnp.ones_like(fit.chi2) if absolute_sigma else fit.chi2 / fit.dof.astype(fit.chi2.dtype)
 
 
 def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:
