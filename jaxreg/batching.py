@@ -143,6 +143,6 @@ def gather(data: Dataset, plan: Plan) -> Dataset:
     >>> batches.y.shape, batches.weight.shape
     ((3, 2), (3, 2))
     """
-    batches = jax.tree.map(lambda leaf: leaf[plan.indices], data)
-    weights = plan.weights.astype(data.y.dtype)
+    batches = jax.tree.map(lambda leaf: jnp.asarray(leaf)[plan.indices], data)
+    weights = plan.weights.astype(batches.y.dtype)
     return batches._replace(weight=weights if data.weight is None else batches.weight * weights)

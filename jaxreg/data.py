@@ -133,7 +133,7 @@ def split(data: Dataset, num_train: int, *, key: Array | None = None) -> tuple[D
     num_train = _checks.count("num_train", num_train, least=1, most=num_rows - 1)
     if key is not None:
         order = jax.random.permutation(key, num_rows)
-        data = jax.tree.map(lambda leaf: leaf[order], data)
+        data = jax.tree.map(lambda leaf: jnp.asarray(leaf)[order], data)
     return jax.tree.map(lambda leaf: leaf[:num_train], data), jax.tree.map(lambda leaf: leaf[num_train:], data)
 
 
@@ -143,7 +143,7 @@ def corrupt_target(data: Dataset, row: ArrayLike, value: ArrayLike) -> Dataset:
     >>> corrupt_target(Dataset(jnp.zeros(3), jnp.zeros(3)), 1, 10000.0).y
     Array([    0., 10000.,     0.], dtype=float32)
     """
-    _check_row(row, data)
+    data = _checked(row, data)
     return data._replace(y=data.y.at[row].set(value))
 
 
@@ -156,7 +156,7 @@ def corrupt_leverage(data: Dataset, row: ArrayLike, value: ArrayLike) -> Dataset
     >>> corrupt_leverage(Dataset(jnp.array([1.0, 3.0]), jnp.array([2.0, 5.0])), 1, 50.0)
     Dataset(x=Array([ 1., 30.], dtype=float32), y=Array([ 2., 50.], dtype=float32), weight=None)
     """
-    _check_row(row, data)
+    data = _checked(row, data)
     scale = value / data.y[row]
     return data._replace(x=data.x.at[row].multiply(scale), y=data.y.at[row].set(value))
 
@@ -224,8 +224,9 @@ def check_finite(data: Dataset) -> None:
             )
 
 
-def _check_row(row: ArrayLike, data: Dataset) -> None:
+def _checked(row: ArrayLike, data: Dataset) -> Dataset:
     # JAX drops a write outside the array in silence, and a corruption that did nothing would look like robustness.
     num_rows = _checks.rows(*data)
     if _trace.concrete(row) and not -num_rows <= np.asarray(row) < num_rows:
         raise ValueError(f"row must be between 0 and {num_rows - 1}, got {row}")
+    return jax.tree.map(jnp.asarray, data)

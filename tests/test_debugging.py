@@ -65,8 +65,8 @@ def risk() -> Any:
 
 
 def studied(study: Any, **options: Any) -> Any:
-    return study(LINE, losses.squared, given().rows, learning_rate=np.array([0.1, 9.0], np.float32), batch_size=8,
-                 key=KEY, **options)  # fmt: skip
+    rows, rates = jax.tree.map(np.asarray, given().rows), np.array([0.1, 9.0], np.float32)
+    return study(LINE, losses.squared, rows, learning_rate=rates, batch_size=8, key=KEY, **options)
 
 
 def after(name: str, **options: Any) -> Any:

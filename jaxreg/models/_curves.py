@@ -4,9 +4,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg._linear_algebra import least_squares
-from jaxreg.models._model import Model, Params
+from jaxreg.models._model import Model, Params, picklable
 
 
+@picklable
 def exponential(*, offset: bool = False) -> Model:
     """An exponential decay: y = amplitude·exp(-rate·x) [+ offset].
 
@@ -51,6 +52,7 @@ def exponential(*, offset: bool = False) -> Model:
     return Model(init, apply, guess, rowwise=True)
 
 
+@picklable
 def gaussian(*, offset: bool = False) -> Model:
     """A Gaussian peak (or dip): y = amplitude·exp(-((x - center)/width)²/2) [+ offset].
 

@@ -7,9 +7,10 @@ from jax.typing import ArrayLike
 
 from jaxreg import _checks
 from jaxreg._linear_algebra import least_squares
-from jaxreg.models._model import Model, Params
+from jaxreg.models._model import Model, Params, picklable
 
 
+@picklable
 def linear(num_features: int, *, bias: bool = True, scale: ArrayLike = 0.01) -> Model:
     """A line in d features: y = x·w + b.
 
@@ -57,6 +58,7 @@ def linear(num_features: int, *, bias: bool = True, scale: ArrayLike = 0.01) -> 
     return Model(init, apply, guess, features, rowwise=True)
 
 
+@picklable
 def ohm() -> Model:
     """Ohm's law: voltage = current · resistance.
 
@@ -84,6 +86,7 @@ def ohm() -> Model:
     return Model(init, apply, guess, features, rowwise=True)
 
 
+@picklable
 def planck(*, gain: bool = False, temperature: ArrayLike = 3000.0) -> Model:
     """A black body's spectral radiance in wavelength, times an unknown gain if asked: y = gain·B(λ, T).
 

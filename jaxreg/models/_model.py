@@ -1,13 +1,16 @@
 """What a model is: a pair of pure functions, or the second of them alone."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from jax import Array
 
 from jaxreg import _names
+
+Settings = ParamSpec("Settings")
 
 Params = Any
 Apply = Callable[[Params, Array], Array]
@@ -96,6 +99,46 @@ class _Rowwise:
 
     def __call__(self, params: Params, x: Array) -> Array:
         return self.fn(params, x)
+
+
+class _Part:
+    """A function of a model that a function of this package makes: pickled as how it is made, and then the same."""
+
+    def __init__(self, fn: Callable[..., Any], recipe: tuple[Any, ...]) -> None:
+        self.fn, self.recipe = fn, recipe
+        functools.update_wrapper(self, fn)
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self.fn(*args, **keywords)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, self.recipe
+
+
+def _made_again(make: Callable[..., Model], args: Any, keywords: dict[str, Any], name: str) -> Any:
+    return getattr(make(*args, **keywords), name)
+
+
+def picklable(make: Callable[Settings, Model]) -> Callable[Settings, Model]:
+    """A function that makes models of plain settings: of the same settings the same model, which can be pickled."""
+
+    @functools.wraps(make)
+    def made(*args: Settings.args, **keywords: Settings.kwargs) -> Model:
+        model = make(*args, **keywords)
+        parts: dict[str, Any] = {name: part for name, part in model._asdict().items() if callable(part)}
+        parts = {name: _Part(part, (known, args, keywords, name)) for name, part in parts.items()}
+        return model._replace(**parts)
+
+    kept: Any = functools.lru_cache(maxsize=256, typed=True)(made)
+
+    @functools.wraps(make)
+    def known(*args: Settings.args, **keywords: Settings.kwargs) -> Model:
+        try:
+            return kept(*args, **keywords)
+        except TypeError:  # an array among the settings
+            return made(*args, **keywords)
+
+    return known
 
 
 Given = TypeVar("Given", bound=Model | Apply)

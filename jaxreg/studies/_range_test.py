@@ -193,4 +193,4 @@ def _drawn(key: Array, data: Dataset, count: int) -> Dataset:
     num_rows = data.y.shape[0]
     keys = jax.random.split(key, -(-count // num_rows))
     order = jax.vmap(lambda key: jax.random.permutation(key, num_rows))(keys).ravel()[:count]
-    return jax.tree.map(lambda leaf: leaf[order], data)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[order], data)
