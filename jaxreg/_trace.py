@@ -1,7 +1,9 @@
 """What JAX is doing while a function of ours runs: tracing it, over how many members, or computing."""
 
 import functools
+import inspect
 import math
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
@@ -10,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import get_opaque_trace_state
+
+from jaxreg._cache import kept
 
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
@@ -37,20 +41,52 @@ def _top_level_state() -> Any:
 def compiled(*static: str) -> Callable[[Callable[Given, Returned]], Callable[Given, Returned]]:
     """Jit a function of which some arguments are static; under a trace leave it as it is.
 
-    Under a trace a model or an optimiser may have closed over tracers, and a cache that outlives the trace would leak
-    them.
+    The programs of a model, a loss or an optimiser go when it goes. Under a trace it may have closed over tracers, and
+    a cache that outlives the trace would leak them.
     """
 
     def decorate(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
-        jitted = jax.jit(fn, static_argnames=static)
+        names = tuple(inspect.signature(fn).parameters)
+        traced = [name for name in names if name not in static]
+        now = threading.local()  # the static values of the call in hand, so that no program refers to them
+
+        @kept(1)
+        def program(values: tuple[Any, ...]) -> Any:
+            del values
+
+            def on_arrays(*arrays: Any) -> Returned:
+                whole: Any = fn
+                return whole(**dict(zip(traced, arrays, strict=True)), **now.static)
+
+            on_arrays.__name__ = fn.__name__
+            return jax.jit(on_arrays)
 
         @functools.wraps(fn)
         def call(*args: Given.args, **kwargs: Given.kwargs) -> Returned:
-            return jitted(*args, **kwargs) if at_top_level() else fn(*args, **kwargs)
+            if not at_top_level():
+                return fn(*args, **kwargs)
+            given = dict(zip(names, args, strict=False)) | kwargs
+            now.static = {name: given[name] for name in static}
+            try:
+                with jax.debug_nans(False):  # ours mark what there is not
+                    return program(tuple(now.static.values()))(*[given[name] for name in traced])
+            finally:
+                now.static = {}
 
         return call
 
     return decorate
+
+
+def undisturbed(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
+    """A function that JAX's debugging modes leave alone: it marks with NaN what there is not, and calls programs."""
+
+    @functools.wraps(fn)
+    def call(*args: Given.args, **kwargs: Given.kwargs) -> Returned:
+        with jax.debug_nans(False), jax.disable_jit(False):
+            return fn(*args, **kwargs)
+
+    return call
 
 
 def x64() -> bool:

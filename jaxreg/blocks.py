@@ -116,6 +116,7 @@ def run(
     [0, 1, 4, 9, 16]
     """
     _stop_if_asked()
+    compute = _trace.undisturbed(compute)
     if workers == 1:
         for job in jobs:
             finished(job, compute(job))

@@ -156,7 +156,7 @@ def split(data: Dataset, num_train: int, *, key: Array | None = None) -> tuple[D
     num_train = _checks.count("num_train", num_train, least=1, most=num_rows - 1)
     if key is not None:
         order = jax.random.permutation(key, num_rows)
-        data = jax.tree.map(lambda leaf: leaf[order], data)
+        data = jax.tree.map(lambda leaf: jnp.asarray(leaf)[order], data)
     return jax.tree.map(lambda leaf: leaf[:num_train], data), jax.tree.map(lambda leaf: leaf[num_train:], data)
 
 
@@ -202,7 +202,7 @@ def corrupt_fraction(key: Array, data: Dataset, fraction: ArrayLike, value: Arra
     if _trace.concrete(fraction) and not 0 <= np.asarray(fraction) <= 1:
         raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
     rank = jax.random.permutation(key, num_rows)
-    return data._replace(y=jnp.where(rank < jnp.round(fraction * num_rows), value, data.y))
+    return data._replace(y=jnp.where(rank < jnp.round(fraction * num_rows).astype(rank.dtype), value, data.y))
 
 
 def heavy_tailed_noise(key: Array, data: Dataset, scale: ArrayLike, *, degrees_of_freedom: ArrayLike = 2.0) -> Dataset:
@@ -255,4 +255,4 @@ def _checked(row: ArrayLike, data: Dataset) -> Dataset:
     num_rows = len(data.y)
     if _trace.concrete(row) and not -num_rows <= np.asarray(row) < num_rows:
         raise ValueError(f"row must be between 0 and {num_rows - 1}, got {row}")
-    return data
+    return jax.tree.map(jnp.asarray, data)

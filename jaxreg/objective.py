@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -65,7 +66,8 @@ def neutral_rows(data: Dataset) -> Dataset:
     """Replace the rows of weight zero by one that counts, so that a NaN there reaches neither loss nor gradient."""
     if data.weight is None:
         return data
-    counts = data.weight > 0
+    data, weight = jax.tree.map(jnp.asarray, data), jnp.asarray(data.weight)
+    counts = weight > jnp.zeros_like(weight)  # or booleans
     stand_in = jnp.argmax(counts)
     x = jnp.where(counts.reshape(-1, *[1] * (data.x.ndim - 1)), data.x, data.x[stand_in])
     return data._replace(x=x, y=jnp.where(counts, data.y, data.y[stand_in]))

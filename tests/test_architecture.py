@@ -11,6 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "jaxreg"
 FLOORS = [
+    ["_cache"],
     ["_version", "_trace", "_jaxprs", "_names", "_shapes", "results", "uncertainty._quantiles"],
     ["status", "_checks", "_pickling", "_linear_algebra", "curvature._lanczos", "models._expressions"],
     ["blocks", "covariance", "losses", "models._model"],
@@ -25,7 +26,6 @@ FLOORS = [
     ["store._creation"],
     ["store._opening"],
     ["store"],
-    ["sweeps._cache"],
     ["sweeps._study", "sweeps._tiles"],
     ["sweeps._programs"],
     ["sweeps._values"],

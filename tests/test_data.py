@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 from jaxreg import data, models
+from jaxreg.data import Dataset
 
 KEY = jax.random.key(0)
 W = jnp.array([2.0, -3.4])
@@ -152,3 +153,11 @@ BAD_CALLS = {
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_numpy_rows_are_rows_wherever_jax_ones_are():
+    rows = Dataset(np.ones((6, 2), np.float32), np.arange(6, dtype=np.float32), np.ones(6, np.float32))
+    key = jax.random.key(0)
+    assert data.corrupt_target(rows, 1, 9.0).y[1] == data.corrupt_leverage(rows, 1, 9.0).y[1] == 9
+    for fn in (lambda row: data.corrupt_target(rows, row, 9.0), lambda _: data.split(rows, 2, key=key)):
+        jax.tree.map(np.testing.assert_array_equal, jax.jit(fn)(1), fn(1))

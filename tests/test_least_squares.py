@@ -342,9 +342,7 @@ def test_an_invalid_lane_returns_its_start(lanes: jaxreg.CurveFit) -> None:
 
 def test_raise_if_failed_names_the_bad_lanes(lanes: jaxreg.CurveFit) -> None:
     sigma = "INVALID_INPUT, sigma is not positive and finite at row 0"
-    wanted = (
-        rf"^4 of 6 fits failed: \[1\] {sigma}, \[2\] {sigma}, \[3\] {sigma}, \[5\] NONFINITE, the start of a is not f"
-    )
+    wanted = rf"^4 of 6 fits failed: \[1\] {sigma}, \[2\] {sigma}, \[3\] {sigma}, \[5\] NONFINITE, the start"
     with pytest.raises(RuntimeError, match=wanted):
         jaxreg.raise_if_failed(lanes)
 

@@ -1,6 +1,7 @@
 """Training from statistics and row by row makes the steps of plain training."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -234,3 +235,107 @@ def test_a_loss_of_another_shape_is_refused_on_every_path():
         run(0.1)
     with pytest.raises(ValueError, match="the loss of the rows must have shape"):
         jax.vmap(run, axis_name=_trace.axis_name(0, draws=False))(jnp.ones(200))
+
+
+# ---- whoever else is computed ----
+
+
+def standardised(x):
+    return (x - x.mean(axis=0, keepdims=True)) / (x.std(axis=0, keepdims=True) + 1e-3)
+
+
+def line(params, x):
+    return x @ params["w"] + params["b"]
+
+
+def coupled(params, x):
+    return line(params, standardised(x))
+
+
+def with_ones(x):
+    return jnp.hstack([jnp.ones((x.shape[0], 1)), standardised(x)])
+
+
+LINE, KEY = models.linear(2), jax.random.key(0)
+QUARTIC = losses.elementwise(lambda prediction, target, size=0.01: size * (prediction - target) ** 4)
+SEEN_APART = {
+    "a mean over the rows": (coupled, losses.huber),
+    "in a Model": (models.Model(LINE.init, coupled), losses.absolute),
+    "in features": (models.Model(LINE.init, coupled, features=with_ones), losses.squared),
+    "in place of a model's own": (LINE._replace(apply=coupled, rowwise=False), losses.squared),
+    "cumulative": (lambda p, x: 0.1 * jnp.cumsum(line(p, x)), losses.huber),
+    "softmax": (lambda p, x: jax.nn.softmax(line(p, x)), losses.tukey),
+    "a partial": (
+        functools.partial(lambda share, p, x: line(p, x - share * x.mean(axis=0, keepdims=True)), 0.5),
+        losses.log_cosh,
+    ),
+    "a loss over its count": (LINE, lambda p, t: (p - t) ** 2 / p.size),
+    "a loss over its maximum": (LINE, lambda p, t: (p - t) ** 2 / (1 + jnp.abs(p - t).max())),
+    "a threshold for each row": (LINE, functools.partial(losses.huber, delta=jnp.linspace(0.1, 1, 8))),
+    "rowwise": (models.rowwise(line), losses.huber),
+    "rowwise inside": (models.Model(LINE.init, models.rowwise(line)), QUARTIC),
+    "rowwise by hand": (models.rowwise(models.Model(LINE.init, line)), functools.partial(QUARTIC, size=0.02)),
+}
+
+
+def stepped(model, loss, rows, params, rate, batch_size, epochs):
+    """Plain descent on minibatches in the order of the rows."""
+    for first in [*range(0, rows.y.size, batch_size)] * epochs:
+        x, y = rows.x[first : first + batch_size], rows.y[first : first + batch_size]
+        slope = jax.grad(lambda p, x=x, y=y: loss(getattr(model, "apply", model)(p, x), y).mean())(params)
+        params = jax.tree.map(lambda p, s: (p - rate * s).astype(p.dtype), params, slope)
+    return params
+
+
+def test_a_members_value_does_not_depend_on_how_many_there_are():
+    """Neither does it where model or loss couple the rows, nor where they say that they do not."""
+    rows = random_rows(5, 40, 2, weighted=False)
+    params = {"w": jnp.zeros(2), "b": jnp.zeros(())}
+
+    def member(rate):
+        return {
+            name: jaxreg.train(
+                model, loss, rows, optimizer=optax.sgd(rate), epochs=2, batch_size=8, key=jax.random.key(0),
+                params=params, order="sequential",
+            ).params
+            for name, (model, loss) in SEEN_APART.items()
+        }  # fmt: skip
+
+    truth = jax.jit(lambda: {name: stepped(*case, rows, params, 0.05, 8, 2) for name, case in SEEN_APART.items()})()
+    for members in (1, _minibatch_risk._MANY_MEMBERS):
+        found = jaxreg.sweep(member, {"rate": np.full(members, 0.05, np.float32)}).values
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-4, atol=1e-5), found, truth)
+
+
+DTYPES = [jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16]
+
+
+def of_dtypes(of_params, of_data, of_threshold):
+    """Training of a line, as a function of the learning rate."""
+    rows, params = (
+        jax.tree.map(lambda leaf: leaf.astype(of_data), random_rows(5, 16, 2, weighted=False)),
+        LINE.init(KEY),
+    )
+    return lambda rate: jaxreg.train(
+        LINE, functools.partial(losses.huber, delta=jnp.asarray(0.5, of_threshold)), rows, optimizer=optax.sgd(rate),
+        epochs=1, batch_size=8, key=KEY, params=jax.tree.map(lambda leaf: leaf.astype(of_params), params),
+        validation=random_rows(6, 8, 2, weighted=False),
+    ).params  # fmt: skip
+
+
+@pytest.mark.usefixtures("x64")
+def test_nor_does_its_dtype():
+    few, many = jnp.full(1, 0.05), jnp.full(_minibatch_risk._MANY_MEMBERS, 0.05)
+    for of_params, of_data in itertools.permutations(DTYPES, 2):
+        member = jax.vmap(of_dtypes(of_params, of_data, jnp.float32), axis_name=_trace.axis_name(0, draws=False))
+        assert jax.eval_shape(member, many)["w"].dtype == of_params
+    for dtypes in ((jnp.float64, jnp.float32, jnp.float32), (jnp.float32, jnp.float32, jnp.float64)):
+        one, other = (jaxreg.sweep(of_dtypes(*dtypes), {"rate": rates}).values["w"][0] for rates in (few, many))
+        assert one.dtype == other.dtype == dtypes[0]
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_held_out_rows_of_another_width_are_refused():
+    rows, wide = random_rows(1, 10, 2, weighted=False), random_rows(1, 10, 3, weighted=False)
+    with pytest.raises(ValueError, match=r"validation.x must have shape \(10, 2\), got \(10, 3\)"):
+        trained(LINE, losses.huber, rows, rates=(0.1,), batch_size=5, validation=wide)

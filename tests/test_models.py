@@ -1,5 +1,7 @@
 """Models against constants of nature, integrals and least squares from elsewhere."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -187,3 +189,31 @@ def test_the_inits_have_the_params_of_the_models():
         for offset in (False, True):
             model = make(offset=offset)
             assert model.apply(model.init(KEY), X[:, 0]).shape == (50,)
+
+
+MADE = [
+    lambda: models.linear(2),
+    lambda: models.linear(2, scale=jnp.array(0.3)),
+    models.ohm,
+    lambda: models.planck(gain=True),
+    lambda: models.exponential(offset=True),
+    models.gaussian,
+    lambda: models.expression("a*exp(-b*t/k)", independent="t", constants={"k": 2.0}),
+]
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_a_model_goes_through_pickle(make):
+    """And two of the same settings are one, of which a program is compiled once."""
+    model = make()
+    again = pickle.loads(pickle.dumps(model))
+    params, x = model.init(jax.random.key(0)), jnp.ones((3, 2))
+    x = x if "w" in params else x[:, 0]
+    np.testing.assert_array_equal(again.apply(again.init(jax.random.key(0)), x), model.apply(params, x))
+    assert again._fields == model._fields
+    assert again.rowwise
+    if make is not MADE[1]:
+        assert again == model == make()
+        assert hash(again) == hash(model)
+    marked = models.rowwise(models.positional(planck))
+    assert pickle.loads(pickle.dumps(marked)) == marked

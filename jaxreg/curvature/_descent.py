@@ -145,21 +145,23 @@ def _excess(prediction: TrainingPrediction, steps: Array) -> Array:
     # Powers through logarithms, for counts too large to multiply; log1p keeps the digits of a slow rate.
     product = prediction.learning_rate * prediction.eigenvalues
     shrinks = product < 1
-    log_decay = jnp.where(shrinks, jnp.log1p(-jnp.where(shrinks, product, 0)), jnp.log(product - 1))
+    log_decay = jnp.where(
+        shrinks, jnp.log1p(-jnp.where(shrinks, product, 0)), jnp.log(jnp.where(shrinks, 1, product - 1))
+    )
     share = prediction.excess_loss
 
     def after(count: Array) -> Array:
         exponent = jnp.where(count > 0, 2 * count * log_decay, 0)
         return jnp.where(share != 0, share * jnp.exp(exponent), 0).sum()
 
-    return jnp.vectorize(after)(steps)
+    return jnp.vectorize(after)(steps.astype(share.dtype))
 
 
 def _first_below(excess: Callable[[Array], Array], tolerance: Float[Array, ""]) -> Float[Array, ""]:
     """The first count at which a decreasing function is within the tolerance, by bisection over whole numbers."""
     most = jnp.asarray(2.0**62)
 
-    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array | int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends  # above the tolerance at low, within it at high
         middle = jnp.floor((low + high) / 2)
         within = excess(middle) <= tolerance

@@ -88,7 +88,7 @@ def spectral_radius(matrix: ArrayLike) -> Float[Array, ""]:
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"matrix must have shape (p, p), got {matrix.shape}")
 
-    def square(power: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def square(power: Array | int, state: tuple[Array, Array]) -> tuple[Array, Array]:
         current, log_radius = state
         norm = jnp.abs(current).max()  # any norm serves, and this one squares nothing
         scaled = current / jnp.where(norm > 0, norm, 1)

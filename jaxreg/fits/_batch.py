@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxreg import _checks, _trace, blocks
+from jaxreg._cache import kept
 from jaxreg._version import __version__
 from jaxreg.fits._programs import Form, member_of, programs
 from jaxreg.least_squares import CurveFit
@@ -54,7 +55,7 @@ class Batch:
     def _use(self, devices: tuple[jax.Device, ...]) -> None:
         self.devices = devices
         self.workers = blocks.workers_on(devices)
-        self.programs = programs(self.form, self.num_params, devices, _trace.x64())
+        self.programs = programs(self.form, self.num_params, devices)
 
     def _one(self) -> Task:
         """What stands for one data set's task."""
@@ -133,7 +134,9 @@ class Batch:
             own = jax.tree.map(lambda leaf: _in_lanes(_canonical(leaf[sets[rows]]), shape), self.own)
             return self.shared, own, jax.tree.map(lambda leaf: _in_lanes(leaf[rows], shape), states), np.int32(most)
 
-        compiled, may_share = _compiled(getattr(self.programs, name), *_form(inputs(blocks_of_sets[0])))
+        compiled, may_share = _compiled(
+            self.form, name, self.num_params, self.devices, _trace.x64(), *_form(inputs(blocks_of_sets[0]))
+        )
         if not may_share and len(self.devices) > 1:
             self._use(self.devices[:1])
             return self._mapped(name, sets, lanes, states, most)
@@ -194,13 +197,23 @@ def _shapes(structure: Any, shapes: tuple[Any, ...]) -> Any:
     return jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
 
 
-@functools.lru_cache(maxsize=128)
+@kept(1)
 def _shapes_of_member(form: Form, structure: Any, shapes: tuple[Any, ...]) -> Any:
     return jax.eval_shape(functools.partial(member_of, form), _shapes(structure, shapes))
 
 
-@functools.lru_cache(maxsize=128)
-def _compiled(program: Any, structure: Any, shapes: tuple[Any, ...]) -> tuple[Callable[..., Any], bool]:
+@kept(1)
+def _compiled(
+    form: Form,
+    name: str,
+    num_params: int,
+    devices: tuple[jax.Device, ...],
+    x64: bool,
+    structure: Any,
+    shapes: tuple[Any, ...],
+) -> tuple[Callable[..., Any], bool]:
     """Compiled on the caller's thread, once; and whether several threads may call it at once."""
+    del x64  # tells programs under one setting from those under the other
+    program = getattr(programs(form, num_params, devices), name)()
     compiled = program.lower(*_shapes(structure, shapes)).compile()
     return compiled, blocks.may_share(compiled)

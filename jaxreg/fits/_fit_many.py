@@ -17,6 +17,7 @@ from jaxreg.objective import Loss
 from jaxreg.store import Division, Place, Store, open_store
 
 
+@_trace.undisturbed
 def fit_many(
     model: Model | Apply,
     x: Any,

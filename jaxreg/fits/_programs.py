@@ -41,7 +41,7 @@ class Form(NamedTuple):
 
 
 class Programs(NamedTuple):
-    """Functions of (shared fields, own fields of some data sets with leading axes), compiled for some devices.
+    """Makers of functions of (shared fields, own fields of some data sets with leading axes), jitted for some devices.
 
     Attributes:
         plain: leading axes (devices, tiles, lanes); gives the fits by plain steps and whether each is one. None where
@@ -65,11 +65,9 @@ def member_of(form: Form, task: Task) -> CurveFit:
     return _returned(form, solve(_started(form, task), form.options))
 
 
-@functools.lru_cache(maxsize=64)
-def programs(form: Form, num_params: int, devices: tuple[jax.Device, ...], x64: bool) -> Programs:
-    """The programs of a form; each is compiled when it is called first."""
-    del x64  # tells programs under one setting from those under the other
-    mapped = functools.partial(_mapped, form, devices)
+def programs(form: Form, num_params: int, devices: tuple[jax.Device, ...]) -> Programs:
+    """The programs of a form, none of them made yet."""
+    mapped = functools.partial(functools.partial, _mapped, form, devices)
     simple = form.options.loss is None and form.options.covariance == "classic" and num_params <= MOST_PARAMS
     return Programs(
         mapped(_plain, tiles=True) if simple else None,

@@ -163,7 +163,7 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     eased = ~state.swings & (state.damping > jnp.finfo(norms.dtype).eps ** 2)
     grows = eased & (step.decrease > 2 * state.last_decrease)
     below = step.decrease <= linear.floor
-    stalled = state.stalled + (below & (step.decrease > 0.5 * state.last_decrease) & ~grows)
+    stalled = state.stalled + (below & (step.decrease > 0.5 * state.last_decrease) & ~grows).astype(jnp.int32)
     last_decrease = jnp.where(below, step.decrease, state.last_decrease)
 
     # A step that is held back only suggests an end. Where the whole one says that it is none, they begin anew with it.

@@ -96,7 +96,7 @@ def _stepped(problem: Problem, state: _State) -> _State:
     first = state.num_steps == 0
     good = (state.cost - cost > _LEAST_GAIN * state.decrease) | (state.decrease <= floor) | first
     good = good & regular & jnp.isfinite(decrease) & _inside(problem, state.params)
-    stalled = state.stalled + (good & (decrease <= floor) & (decrease > 0.5 * state.decrease))
+    stalled = state.stalled + (good & (decrease <= floor) & (decrease > 0.5 * state.decrease)).astype(jnp.int32)
     settled = good & is_optimum(decrease, cost, floor, stalled)
     # The step that went too far is taken back by half.
     step = [jnp.where(good, ahead, last / 2) for ahead, last in zip(step, state.step, strict=True)]

@@ -15,7 +15,7 @@ from jaxreg.models._laws import (
     planck,
     planck_radiance,
 )
-from jaxreg.models._model import Apply, Model, Params, apply_of, positional
+from jaxreg.models._model import Apply, Model, Params, apply_of, positional, rowwise
 
 __all__ = [
     "BOLTZMANN_CONSTANT",
@@ -34,4 +34,5 @@ __all__ = [
     "planck",
     "planck_radiance",
     "positional",
+    "rowwise",
 ]

@@ -5,9 +5,10 @@ from jax import Array
 
 from jaxreg import _checks
 from jaxreg._linear_algebra import least_squares
-from jaxreg.models._model import Model, Params
+from jaxreg.models._model import Model, Params, picklable
 
 
+@picklable
 def exponential(*, offset: bool = False) -> Model:
     """An exponential decay: y = amplitude·exp(-rate·x) [+ offset].
 
@@ -50,9 +51,10 @@ def exponential(*, offset: bool = False) -> Model:
         amplitude = level[0] * jnp.exp(rate * (first + origin))
         return _with_offset({"amplitude": amplitude, "rate": rate}, level[-1], offset)
 
-    return Model(init, apply, guess)
+    return Model(init, apply, guess, rowwise=True)
 
 
+@picklable
 def gaussian(*, offset: bool = False) -> Model:
     """A Gaussian peak (or dip): y = amplitude·exp(-((x - center)/width)²/2) [+ offset].
 
@@ -95,7 +97,7 @@ def gaussian(*, offset: bool = False) -> Model:
         params = {"amplitude": amplitude, "center": x[jnp.argmax(jnp.where(up, y, -y))], "width": width}
         return _with_offset(params, level, offset)
 
-    return Model(init, apply, guess)
+    return Model(init, apply, guess, rowwise=True)
 
 
 _FULL_WIDTH = 2.3548200450309493  # at half maximum, in standard deviations: 2√(2 log 2)

@@ -1,6 +1,5 @@
 """Models from formulas as text."""
 
-import functools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -10,7 +9,7 @@ from jax import Array
 from jaxreg import _checks
 from jaxreg._linear_algebra import least_squares
 from jaxreg.models import _expressions
-from jaxreg.models._model import Model, Params
+from jaxreg.models._model import Model, Params, picklable
 
 
 def expression(
@@ -60,7 +59,7 @@ def expression_names(text: str) -> tuple[str, ...]:
     return _expressions.names(text)
 
 
-@functools.lru_cache(maxsize=256)
+@picklable
 def _expression(
     text: str, variables: tuple[str, ...], allowed: tuple[str, ...] | None, constants: tuple[tuple[str, float], ...]
 ) -> Model:
@@ -91,4 +90,6 @@ def _expression(
     def guess(x: Array, y: Array) -> Params:
         return dict(zip(sorted(names), least_squares(features(x).T, y), strict=True))
 
-    return Model(init, apply, guess, features) if formula.linear else Model(init, apply)
+    # Every function that a text can call is elementwise.
+    model = Model(init, apply, rowwise=True)
+    return model._replace(guess=guess, features=features) if formula.linear else model

@@ -7,9 +7,10 @@ from jax.typing import ArrayLike
 
 from jaxreg import _checks
 from jaxreg._linear_algebra import least_squares
-from jaxreg.models._model import Model, Params
+from jaxreg.models._model import Model, Params, picklable
 
 
+@picklable
 def linear(num_features: int, *, bias: bool = True, scale: ArrayLike = 0.01) -> Model:
     """A line in d features: y = x·w + b.
 
@@ -55,9 +56,10 @@ def linear(num_features: int, *, bias: bool = True, scale: ArrayLike = 0.01) -> 
         if jnp.ndim(x) != 2 or jnp.shape(x)[1] != num_features:
             raise ValueError(f"x must have shape (n, {num_features}), got {jnp.shape(x)}")
 
-    return Model(init, apply, guess, features)
+    return Model(init, apply, guess, features, rowwise=True)
 
 
+@picklable
 def ohm() -> Model:
     """Ohm's law: voltage = current · resistance.
 
@@ -82,9 +84,10 @@ def ohm() -> Model:
     def features(current: Array) -> Array:
         return current[:, None]
 
-    return Model(init, apply, guess, features)
+    return Model(init, apply, guess, features, rowwise=True)
 
 
+@picklable
 def planck(*, gain: bool = False, temperature: ArrayLike = 3000.0) -> Model:
     """A black body's spectral radiance in wavelength, times an unknown gain if asked: y = gain·B(λ, T).
 
@@ -123,7 +126,7 @@ def planck(*, gain: bool = False, temperature: ArrayLike = 3000.0) -> Model:
         params = {"temperature": start}
         return {**params, "gain": jnp.vdot(unit, radiance / scale) / jnp.vdot(unit, unit)} if gain else params
 
-    return Model(init, apply, guess)
+    return Model(init, apply, guess, rowwise=True)
 
 
 # The SI's exact constants (BIPM, The International System of Units, 9th ed., 2019).

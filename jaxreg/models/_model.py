@@ -1,13 +1,16 @@
 """What a model is: a pair of pure functions, or the second of them alone."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from jax import Array
 
 from jaxreg import _checks, _names
+
+Settings = ParamSpec("Settings")
 
 Params = Any
 Apply = Callable[[Params, Array], Array]
@@ -22,12 +25,15 @@ class Model(NamedTuple):
         guess: ``guess(x, y) -> params``, a start for a fit from the data; None if there is none.
         features: ``features(x) -> (n, p)`` with apply(params, x) = features(x) @ ravel_pytree(params), for a model that
             is linear in its parameters; None says that it is not.
+        rowwise: whether row i of the output depends on row i of x alone. Only then is training free to take the rows
+            apart, which is faster: one by one, or by the statistics of their features.
     """
 
     init: Callable[[Array], Params]
     apply: Apply
     guess: Callable[[Array, Array], Params] | None = None
     features: Callable[[Array], Array] | None = None
+    rowwise: bool = False
 
 
 def apply_of(model: Model | Apply) -> Apply:
@@ -85,3 +91,77 @@ def positional(fn: Callable[..., Array]) -> Apply:
     Array([1., 7.], dtype=float32)
     """
     return _Positional(fn)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rowwise:
+    fn: Apply
+
+    def __call__(self, params: Params, x: Array) -> Array:
+        return self.fn(params, x)
+
+
+class _Part:
+    """A function of a model that a function of this package makes: pickled as how it is made, and then the same."""
+
+    def __init__(self, fn: Callable[..., Any], recipe: tuple[Any, ...]) -> None:
+        self.fn, self.recipe = fn, recipe
+        functools.update_wrapper(self, fn)
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self.fn(*args, **keywords)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, self.recipe
+
+
+def _made_again(make: Callable[..., Model], args: Any, keywords: dict[str, Any], name: str) -> Any:
+    return getattr(make(*args, **keywords), name)
+
+
+def picklable(make: Callable[Settings, Model]) -> Callable[Settings, Model]:
+    """A function that makes models of plain settings: of the same settings the same model, which can be pickled."""
+
+    @functools.wraps(make)
+    def made(*args: Settings.args, **keywords: Settings.kwargs) -> Model:
+        model = make(*args, **keywords)
+        parts: dict[str, Any] = {name: part for name, part in model._asdict().items() if callable(part)}
+        parts = {name: _Part(part, (known, args, keywords, name)) for name, part in parts.items()}
+        return model._replace(**parts)
+
+    kept: Any = functools.lru_cache(maxsize=256, typed=True)(made)
+
+    @functools.wraps(make)
+    def known(*args: Settings.args, **keywords: Settings.kwargs) -> Model:
+        try:
+            return kept(*args, **keywords)
+        except TypeError:  # an array among the settings
+            return made(*args, **keywords)
+
+    return known
+
+
+Given = TypeVar("Given", bound=Model | Apply)
+
+
+def rowwise(model: Given) -> Given:
+    """The same model, saying that row i of its output depends on row i of x alone: sweeps of ``train`` are faster then.
+
+    Args:
+        model: ``f(params, x)`` or a Model. What takes a mean, a maximum or a cumulative sum over the rows of x is no
+            such model: said of it all the same, it is trained to something else.
+
+    Returns:
+        A Model with ``rowwise=True``, or a function; two of one function are equal.
+
+    >>> import jax.numpy as jnp
+    >>> rowwise(lambda params, x: params["slope"] * x)({"slope": 2.0}, jnp.array([1.0, 3.0]))
+    Array([2., 6.], dtype=float32)
+    """
+    marked: Any = model._replace(rowwise=True) if isinstance(model, Model) else _Rowwise(model)
+    return marked
+
+
+def is_rowwise(model: Model | Apply) -> bool:
+    """Whether a model says that it takes each row of x for itself."""
+    return model.rowwise or is_rowwise(model.apply) if isinstance(model, Model) else isinstance(model, _Rowwise)

@@ -9,7 +9,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxreg import _checks
+from jaxreg import _checks, _trace
 from jaxreg.data import Dataset, as_dataset
 from jaxreg.models import Model
 from jaxreg.objective import Loss, empirical_risk
@@ -150,6 +150,7 @@ def range_test(
     )
 
 
+@_trace.undisturbed
 def usable_rates(
     learning_rate: ArrayLike, start_loss: ArrayLike, final_loss: ArrayLike, fraction: ArrayLike = 0.5
 ) -> UsableRates:
@@ -194,4 +195,4 @@ def _drawn(key: Array, data: Dataset, count: int) -> Dataset:
     num_rows = data.y.shape[0]
     keys = jax.random.split(key, -(-count // num_rows))
     order = jax.vmap(lambda key: jax.random.permutation(key, num_rows))(keys).ravel()[:count]
-    return jax.tree.map(lambda leaf: leaf[order], data)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[order], data)

@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import blocks
+from jaxreg._cache import kept
 from jaxreg._jaxprs import keys_of_xla
-from jaxreg.sweeps._cache import cached
 from jaxreg.sweeps._study import Choice, Points, member_of
 from jaxreg.sweeps._tiles import FULL_LANES, NARROW, block_of, fits_cache, full_registers, mapped, padded, tile_shape
 
@@ -41,7 +41,7 @@ class Program(NamedTuple):
         return [np.stack([padded(leaf, start, parts, self.tile[axis]) for start in starts]) for leaf in leaves]
 
 
-@cached
+@kept(2)
 def block_program(
     fn: Callable[..., Any],
     choice: Choice,

@@ -12,8 +12,8 @@ import numpy as np
 from jax import Array
 
 from jaxreg import _names, _trace
+from jaxreg._cache import kept
 from jaxreg.results import as_points, key_kind, readable
-from jaxreg.sweeps._cache import cached
 
 # What JAX raises for a traced value in the place of a Python one; in a shape it is a plain TypeError.
 _NEEDS_A_VALUE = (
@@ -269,7 +269,7 @@ def _shapes_for(study: Study, choice: Choice) -> Any:
     return shapes
 
 
-@cached
+@kept(2)
 def _cached_shapes(fn: Callable[..., Any], choice: Choice, forms: tuple[Points, ...], x64: bool) -> Any:
     del x64  # tells results under one setting from those under the other
     return jax.eval_shape(member_of(fn, choice, forms), *(form.leaves() for form in forms))

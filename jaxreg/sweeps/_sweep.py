@@ -19,6 +19,7 @@ from jaxreg.sweeps._values import Values, too_large
 _FEW = 256  # members that are not worth another thread
 
 
+@_trace.undisturbed
 def sweep(
     fn: Callable[..., Any],
     axes: Mapping[str, Any],

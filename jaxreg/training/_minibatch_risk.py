@@ -19,6 +19,7 @@ from jaxreg._shapes import Float
 from jaxreg.batching import Plan, gather
 from jaxreg.data import Dataset
 from jaxreg.models import Apply, Model, Params, apply_of
+from jaxreg.models._model import is_rowwise
 from jaxreg.objective import Loss, batch_risk
 from jaxreg.training import _scalars
 
@@ -45,26 +46,34 @@ class MinibatchRisk(NamedTuple):
 
 
 def minibatch_risk(
-    model: Model | Apply, loss: Loss, params: Params, data: Dataset, batch_size: int, *, reduction: str
+    model: Model | Apply,
+    loss: Loss,
+    params: Params,
+    data: Dataset,
+    batch_size: int,
+    *,
+    reduction: str,
+    validation: Dataset | None = None,
 ) -> MinibatchRisk:
-    """The fastest way for this problem, from what is known when it is traced."""
-    size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    if _is_quadratic(model, loss, params, data) and _statistics_pay(size, batch_size):
-        assert isinstance(model, Model)
+    """The fastest way for this problem, from what is known when it is traced.
+
+    All but the plain one take the rows apart, which only a model and a loss that say so allow.
+    """
+    risk = batch_risk(model, loss, reduction=reduction)
+    plain = MinibatchRisk(gather, jax.value_and_grad(risk), lax.scan)
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves((params, data, validation))}
+    # The sums of all are one reduction, of one dtype; of half-precision numbers XLA's own has more digits.
+    if not (is_rowwise(model) and losses.is_elementwise(loss)) or len(dtypes) > 1 or jnp.finfo(data.y.dtype).bits < 32:
+        return plain
+    size, in_a_row = sum(leaf.size for leaf in jax.tree.leaves(params)), data.x.size // data.x.shape[0]
+    if loss is losses.squared and isinstance(model, Model) and model.features and _statistics_pay(size, batch_size):
         # The statistics never call the model, so what does not fit it would pass in silence.
         _checks.shape("the model's prediction", jax.eval_shape(apply_of(model), params, data.x), data.y.shape)
         return _from_statistics(model, params, data, reduction)
-    in_a_row = data.x.size // data.x.shape[0]
-    one_dtype = len({leaf.dtype for leaf in jax.tree.leaves(data)}) == 1
-    if max(size, in_a_row) <= _MOST_SCALARS and one_dtype and _trace.num_members() >= _MANY_MEMBERS:
-        return _row_by_row(model, loss, data, reduction)
-    return MinibatchRisk(gather, jax.value_and_grad(batch_risk(model, loss, reduction=reduction)), lax.scan)
-
-
-def _is_quadratic(model: Model | Apply, loss: Loss, params: Params, data: Dataset) -> bool:
-    dtypes = {leaf.dtype for leaf in jax.tree.leaves((params, data))}
-    linear = isinstance(model, Model) and model.features is not None and loss is losses.squared
-    return linear and len(dtypes) == 1 and jnp.finfo(dtypes.pop()).bits >= 32
+    if max(size, in_a_row) > _MOST_SCALARS or _trace.num_members() < _MANY_MEMBERS:
+        return plain
+    # A threshold of another dtype makes a loss of another.
+    return _row_by_row(model, loss, data, reduction) if jax.eval_shape(risk, params, data).dtype in dtypes else plain
 
 
 def _statistics_pay(size: int, batch_size: int) -> bool:

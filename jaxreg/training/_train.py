@@ -1,5 +1,6 @@
 """Minibatch training with any optax optimiser: one scan over all epochs, pure and differentiable."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ def train(
     loss: Loss,
     data: Dataset,
     *,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | optax.MultiSteps,
     epochs: int,
     batch_size: int,
     key: Array,
@@ -63,7 +64,11 @@ def train(
         model: a Model, or a function ``f(params, x) -> (n,)`` if ``params`` is given.
         loss: elementwise ``loss(prediction, target)``.
         data: n rows; a weighted mean if it has weights.
-        optimizer: any optax optimiser, also those that need the loss's value or function (``optax.lbfgs``).
+        optimizer: any optax optimiser, ``optax.MultiSteps`` and those that need the loss's value or function among them
+            (``optax.lbfgs``, ``optax.contrib.sam``, ``optax.contrib.sophia``). ``optax.lookahead`` needs ``params`` as
+            it does elsewhere, ``optax.LookaheadParams.init_synced(start)``: the validation loss is that of the slow
+            ones. Not ``optax.contrib.dpsgd``, which needs a gradient for each row. The validation loss of
+            ``optax.contrib.schedule_free`` is where gradients are taken, not at its average.
         epochs: passes over the data, static, at least 0.
         batch_size: rows in a step, static, between 1 and n.
         key: random key, split into one for the init and one for the order of the rows.
@@ -89,7 +94,7 @@ def train(
     apply_of(model)  # raises for what is no model
     if not callable(loss):
         raise ValueError(f"loss must be a function of prediction and target, got {type(loss).__name__}")
-    if not isinstance(optimizer, optax.GradientTransformation):
+    if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
         raise ValueError(f"optimizer must be an optax optimiser, got {type(optimizer).__name__}")
     data = as_dataset(data, of="data.")
     num_rows = len(data.y)
@@ -100,6 +105,7 @@ def train(
     valid = _valid_weight("data", data)
     if validation is not None:
         validation = as_dataset(validation, of="validation.")
+        _checks.shape("validation.x", validation.x, (len(validation.y), *data.x.shape[1:]))
         valid &= _valid_weight("validation", validation)
     if not isinstance(order, str):
         order = jnp.asarray(order)
@@ -132,6 +138,7 @@ def train(
     )
 
 
+@_trace.undisturbed
 def epochs_to(loss: ArrayLike, level: ArrayLike) -> Array:
     """The epoch at which a loss first falls to a level, interpolated on the straight line of its logarithm.
 
@@ -153,7 +160,7 @@ def epochs_to(loss: ArrayLike, level: ArrayLike) -> Array:
     after = jnp.argmax(within)
     above, below = loss[jnp.maximum(after - 1, 0)], loss[after]
     share = jnp.log(above / level) / jnp.log(above / below)
-    return jnp.where(within.any() & (after > 0), after + share, jnp.nan)
+    return jnp.where(within.any() & (after > 0), after.astype(share.dtype) + share, jnp.nan)
 
 
 @_trace.compiled("model", "loss", "optimizer", "epochs", "batch_size", "order", "remainder", "reduction")
@@ -167,7 +174,7 @@ def _run(
     *,
     model: Model | Apply,
     loss: Loss,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | optax.MultiSteps,
     epochs: int,
     batch_size: int,
     order: str,
@@ -175,27 +182,19 @@ def _run(
     reduction: str,
 ) -> Training:
     data = neutral_rows(data)
-    risk = minibatch_risk(model, loss, params, data, batch_size, reduction=reduction)
-    update = optax.with_extra_args_support(optimizer).update
+    risk = minibatch_risk(model, loss, _point(params, "fast"), data, batch_size, reduction=reduction)
     order_of = batching.epoch_order(order if order_rows is None else order_rows, data.y.shape[0], key)
     if validation is not None:
-        validation_risk = minibatch_risk(model, loss, params, data, validation.y.shape[0], reduction="mean")
+        validation_risk = minibatch_risk(
+            model, loss, _point(params, "fast"), data, validation.y.shape[0], reduction="mean", validation=validation
+        )
         held_out = _all_rows(validation_risk, neutral_rows(validation))
 
     def step(state: _State, batch: Any) -> tuple[_State, Array]:
-        value, gradient = risk.value_and_grad(state.params, batch)
-        updates, memory = update(
-            gradient,
-            state.memory,
-            state.params,
-            value=value,
-            grad=gradient,
-            value_fn=lambda params: risk.value_and_grad(params, batch)[0],
-        )
-        params = optax.apply_updates(state.params, updates)
+        value, params, memory = _updated(optimizer, risk, state, batch)
         active = state.active & _all_finite(params)
         kept, kept_memory = _select(active, (params, memory), (state.params, state.memory))
-        after = _State(kept, kept_memory, active, state.num_steps + active)
+        after = _State(kept, kept_memory, active, state.num_steps + active.astype(jnp.int32))
         return after, jnp.where(state.active, value, jnp.nan)
 
     def batches_of(epoch: Array) -> Any:
@@ -205,7 +204,7 @@ def _run(
         state, train_loss = risk.scan(step, state, batches_of(number))
         if validation is None:
             return state, (train_loss, None)
-        value = validation_risk.value_and_grad(state.params, held_out)[0]
+        value = validation_risk.value_and_grad(_point(state.params, "slow"), held_out)[0]
         return state, (train_loss, jnp.where(state.active, value, jnp.nan))
 
     finite = _all_finite(params)
@@ -249,6 +248,30 @@ class _State(NamedTuple):
     memory: Any  # the optimiser's state
     active: Array  # False from the step on that made the parameters non-finite
     num_steps: Array
+
+
+def _updated(optimizer: Any, risk: MinibatchRisk, state: _State, batch: Any) -> tuple[Array, Params, Any]:
+    """The loss of a minibatch, and the parameters and the optimiser's memory after a step on it."""
+    value, gradient = risk.value_and_grad(_point(state.params, "fast"), batch)
+
+    def value_fn(params: Params, obj_fn: Any = None, grad_fn: Any = None) -> Array:
+        del obj_fn, grad_fn  # a line search refuses names that it cannot hand on
+        return risk.value_and_grad(params, batch)[0]
+
+    def grad_fn(params: Params, _: Any) -> Params:
+        return risk.value_and_grad(params, batch)[1]
+
+    extras = {"value": value, "grad": gradient, "value_fn": value_fn, "obj_fn": value_fn, "grad_fn": grad_fn}
+    taken = inspect.signature(optimizer.update).parameters
+    if all(one.kind is not one.VAR_KEYWORD for one in taken.values()):
+        extras = {name: extra for name, extra in extras.items() if name in taken}
+    updates, memory = optimizer.update(gradient, state.memory, state.params, **extras)
+    return value, optax.apply_updates(state.params, updates), memory
+
+
+def _point(params: Params, which: str) -> Params:
+    """Where a loss is taken: of Lookahead's two copies one."""
+    return getattr(params, which) if isinstance(params, optax.LookaheadParams) else params
 
 
 def _all_finite(tree: Any) -> Array:

@@ -33,6 +33,7 @@ class Intervals(NamedTuple):
     upper: Params
 
 
+@_trace.undisturbed
 def intervals(fit: Fits, *, level: ArrayLike = 0.95, distribution: str = "t") -> Intervals:
     """Confidence intervals of the parameters: estimate ± quantile · standard error.
 
@@ -159,10 +160,11 @@ def variance_of(fit: CurveFit, *, absolute_sigma: bool) -> Array:
     """
     if absolute_sigma:
         return jnp.ones_like(fit.chi2)
+    dof = jnp.asarray(fit.dof, fit.chi2.dtype)
     if fit.scale is None:
-        return jnp.divide(fit.chi2, fit.dof)
-    num_points = fit.dof + (jnp.diagonal(fit.covariance) > 0).sum()
-    return jnp.divide(fit.scale**2 * num_points, fit.dof)
+        return jnp.divide(fit.chi2, dof)
+    num_points = dof + (jnp.diagonal(fit.covariance) > 0).sum().astype(dof.dtype)
+    return jnp.divide(fit.scale**2 * num_points, dof)
 
 
 def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:

@@ -254,7 +254,8 @@ def profile_contour(
     pair = jnp.array([free.index(name) for name in parameters])
     beyond = 1 - jnp.asarray(_checks.level(level), fit.chi2.dtype)
     # Twice the quantile of F(2, dof), and the quantile of χ² with 2 degrees of freedom.
-    square = fit.dof * (beyond ** (-2 / fit.dof) - 1) if distribution == "t" else -2 * jnp.log(beyond)
+    dof = fit.dof.astype(beyond.dtype)
+    square = dof * (beyond ** (-2 / dof) - 1) if distribution == "t" else -2 * jnp.log(beyond)
     return _contour(fitted, pair, jnp.sqrt(square), options=options, num=num)
 
 
