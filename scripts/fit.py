@@ -20,6 +20,7 @@ import numpy as np
 
 import jaxreg
 from jaxreg import models, plots, report, uncertainty
+from jaxreg.status import is_optimum
 
 MODELS = {
     "exponential": models.exponential(),
@@ -67,7 +68,7 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     _draw(question, fit, given, distribution, out)
     common.save_json(out / "fit.json", _numbers(question, fit, given, distribution, curvature))
     print(f"\nwritten to {out}: fit.json, fit.svg/.png")
-    return 0 if int(fit.status) == jaxreg.Status.OK else 1
+    return 0 if is_optimum(int(fit.status)) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -186,7 +187,7 @@ def _sigma(table: _columns.Table, text: str | None) -> np.ndarray | float | None
 
 def _curvature(question: Question, fit: jaxreg.CurveFit, loss: str) -> uncertainty.Curvature | None:
     """The warning number of the error bars, where it is defined."""
-    if loss != "squared" or int(fit.status) != jaxreg.Status.OK or int(fit.dof) < 1:
+    if loss != "squared" or not is_optimum(int(fit.status)) or int(fit.dof) < 1:
         return None
     sigma, absolute = question.options["sigma"], question.options["absolute_sigma"]
     options = {"sigma": 1.0 if sigma is None else sigma, "absolute_sigma": absolute}

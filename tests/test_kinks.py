@@ -89,6 +89,8 @@ def test_a_kink_goes_through_jit_and_a_lane(kinked: Any) -> None:
     both = fit(jnp.stack([Y, Y]))
     assert both.status.tolist() == [Status.KINK, Status.KINK]
     np.testing.assert_allclose(both.params["c"], kinked.params["c"], rtol=1e-9)
+    slope = jax.grad(lambda y: fit(y).params["k1"][0])(jnp.stack([Y, Y]))
+    assert np.isnan(slope[0]).all()  # no number rather than a wrong one
 
 
 def test_refits_take_a_kink_for_an_optimum(kinked: Any) -> None:

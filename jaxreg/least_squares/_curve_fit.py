@@ -13,11 +13,12 @@ from jax.typing import ArrayLike
 from jaxreg import _trace
 from jaxreg.least_squares import _quantile_regression as quantile_regression
 from jaxreg.least_squares._arguments import LINEAR_PROGRAMS, prepare
-from jaxreg.least_squares._kinks import minimise
+from jaxreg.least_squares._kinks import minimise, without_derivative
 from jaxreg.least_squares._problem import Options, Task, problem_of
 from jaxreg.least_squares._result import UNRESOLVED, CurveFit, finish, status_of
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
+from jaxreg.status import Status
 
 
 def curve_fit(
@@ -39,7 +40,7 @@ def curve_fit(
     """Fit a model by least squares, minimise Σ ((y - model)/sigma)², or under a robust loss, with standard errors.
 
     With a loss ρ it minimises Σ ρ((y - model)/(scale·sigma)). Pure: jit, vmap and grad go through it (the gradient by
-    the implicit function theorem). Called at the top level it is compiled once for the same model object and shapes.
+    the implicit function theorem; NaN at a kink, where there is none). Called at the top level it is compiled once for the same model object and shapes.
     Use float64 (``jax.config.update("jax_enable_x64", True)``) where more than three or four digits are wanted.
 
     Args:
@@ -129,6 +130,7 @@ def solve(task: Task, options: Options) -> CurveFit:
     # At the optimum this is zero; custom_root differentiates through that equation, not the iterations.
     params, (side, *counts) = lax.custom_root(problem.stationarity, problem.start, iterate, newton, has_aux=True)
     status, num_steps = (count.astype(jnp.int32) for count in counts)
+    params = jnp.where(status == Status.KINK, without_derivative(params), params)
     return finish(problem, options, params, side, status, num_steps)
 
 

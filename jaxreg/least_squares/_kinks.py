@@ -48,6 +48,17 @@ def minimise(problem: Problem, max_steps: int) -> State:
     )
 
 
+@jax.custom_jvp
+def without_derivative(value: Array) -> Array:
+    """The value with NaN for its derivative: how a kink moves with the data its gradient does not tell."""
+    return value
+
+
+@without_derivative.defjvp
+def _without_derivative_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return primals[0], jnp.full_like(tangents[0], jnp.nan)
+
+
 class _Search(NamedTuple):
     step: Float[Array, "p"]  # of the parameters, along the kinks that have been met
     gain: Float[Array, ""]  # of the cost, predicted for it
