@@ -51,12 +51,9 @@ def compiled(*static: str) -> Callable[[Callable[Given, Returned]], Callable[Giv
         now = threading.local()  # the static values of the call in hand, so that no program refers to them
 
         @kept(1)
-        def program(values: tuple[Any, ...]) -> Any:
-            del values
-
-            def on_arrays(*arrays: Any) -> Returned:
-                whole: Any = fn
-                return whole(**dict(zip(traced, arrays, strict=True)), **now.static)
+        def program(_: tuple[Any, ...]) -> Any:
+            def on_arrays(*arrays: Any) -> Any:
+                return fn(**dict(zip(traced, arrays, strict=True)), **now.static)  # type: ignore[call-arg]
 
             on_arrays.__name__ = fn.__name__
             return jax.jit(on_arrays)
@@ -68,8 +65,9 @@ def compiled(*static: str) -> Callable[[Callable[Given, Returned]], Callable[Giv
             given = dict(zip(names, args, strict=False)) | kwargs
             now.static = {name: given[name] for name in static}
             try:
-                with jax.debug_nans(False):  # ours mark what there is not
-                    return program(tuple(now.static.values()))(*[given[name] for name in traced])
+                jitted = program(tuple(now.static.values()))
+                run = undisturbed(jitted) if jax.config.jax_debug_nans else jitted  # type: ignore[attr-defined]
+                return run(*[given[name] for name in traced])
             finally:
                 now.static = {}
 

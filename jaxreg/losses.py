@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 from jax.typing import ArrayLike
@@ -198,6 +197,10 @@ class _Elementwise:
     def __call__(self, *args: Any, **thresholds: Any) -> Array:
         return self.fn(*args, **thresholds)
 
+    @property
+    def __name__(self) -> str:  # the label of a sweep over losses
+        return getattr(self.fn, "__name__", "elementwise")
+
 
 def elementwise(loss: Callable[..., Array]) -> Callable[..., Array]:
     """The same loss, saying that each element of it depends on that of prediction and target alone, and not on n.
@@ -218,7 +221,7 @@ def is_elementwise(loss: Callable[..., Array]) -> bool:
     (True, False)
     """
     if isinstance(loss, functools.partial):
-        bound = not loss.args and all(np.ndim(value) == 0 for value in loss.keywords.values())
+        bound = not loss.args and all(jnp.ndim(value) == 0 for value in loss.keywords.values())
         return bound and is_elementwise(loss.func)
     return isinstance(loss, _Elementwise) or loss in _KNOWN
 

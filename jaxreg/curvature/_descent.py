@@ -145,9 +145,8 @@ def _excess(prediction: TrainingPrediction, steps: Array) -> Array:
     # Powers through logarithms, for counts too large to multiply; log1p keeps the digits of a slow rate.
     product = prediction.learning_rate * prediction.eigenvalues
     shrinks = product < 1
-    log_decay = jnp.where(
-        shrinks, jnp.log1p(-jnp.where(shrinks, product, 0)), jnp.log(jnp.where(shrinks, 1, product - 1))
-    )
+    grows = jnp.log(jnp.where(shrinks, 1, product - 1))
+    log_decay = jnp.where(shrinks, jnp.log1p(-jnp.where(shrinks, product, 0)), grows)
     share = prediction.excess_loss
 
     def after(count: Array) -> Array:

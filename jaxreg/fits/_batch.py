@@ -134,9 +134,8 @@ class Batch:
             own = jax.tree.map(lambda leaf: _in_lanes(_canonical(leaf[sets[rows]]), shape), self.own)
             return self.shared, own, jax.tree.map(lambda leaf: _in_lanes(leaf[rows], shape), states), np.int32(most)
 
-        compiled, may_share = _compiled(
-            self.form, name, self.num_params, self.devices, _trace.x64(), *_form(inputs(blocks_of_sets[0]))
-        )
+        program = name, self.num_params, self.devices, _trace.x64()
+        compiled, may_share = _compiled(self.form, program, *_form(inputs(blocks_of_sets[0])))
         if not may_share and len(self.devices) > 1:
             self._use(self.devices[:1])
             return self._mapped(name, sets, lanes, states, most)
@@ -203,17 +202,9 @@ def _shapes_of_member(form: Form, structure: Any, shapes: tuple[Any, ...]) -> An
 
 
 @kept(1)
-def _compiled(
-    form: Form,
-    name: str,
-    num_params: int,
-    devices: tuple[jax.Device, ...],
-    x64: bool,
-    structure: Any,
-    shapes: tuple[Any, ...],
-) -> tuple[Callable[..., Any], bool]:
+def _compiled(form: Form, program: tuple[Any, ...], structure: Any, shapes: Any) -> tuple[Callable[..., Any], bool]:
     """Compiled on the caller's thread, once; and whether several threads may call it at once."""
-    del x64  # tells programs under one setting from those under the other
-    program = getattr(programs(form, num_params, devices), name)()
-    compiled = program.lower(*_shapes(structure, shapes)).compile()
+    name, num_params, devices, _ = program
+    jitted = getattr(programs(form, num_params, devices), name)()
+    compiled = jitted.lower(*_shapes(structure, shapes)).compile()
     return compiled, blocks.may_share(compiled)

@@ -101,15 +101,10 @@ class _Rowwise:
         return self.fn(params, x)
 
 
-class _Part:
-    """A function of a model that a function of this package makes: pickled as how it is made, and then the same."""
+class _Part(functools.partial[Any]):
+    """A function of a model that is made by one of this package: pickled as how it is made, and then the same."""
 
-    def __init__(self, fn: Callable[..., Any], recipe: tuple[Any, ...]) -> None:
-        self.fn, self.recipe = fn, recipe
-        functools.update_wrapper(self, fn)
-
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
-        return self.fn(*args, **keywords)
+    recipe: tuple[Any, ...]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made_again, self.recipe
@@ -122,21 +117,21 @@ def _made_again(make: Callable[..., Model], args: Any, keywords: dict[str, Any],
 def picklable(make: Callable[Settings, Model]) -> Callable[Settings, Model]:
     """A function that makes models of plain settings: of the same settings the same model, which can be pickled."""
 
-    @functools.wraps(make)
-    def made(*args: Settings.args, **keywords: Settings.kwargs) -> Model:
-        model = make(*args, **keywords)
-        parts: dict[str, Any] = {name: part for name, part in model._asdict().items() if callable(part)}
-        parts = {name: _Part(part, (known, args, keywords, name)) for name, part in parts.items()}
-        return model._replace(**parts)
+    @functools.lru_cache(maxsize=256, typed=True)
+    def kept(*args: Any, **keywords: Any) -> Model:
+        parts: dict[str, Any] = make(*args, **keywords)._asdict()
+        for name, part in parts.items():
+            if callable(part):
+                parts[name] = _Part(part)
+                parts[name].recipe = known, args, keywords, name
+        return Model(**parts)
 
-    kept: Any = functools.lru_cache(maxsize=256, typed=True)(made)
-
     @functools.wraps(make)
-    def known(*args: Settings.args, **keywords: Settings.kwargs) -> Model:
+    def known(*args: Any, **keywords: Any) -> Model:
         try:
             return kept(*args, **keywords)
         except TypeError:  # an array among the settings
-            return made(*args, **keywords)
+            return kept.__wrapped__(*args, **keywords)
 
     return known
 

@@ -46,14 +46,7 @@ class MinibatchRisk(NamedTuple):
 
 
 def minibatch_risk(
-    model: Model | Apply,
-    loss: Loss,
-    params: Params,
-    data: Dataset,
-    batch_size: int,
-    *,
-    reduction: str,
-    validation: Dataset | None = None,
+    model: Model | Apply, loss: Loss, params: Params, data: Dataset, batch_size: int, *, reduction: str
 ) -> MinibatchRisk:
     """The fastest way for this problem, from what is known when it is traced.
 
@@ -61,7 +54,7 @@ def minibatch_risk(
     """
     risk = batch_risk(model, loss, reduction=reduction)
     plain = MinibatchRisk(gather, jax.value_and_grad(risk), lax.scan)
-    dtypes = {leaf.dtype for leaf in jax.tree.leaves((params, data, validation))}
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves((params, data))}
     # The sums of all are one reduction, of one dtype; of half-precision numbers XLA's own has more digits.
     if not (is_rowwise(model) and losses.is_elementwise(loss)) or len(dtypes) > 1 or jnp.finfo(data.y.dtype).bits < 32:
         return plain

@@ -185,9 +185,10 @@ def _run(
     risk = minibatch_risk(model, loss, _point(params, "fast"), data, batch_size, reduction=reduction)
     order_of = batching.epoch_order(order if order_rows is None else order_rows, data.y.shape[0], key)
     if validation is not None:
-        validation_risk = minibatch_risk(
-            model, loss, _point(params, "fast"), data, validation.y.shape[0], reduction="mean", validation=validation
-        )
+        # What is known of the data is not known of rows of another dtype: then nothing is known of the model.
+        alike = len({leaf.dtype for leaf in jax.tree.leaves((data, validation))}) == 1
+        told, num_rows = model if alike else apply_of(model), validation.y.shape[0]
+        validation_risk = minibatch_risk(told, loss, _point(params, "fast"), data, num_rows, reduction="mean")
         held_out = _all_rows(validation_risk, neutral_rows(validation))
 
     def step(state: _State, batch: Any) -> tuple[_State, Array]:
