@@ -40,8 +40,9 @@ def curve_fit(
     """Fit a model by least squares, minimise Σ ((y - model)/sigma)², or under a robust loss, with standard errors.
 
     With a loss ρ it minimises Σ ρ((y - model)/(scale·sigma)). Pure: jit, vmap and grad go through it (the gradient by
-    the implicit function theorem; NaN at a kink, where there is none). Called at the top level it is compiled once for the same model object and shapes.
-    Use float64 (``jax.config.update("jax_enable_x64", True)``) where more than three or four digits are wanted.
+    the implicit function theorem; NaN at a kink, where there is none). Called at the top level it is compiled once for
+    the same model object and shapes. Use float64 (``jax.config.update("jax_enable_x64", True)``) where more than three
+    or four digits are wanted.
 
     Args:
         model: a Model, or ``f(params, x) -> (n,)``; ``models.positional`` makes one of ``f(x, *params)``.
