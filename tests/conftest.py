@@ -10,9 +10,11 @@ from typing import Any
 # none of LLVM's optimisations it takes a third of the CPU time (the suite half), to other instructions for the same
 # arithmetic. XLA ends a process that asks for an option it does not know, hence the version. `XLA_FLAGS= pytest` tests
 # what users compile; the test of equal bits always does.
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-    FLAGS = ("cpu_use_fusion_emitters=false", "cpu_parallel_codegen_split_count=1", "backend_optimization_level=0")
-    os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in FLAGS))
+FLAGS = {
+    "0.10": ("cpu_use_fusion_emitters=false", "cpu_parallel_codegen_split_count=1", "backend_optimization_level=0"),
+    "0.12": ("cpu_parallel_codegen_split_count=1", "backend_optimization_level=0"),
+}.get(".".join(importlib.metadata.version("jaxlib").split(".")[:2]), ())
+os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in FLAGS))
 
 import jaxtyping
 

@@ -232,7 +232,7 @@ def test_any_model_and_optimiser():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": models.linear(2).apply}, "model must be a Model, whose init draws the start, got function"),
+        ({"model": lambda params, x: x @ params}, "model must be a Model, whose init draws the start, got function"),
         ({"batch_size": 1001}, "batch_size must be at most 1000, got 1001"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"learning_rate": jnp.zeros(0)}, "axis 'learning_rate' has no points"),

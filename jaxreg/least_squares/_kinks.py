@@ -56,7 +56,7 @@ def without_derivative(value: Array) -> Array:
 
 @without_derivative.defjvp
 def _without_derivative_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return primals[0], jnp.full_like(tangents[0], jnp.nan)
+    return primals[0], tangents[0] * jnp.nan
 
 
 class _Search(NamedTuple):

@@ -65,7 +65,7 @@ def _basis(design: Float[Array, "p n"]) -> tuple[Float[Array, "p p"], Float[Arra
     _, values, directions = jnp.linalg.svd(qr_root(design / norms[:, None]))
     spare = values <= max(design.shape) * jnp.finfo(values.dtype).eps * design.shape[0] ** 0.5
     whole = jnp.eye(design.shape[0], dtype=design.dtype)
-    return jnp.where(spare.any(), directions / norms[None], whole), whole * spare[None]
+    return jnp.where(spare.any(), directions / norms[None], whole), whole * spare[None].astype(whole.dtype)
 
 
 class _Point(NamedTuple):

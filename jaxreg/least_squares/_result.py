@@ -97,7 +97,8 @@ def finish(
     # A fit that never began has the start itself, of which XLA's arithmetic would flush what is below the normal range.
     began = (status != Status.NONFINITE) & (status != Status.INVALID_INPUT)
     params = jnp.where(began, params, problem.start)
-    residual, jacobian = problem.linearise(jnp.where(status == Status.KINK, side, params))
+    at = jnp.where(status == Status.KINK, side, params) if problem.careful else params
+    residual, jacobian = problem.linearise(at)
     # Of targets that are all zero the optimum is zero, and steps reach it where squares leave the range of floats.
     nothing = problem.size == 0
     residual = jnp.where(nothing & (jnp.vdot(residual, residual) == 0), 0, residual)

@@ -159,4 +159,4 @@ def _standardised(problem: Problem) -> Float[Array, "n"]:
     q, _ = jnp.linalg.qr((jacobian / jnp.where(norms > 0, norms, 1)[:, None]).T)
     leverage = jnp.clip(jnp.sum(q**2, axis=1), 0, 1 - jnp.sqrt(jnp.finfo(residual.dtype).eps))
     standardised = -problem.unit * residual / jnp.sqrt(1 - leverage)
-    return standardised - standardised.sum() / problem.counted.sum()
+    return standardised - standardised.sum() / problem.counted.sum().astype(standardised.dtype)
