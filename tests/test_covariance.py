@@ -44,6 +44,18 @@ def test_linear_models_have_the_covariances_of_statsmodels(estimates: dict[str, 
     np.testing.assert_allclose(estimates[kind], expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize(("kind", "power"), [("classic", 1), ("H1", 2)])
+def test_rows_that_are_not_there_have_no_curvature_either(kind: str, power: int) -> None:
+    """Huber's two forms, of the first 40 rows; where a fit leaves a row out, its residual is 0 and its ψ' is 1."""
+    there, inside = np.arange(50) < 40, np.abs(RESIDUAL) < 0.8
+    psi, bend = np.where(there, np.clip(RESIDUAL, -0.8, 0.8), 0), np.where(there, inside, 1).astype(float)
+    jacobian = np.where(there, DESIGN.T, 0)
+    got = jax.jit(partial(covariance.estimate, kind))(jacobian, psi, bend, counted=there)
+    mean, weight = bend[:40].mean(), bend if kind == "classic" else 1
+    factor = (1 + 3 / 40 * bend[:40].var() / mean**2) ** power * (psi @ psi) / 37 / mean**power
+    np.testing.assert_allclose(got.matrix, factor * np.linalg.inv((jacobian * weight) @ jacobian.T), rtol=1e-9)
+
+
 def test_units_do_not_matter() -> None:
     units = np.array([1e-12, 1.0, 1e15])
     run = jax.jit(lambda jacobian: covariance.estimate("HC3", jacobian, jnp.asarray(RESIDUAL)).matrix)
@@ -145,6 +157,14 @@ def test_the_hessian_of_a_robust_fit_holds_its_scale(loss: str) -> None:
     mean = curvature.mean()
     variance = (1 + 2 / 30 * curvature.var() / mean**2) * (slope @ slope) / 28 / mean
     np.testing.assert_allclose(fit.covariance, np.linalg.inv(hessian) * variance, rtol=1e-5)
+
+
+def test_a_parameter_that_is_held_bends_nothing() -> None:
+    bending, free = np.diag([5.0, 9.0, 3.0]) + np.full((3, 3), 4.0), np.array([True, False, True])
+    got = jax.jit(partial(covariance.estimate, "hessian"))(DESIGN.T, RESIDUAL, bending=bending, free=free).matrix
+    hessian = (DESIGN.T @ DESIGN + bending)[np.ix_(free, free)]
+    np.testing.assert_allclose(got[::2, ::2], np.linalg.inv(hessian) * (RESIDUAL @ RESIDUAL) / 48, rtol=1e-9)
+    assert (got[1] == 0).all()
 
 
 def test_the_hessian_of_a_line_is_that_of_its_linearisation() -> None:

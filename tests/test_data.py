@@ -69,6 +69,16 @@ def test_one_gain_belongs_to_a_whole_spectrum():
     assert np.ptp(gains) > 0.02
 
 
+def test_the_gain_of_a_spectrum_and_its_noise_come_from_different_keys():
+    wavelength, keys = 1e-7 * jnp.arange(3.0, 8.0), jax.random.split(KEY, 1000)
+    draw = jax.jit(
+        jax.vmap(lambda key, noise: data.planck(key, wavelength, 5e3, gain_spread=0.5, noise=noise).y, (0, None))
+    )
+    gained = np.asarray(draw(keys, 0.0))
+    noise = np.asarray(draw(keys, 0.1)) / gained - 1
+    assert np.abs(np.corrcoef(gained[:, 0], noise.T)[0, 1:]).max() < 0.16  # five standard errors
+
+
 def test_the_noise_of_a_spectrum_is_relative():
     wavelength = 1e-9 * jnp.arange(300.0, 2000.0)
     ratio = data.planck(KEY, wavelength, 5020.0, noise=0.01).y / models.planck_radiance(wavelength, 5020.0)

@@ -12,7 +12,7 @@ from jaxreg import curvature, gradient_noise, losses, models
 from jaxreg.data import Dataset
 
 RISK = jaxreg.empirical_risk(models.linear(2), losses.squared)
-edge_of = jax.jit(gradient_noise.mean_square_edge, static_argnums=0)
+edge_of = jax.jit(gradient_noise.mean_square_edge, static_argnums=0, static_argnames="replace")
 curve_of = jax.jit(gradient_noise.expected_training, static_argnums=0, static_argnames="replace")
 START = {"b": np.array(0.5), "w": np.array([1.0, -2.0])}
 
@@ -55,13 +55,11 @@ def test_the_expected_curve_is_the_mean_over_all_sequences(five, size, replace):
 @pytest.mark.usefixtures("x64")
 def test_the_mean_square_edge_is_where_the_second_moment_begins_to_grow(five):
     features = np.hstack([np.ones((5, 1)), np.asarray(five.x)])
-    for size in (1, 2, 4):
-        edge = float(edge_of(RISK, START, five, batch_size=size))
+    for size, replace in ((1, False), (2, False), (4, False), (2, True)):
+        edge = float(edge_of(RISK, START, five, batch_size=size, replace=replace))
+        batches = list(itertools.product(range(5), repeat=size) if replace else itertools.combinations(range(5), size))
         for rate, grows in ((0.999 * edge, False), (1.001 * edge, True)):
-            maps = [
-                np.eye(3) - rate * features[list(b)].T @ features[list(b)] / size
-                for b in itertools.combinations(range(5), size)
-            ]
+            maps = [np.eye(3) - rate * features[list(b)].T @ features[list(b)] / size for b in batches]
             radius = np.abs(np.linalg.eigvals(np.mean([np.kron(m, m) for m in maps], axis=0))).max()
             assert (radius > 1) == grows
 

@@ -203,6 +203,13 @@ def test_soft_l1_is_scipys_name_of_pseudo_huber():
     assert losses.soft_l1 is losses.pseudo_huber
 
 
+def test_a_threshold_for_each_row_makes_a_loss_that_couples_them() -> None:
+    scalar, rows = partial(losses.huber, delta=0.5), partial(losses.huber, delta=np.ones(4))
+    assert losses.is_elementwise(partial(scalar))
+    assert not losses.is_elementwise(rows)
+    assert not losses.is_elementwise(partial(rows))
+
+
 def test_a_named_loss_has_no_weights_and_is_told_what_has() -> None:
     with pytest.raises(ValueError, match=r"loss must be a function such as losses\.tukey, got 'tukey'"):
         losses.irls_weight("tukey", jnp.zeros(3), jnp.ones(3))

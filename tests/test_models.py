@@ -176,6 +176,14 @@ def test_a_guess_is_near_the_truth_in_any_order_and_units(make, truth, offset, s
         np.testing.assert_allclose(got[name], value, atol=0.25 * abs(truth.get(name, 1.0) * units[name]))
 
 
+def test_a_guess_of_a_growth_through_more_than_single_precision_holds():
+    """exp(60·1.5) is 1e39; the curve itself ends at 2e13."""
+    x = jnp.linspace(-1.0, 0.5, 600)
+    guess = jax.jit(models.exponential().guess)(x, 2 * jnp.exp(60 * x))
+    np.testing.assert_allclose(guess["rate"], -60, rtol=0.01)
+    np.testing.assert_allclose(guess["amplitude"], 2, rtol=0.2)  # exp(0.5·1 % of the rate)
+
+
 def test_a_peak_and_a_decay_are_their_formulas():
     x = np.linspace(0.0, 1.0, 11)
     peak = {**PEAKS, "offset": 0.5}

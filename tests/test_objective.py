@@ -14,8 +14,8 @@ EACH = (2 * X - Y) ** 2 / 2
 WEIGHT = np.array([0.5, 2.0, 0.0])
 
 
-def rows(weight=None, x=X):
-    return Dataset(jnp.asarray(x), jnp.asarray(Y), None if weight is None else jnp.asarray(weight))
+def rows(weight=None):
+    return Dataset(jnp.asarray(X), jnp.asarray(Y), None if weight is None else jnp.asarray(weight))
 
 
 @pytest.mark.parametrize(("reduction", "expected"), [("mean", EACH.mean()), ("sum", EACH.sum())])
@@ -32,17 +32,24 @@ def test_weights_weigh(reduction, expected, variant):
     np.testing.assert_allclose(variant(risk)(PARAMS, rows(WEIGHT)), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("place", [0, 2])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_stands_in_a_row_without_weight_does_not_matter(bad):
-    risk = empirical_risk(OHM, losses.squared)
-    value, gradient = jax.value_and_grad(risk)(PARAMS, rows(WEIGHT, np.array([1.0, 2.0, bad])))
-    np.testing.assert_allclose(value, np.average(EACH, weights=WEIGHT), rtol=1e-6)
-    np.testing.assert_allclose(gradient["resistance"], np.average((2 * X - Y) * X, weights=WEIGHT), rtol=1e-6)
+def test_what_stands_in_a_row_without_weight_does_not_matter(bad, place):
+    risk = jax.jit(jax.value_and_grad(empirical_risk(OHM, losses.squared)))
+    weight = WEIGHT if place == 2 else WEIGHT[::-1]
+    x, y = (np.where(np.arange(3) == place, bad, value) for value in (X, Y))
+    value, gradient = risk(PARAMS, Dataset(x, y, weight))
+    np.testing.assert_allclose(value, np.average(EACH, weights=weight), rtol=1e-6)
+    np.testing.assert_allclose(gradient["resistance"], np.average((2 * X - Y) * X, weights=weight), rtol=1e-6)
 
 
 def test_without_any_row_the_risk_is_zero_and_so_is_its_gradient():
     value, gradient = jax.value_and_grad(empirical_risk(OHM, losses.squared))(PARAMS, rows(np.zeros(3)))
     assert (value, gradient["resistance"]) == (0, 0)
+
+
+def test_a_loss_beyond_the_range_is_infinite_beside_a_row_without_weight():
+    assert empirical_risk(OHM, losses.squared)({"resistance": jnp.array(1e30)}, rows(WEIGHT)) == np.inf
 
 
 def test_a_plain_function_serves_as_model():

@@ -57,6 +57,7 @@ def test_loss_curves_keep_the_scale_of_those_that_do_not_explode():
     np.testing.assert_allclose(ax.get_ylim(), [1 / 3, 2e3])
     cross = next(line for line in ax.lines if line.get_marker() == "X")
     assert (cross.get_xdata()[0], cross.get_ydata()[0]) == (1, 2e3)
+    assert plots.loss_curves(np.arange(1, 3), {"tame": curves["tame"]}).get_ylim()[1] < 10
 
 
 def test_rate_sweep_hatches_the_rates_that_diverge():
@@ -97,6 +98,11 @@ def test_fit_shares_the_x_axis_between_curve_and_residuals():
     _, lower = plots.fit(models.ohm(), fit, x, y)
     unit = np.sqrt(fit.chi2 / fit.dof)
     np.testing.assert_allclose(lower.lines[-1].get_ydata(), fit.residuals / unit, rtol=1e-6)
+    band = next(part for part in upper.collections if part.get_label() == "90 % band")
+    half = 1.7291 * float(fit.stderr["resistance"])  # the quantile 0.95 of Student's t with 19 degrees of freedom
+    assert band.get_paths()[0].get_extents().y1 == pytest.approx(3 * (float(fit.params["resistance"]) + half), rel=1e-5)
+    _, lower = plots.fit(models.ohm(), fit._replace(chi2=0 * fit.chi2), x, y)  # an exact fit says no unit
+    np.testing.assert_allclose(lower.lines[-1].get_ydata(), fit.residuals, rtol=1e-6)
 
 
 def test_a_failed_fit_is_named_and_has_no_band():
@@ -136,6 +142,8 @@ def test_contours_are_closed():
 def test_residuals_are_in_units_of_sigma():
     ax = plots.residuals(np.arange(3), np.array([1.0, -2.0, 4.0]), 2.0, xlabel="x / m")
     np.testing.assert_array_equal(ax.lines[-1].get_ydata(), [0.5, -1.0, 2.0])
+    extents = ax.patches[0].get_extents().transformed(ax.transData.inverted())
+    np.testing.assert_allclose([extents.y0, extents.y1], [-2, 2])
 
 
 def test_distribution_counts_what_is_not_finite_and_marks_values():
@@ -163,8 +171,8 @@ def test_comparison_says_how_many_diverged():
 def atlas(status):
     """Two batch sizes, three rates, two seeds."""
     runs = studies.Run(
-        start_loss=np.ones((1, 2, 1, 3, 2)),
-        final_loss=np.where(status == jaxreg.Status.OK, np.array([0.1, 1.5, 0.5])[:, None], np.inf),
+        start_loss=np.full((1, 2, 1, 3, 2), 4.0),
+        final_loss=np.where(status == jaxreg.Status.OK, np.array([0.4, 6.0, 2.0])[:, None], np.inf),
         status=status,
         num_steps=np.full(status.shape, 7),
         params={},
@@ -180,6 +188,7 @@ def test_an_atlas_shows_every_member_once():
     ax = plots.divergence_atlas(atlas(status))
     assert ax.get_xscale() == "log"
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["8", "32"]
+    np.testing.assert_allclose(ax.collections[0].get_coordinates()[0, :, 0], 10 ** np.array([-1.5, -0.5, 0.5, 1.5]))
     fell, grew, failed = (~np.ma.getmaskarray(mesh.get_array()) for mesh in ax.collections[:3])
     np.testing.assert_array_equal(fell, [[1, 0, 1], [1, 0, 1], [1, 0, 0], [1, 0, 0]])
     np.testing.assert_array_equal(grew, [[0, 1, 0]] * 4)
@@ -229,6 +238,9 @@ def test_a_range_test_shows_the_usable_rates_and_theory_with_error_bars():
     assert any(part.get_hatch() for part in ax.collections)
     best = ax.lines[[line.get_label() for line in ax.lines].index("best = 0.65") - 1]
     np.testing.assert_allclose(best.get_xdata(), np.percentile([0.3, 1.0], [5, 95]))
+    found = found._replace(rates=ends._replace(highest=np.array([0.3, 1.0])))
+    assert "usable in 90 %: 0.1 to 0.3" in legend(plots.range_test(found))
+    assert "usable in 50 %: 0.1 to 1" in legend(plots.range_test(found, share=0.5))
 
 
 def test_colors_are_distinct():

@@ -56,6 +56,8 @@ def test_a_double_fit_is_reported_where_double_is_off(fit: jaxreg.CurveFit) -> N
 def test_small_correlations_are_left_out_and_intervals_have_their_level(fit: jaxreg.CurveFit) -> None:
     text = report.summary(fit, least_correlation=0.5, level=0.6827, distribution="normal")
     assert "a, b" not in text
+    covariance = jnp.array([[1.0, 0.5, -0.9], [0.5, 1.0, 0.0], [-0.9, 0.0, 1.0]])
+    assert "a, c  -0.9000\na, b  +0.5000\n" in report.summary(fit._replace(covariance=covariance))  # by their size
     assert "68.27 % interval (normal)" in text
     assert numbers(text, "b ")[-3:] == ["1.271", "to", "1.373"]  # 1.3222 ± 0.0510
 
@@ -106,6 +108,7 @@ def test_an_exact_fit_and_one_without_degrees_of_freedom(fit: jaxreg.CurveFit) -
     text = jaxreg.summary(fit._replace(chi2=0.0 * fit.chi2, dof=jnp.int32(0)))
     assert numbers(text, "reduced")[-1] == "–"
     assert numbers(text, "AIC")[1] == "-inf"
+    assert "fixed" not in jaxreg.summary(fit._replace(stderr=jax.tree.map(jnp.zeros_like, fit.stderr)))
 
 
 def test_a_row_of_leverage_one_is_named_where_it_takes_an_error_away() -> None:
@@ -130,6 +133,15 @@ def test_of_many_fits_the_statuses_are_counted(fit: jaxreg.CurveFit) -> None:
     assert numbers("\n".join(lines), "b ")[1:] == ["1.3222", "1.3222", "1.3222", "0.0510"]
     failed = many(fit)._replace(status=jnp.full(3, int(jaxreg.Status.MAX_STEPS)))
     assert jaxreg.summary(failed).splitlines()[0] == "3 fits: 3 MAX_STEPS"
+
+
+def test_of_many_fits_the_quartiles_are_those_that_ended_well(fit: jaxreg.CurveFit) -> None:
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * 6), fit)
+    b, error = jnp.array([50.0, 10.0, 1e6, 20.0, 40.0, 30.0]), jnp.array([9.0, 1.0, 1e5, 1.0, 1.0, 9e3])
+    status = jnp.array([0, 0, int(jaxreg.Status.NONFINITE), int(jaxreg.Status.KINK), 0, 0])
+    fits = stacked._replace(params={**stacked.params, "b": b}, stderr={**stacked.stderr, "b": error}, status=status)
+    cells = numbers(jaxreg.summary(fits), "b ")[1:]
+    assert [float(cell) for cell in cells] == [20, 30, 40, 1]
 
 
 def test_what_a_store_gives_back_is_reported_like_the_fits_themselves(fit: jaxreg.CurveFit) -> None:

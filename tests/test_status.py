@@ -1,8 +1,11 @@
+import types
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxreg import Status, raise_if_failed
+from jaxreg.status import Part
 from jaxreg.training import Training
 
 
@@ -49,3 +52,16 @@ def test_a_long_list_is_cut_and_counted():
 def test_an_unknown_code_is_said():
     with pytest.raises(RuntimeError, match="unknown status 77"):
         raise_if_failed(np.int32(77))
+
+
+def test_of_many_fits_each_is_told_of_its_own_parameters():
+    fits = types.SimpleNamespace(
+        status=np.array([[Status.SINGULAR, Status.NONFINITE]]),
+        params={"a": np.zeros((1, 2)), "w": np.zeros((1, 2, 2))},
+        undetermined=np.array([[[0, 0.6, -0.8], [0, 0, 0]]]),
+        culprit=np.array([[[Part.NOTHING, 0, 0], [Part.DERIVATIVE, 5, 2]]]),
+        chi2=np.zeros((1, 2)),
+    )
+    singular = r"\[0, 0\] SINGULAR, not determined: 0\.6 w\[0\] - 0\.8 w\[1\]"
+    with pytest.raises(RuntimeError, match=singular + r", \[0, 1\] NONFINITE, .* derivative by w\[1\] .* at row 5"):
+        raise_if_failed(fits)

@@ -172,12 +172,16 @@ def test_profile_intervals_are_where_scipys_refits_reach_the_level(puromycin: ja
 
 
 @DOUBLE
-def test_chi2_along_a_contour_is_its_level(puromycin: jaxreg.CurveFit) -> None:
-    edge = uncertainty.profile_contour(MODEL, fit=puromycin, parameters=("b", "a"), **REACTION, num=8)
+@pytest.mark.parametrize(
+    ("distribution", "square"), [("t", 2 * scipy.stats.f.ppf(0.95, 2, 10)), ("normal", scipy.stats.chi2.ppf(0.95, 2))]
+)
+def test_chi2_along_a_contour_is_its_level(puromycin: jaxreg.CurveFit, distribution: str, square: float) -> None:
+    options: dict[str, Any] = {"parameters": ("b", "a"), "distribution": distribution, "num": 8}
+    edge = uncertainty.profile_contour(MODEL, fit=puromycin, **options, **REACTION)
     k, v = np.asarray(edge.points).T
     curves = v[:, None] * CONCENTRATION / (k[:, None] + CONCENTRATION)
     chi2, best = np.sum((VELOCITY - curves) ** 2, axis=1), float(puromycin.chi2)
-    np.testing.assert_allclose(chi2, best + 2 * scipy.stats.f.ppf(0.95, 2, 10) * best / 10, rtol=1e-7)
+    np.testing.assert_allclose(chi2, best + square * best / 10, rtol=1e-7)
 
 
 @DOUBLE
@@ -323,9 +327,20 @@ def test_refits_that_fail_are_counted_and_said() -> None:
     with pytest.warns(
         UserWarning, match=r"of 300 refits not all converged, [0-9]+ SINGULAR: the errors are of the othe"
     ):
-        found = uncertainty.bootstrap(jax.random.key(0), models.ohm(), x, y, fit, num=300)
+        found = uncertainty.bootstrap(
+            jax.random.key(0), models.ohm(), x, y, fit, sigma=0.2, absolute_sigma=True, num=300
+        )
     assert 70 < int(found.num_failed) < 130
     assert int(found.num_failed) == int(np.isnan(found.params["resistance"]).sum())
+
+
+@DOUBLE
+def test_parametric_noise_is_an_absolute_sigma_whatever_the_residuals_say() -> None:
+    x, y = np.array([1.0, 2, 3, 4, 5]), np.array([1.0, 2, 3, 4, 5.5])
+    fit = jaxreg.curve_fit(models.ohm(), x, y)
+    options: dict[str, Any] = {"sigma": 7.0, "absolute_sigma": True, "kind": "parametric", "num": 300}
+    found = uncertainty.bootstrap(jax.random.key(0), models.ohm(), x, y, fit, **options)
+    np.testing.assert_allclose(found.stderr["resistance"], 7 / np.sqrt(x @ x), rtol=0.13)  # known to 4 %
 
 
 def test_the_bootstrap_refuses_what_it_cannot_draw_from(line: jaxreg.CurveFit) -> None:
