@@ -188,7 +188,7 @@ def _many(fit: CurveFit, digits: int) -> str:
         for part in (fit.params, fit.stderr)
     )
     lines = [f"{status.size} fits: {', '.join(f'{count} {name}' for name, count in counts.items())}"]
-    failed = np.argwhere(status != Status.OK)[:5]
+    failed = np.argwhere(~is_optimum(status))[:5]
     if len(failed):
         named = (f"[{', '.join(map(str, index))}] {_ended(status[tuple(index)])}" for index in failed)
         lines.append(f"failed first: {', '.join(named)}")

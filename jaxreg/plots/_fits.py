@@ -14,7 +14,7 @@ from jaxreg import _checks, _names, uncertainty
 from jaxreg.least_squares import CurveFit
 from jaxreg.models import Apply, Model
 from jaxreg.plots._style import axes_or_new, finish, is_many, style
-from jaxreg.status import Status
+from jaxreg.status import Status, is_optimum
 
 
 def fit(
@@ -96,7 +96,7 @@ def curve(
     # Matplotlib looks into what it is given element by element, for which JAX compiles a program.
     grid, x, y, band = jax.tree.map(np.asarray, (grid, x, y, band))
     status = Status(int(fit.status))
-    ax.plot(grid, band.prediction, **style(0), label="fit" if status == Status.OK else f"fit: {status.name}")
+    ax.plot(grid, band.prediction, **style(0), label="fit" if is_optimum(status) else f"fit: {status.name}")
     if np.isfinite(band.stderr).any():
         look = {"color": style(1)["color"], "alpha": 0.4, "linewidth": 0}
         ax.fill_between(grid, band.lower, band.upper, label=f"{100 * level:g} % band", **look)
@@ -164,7 +164,7 @@ def profile(
     num = np.shape(jax.tree.leaves(result.tau)[0])[-1]
     values, tau, status = (_rows(part, num)[place] for part in (result.values, result.tau, result.status))
     estimate, stderr = (_rows(part, 1)[place, 0] for part in (fit.params, fit.stderr))
-    failed = np.asarray(status) != Status.OK
+    failed = ~is_optimum(np.asarray(status))
     ax.plot(values, np.where(failed, np.nan, tau), **style(0), label="profile")
     ax.plot(values, (values - estimate) / stderr, **style(1), label="± standard error")
     if failed.any():
