@@ -210,3 +210,32 @@ def test_the_last_step_is_taken(size: float, digits: float) -> None:
         fit = jaxreg.curve_fit(model, x, y, start)
         assert int(fit.status) == Status.OK
         assert max(abs(float(value) - 1) for value in fit.params.values()) < 10**-digits
+
+
+def bent(params: Any, x: Any) -> Any:
+    return params["o"] + params["a"] * jnp.exp(params["k"] * x)
+
+
+def test_a_last_step_that_makes_it_worse_is_not_taken() -> None:
+    # A line: as k goes to 0 the curve is one, along a valley in which a whole step is long.
+    x = np.linspace(0, 1, 40)
+    start = {"o": 1e12, "a": 1.0, "k": 1.0}
+    y = np.stack([1e12 + 3 * x + np.random.default_rng(seed).standard_normal(40) for seed in range(12)])
+    line = np.stack([np.ones(40), x], axis=1)
+    wanted = np.array([np.linalg.lstsq(line, row - 1e12, rcond=None)[1][0] for row in y])
+    many = jaxreg.fit_many(bent, x, y, start)
+    assert (many.chi2 < wanted * (1 + 1e-4)).all()
+    assert float(jaxreg.curve_fit(bent, x, y[2], start).chi2) < wanted[2] * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("model", [decay, lambda p, x: p["a"] + jnp.exp(-p["b"] * x)], ids=["times", "plus"])
+def test_a_model_that_has_died_out_has_no_kink(model: Any) -> None:
+    x, y = np.arange(4.0), np.array([1.0, -1.0, -1.0, -1.0])
+    fit = jaxreg.curve_fit(model, x, y, {"a": 1.0, "b": 0.1})
+    assert int(fit.status) == Status.SINGULAR
+    np.testing.assert_allclose(np.abs(fit.undetermined), [0, 1], atol=1e-6)
+
+
+def test_a_parameter_at_a_bound_that_moves_nothing_is_not_determined() -> None:
+    fit = jaxreg.curve_fit(lambda p, x: p["a"] * p["b"] * x, X, 4 * X, {"a": 0.0, "b": 0.0}, bounds=(0, np.inf))
+    assert int(fit.status) == Status.SINGULAR

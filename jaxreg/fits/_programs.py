@@ -102,7 +102,8 @@ def _plain(form: Form, task: Task, *_: Any) -> tuple[CurveFit, Array]:
     estimate = plain_covariance(problem, end.params, absolute_sigma=form.options.absolute_sigma)
     free, noise = jnp.ones(end.params.shape, bool), jnp.ones((), end.params.dtype)
     fit = assemble(problem, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free, noise)
-    return _returned(form, fit), end.settled
+    cost = jnp.vdot(problem.residual(end.params), problem.residual(end.params))
+    return _returned(form, fit), end.settled & (cost <= end.ceiling)
 
 
 def _begin(form: Form, task: Task, *_: Any) -> levenberg_marquardt.State:
@@ -130,6 +131,7 @@ def _advance(
 
 def _close(form: Form, task: Task, state: levenberg_marquardt.State, _: Any) -> CurveFit:
     problem = problem_of(task, form.options)
+    state = levenberg_marquardt.ended(problem, state)
     fit = finish(problem, form.options, state.params, state.side, status_of(problem, state), state.num_steps)
     return _returned(form, fit)
 

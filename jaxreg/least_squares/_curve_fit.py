@@ -131,7 +131,7 @@ def solve(task: Task, options: Options) -> CurveFit:
     # At the optimum this is zero; custom_root differentiates through that equation, not the iterations.
     params, (side, *counts) = lax.custom_root(problem.stationarity, problem.start, iterate, newton, has_aux=True)
     status, num_steps = (count.astype(jnp.int32) for count in counts)
-    params = jnp.where(status == Status.KINK, without_derivative(params), params)
+    params = without_derivative(params, status == Status.KINK)
     return finish(problem, options, params, side, status, num_steps)
 
 

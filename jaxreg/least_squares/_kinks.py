@@ -40,23 +40,22 @@ def minimise(problem: Problem, max_steps: int) -> State:
 
     start = levenberg_marquardt.init(problem, problem.start)
     if not problem.careful:
-        return to_the_next_kink(start)
-    return lax.while_loop(
-        lambda state: ~levenberg_marquardt.finished(state, max_steps),
-        to_the_next_kink,
-        start,
-    )
+        return levenberg_marquardt.ended(problem, to_the_next_kink(start))
+    end = lax.while_loop(lambda state: ~levenberg_marquardt.finished(state, max_steps), to_the_next_kink, start)
+    return levenberg_marquardt.ended(problem, end)
 
 
 @jax.custom_jvp
-def without_derivative(value: Array) -> Array:
-    """The value with NaN for its derivative: how a kink moves with the data its gradient does not tell."""
+def without_derivative(value: Float[Array, "p"], kink: Bool[Array, ""]) -> Float[Array, "p"]:
+    """The value, with NaN for its derivative at a kink: how that moves with the data its gradient does not tell."""
+    del kink
     return value
 
 
 @without_derivative.defjvp
-def _without_derivative_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return primals[0], tangents[0] * jnp.nan
+def _without_derivative_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    value, kink = primals
+    return value, tangents[0] * jnp.where(kink, jnp.nan, jnp.ones((), value.dtype))
 
 
 class _Search(NamedTuple):
@@ -95,7 +94,8 @@ def resolve(problem: Problem, state: State) -> State:
         there, here = jacobians[:2] / linear.norms[None, :, None], state.jacobian / linear.norms[:, None]
         far, near = jnp.sum((there - here[None]) ** 2, axis=1)
         turned = (near > far / 4) & (near > lengths[0] * jnp.sum(here**2 + there[1] ** 2, axis=0))
-        blocked = (lower[best] <= linear.floor) & jnp.isfinite(jacobians[:2]).all()
+        # And across a kink it goes uphill: a model that has died out is flat there.
+        blocked = (lower[best] <= linear.floor) & (lower[0] < -linear.floor) & jnp.isfinite(jacobians[:2]).all()
         met = blocked & turned & ~(search.jumps != 0).any(axis=0)
         jumps = jnp.where(met[None], (there[1] - here) / jnp.sqrt(jnp.where(met, near, 1))[None], search.jumps)
         step, gain = _along(linear, jumps)

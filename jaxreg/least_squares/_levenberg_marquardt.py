@@ -54,6 +54,8 @@ class State(NamedTuple):
     visits: Int[Array, ""]  # how often that was looked into
     kink: Bool[Array, ""]  # converged where the derivative jumps
     pole: Bool[Array, ""]  # a trial was met whose derivative alone is not finite
+    last: Float[Array, "p"]  # where the whole step leads
+    ceiling: Float[Array, ""]  # of the cost there, if it is to be taken
     side: Float[Array, "p"]  # parameters at which the derivatives for the errors are taken: off them at a kink only
     num_steps: Int[Array, ""]  # trials judged; -1 before the start itself is
 
@@ -85,6 +87,8 @@ def init(problem: Problem, start: Float[Array, "p"]) -> State:
         visits=jnp.zeros((), jnp.int32),
         kink=no,
         pole=no,
+        last=start,
+        ceiling=one,
         side=start,
         num_steps=jnp.full((), -1, jnp.int32),
     )
@@ -143,6 +147,16 @@ def judge(problem: Problem, state: State) -> State:
     )
 
 
+def ended(problem: Problem, state: State) -> State:
+    """With the last step, which was solved for when the test for convergence passed, unless it is a bad one.
+
+    Where a combination of parameters is all but undetermined it is long, and the linear model may not reach so far.
+    """
+    cost = problem.cost(problem.residual(state.last), state.noise)
+    taken = state.converged & ~state.kink & (cost <= state.ceiling)  # a NaN is not
+    return state._replace(params=jnp.where(taken, state.last, state.params))
+
+
 def begun_anew(state: State) -> State:
     """As at the start, but for the parameters and what has been counted."""
     return state._replace(
@@ -154,7 +168,7 @@ def begun_anew(state: State) -> State:
 
 
 def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
-    """Solve for the next trial, or take the last step."""
+    """Solve for the next trial, or say that only the last step is left."""
     linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, state.cost)
     norms, scale = linear.norms, jnp.maximum(state.scale, linear.columns)
     whole, step = steps_of(linear, jnp.where(scale > 0, scale, 1), state.damping)
@@ -184,10 +198,10 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     if problem.bounds is not None:
         trial, predicted = _into_box(problem.bounds, state.params, trial, step)
         end = jnp.clip(end, *problem.bounds)
-    params = jnp.where(converged & jnp.isfinite(end).all(), end, state.params)
     return state._replace(
-        params=params,
-        side=params,
+        last=end,
+        ceiling=state.cost + linear.floor,
+        side=state.params,
         scale=jnp.where(anew, linear.columns, scale),
         damping=jnp.where(anew, _FIRST_DAMPING, state.damping),
         growth=jnp.where(anew, 2, state.growth),

@@ -30,11 +30,13 @@ class PlainFit(NamedTuple):
     Attributes:
         params: (p,)
         settled: whether they are an optimum, by the tests of Levenberg-Marquardt's steps; if not, begin anew by those.
+        ceiling: scalar, what the cost may be there, for the last step to be a good one.
         num_steps: int32 scalar.
     """
 
     params: Array
     settled: Array
+    ceiling: Array
     num_steps: Array
 
 
@@ -46,6 +48,7 @@ class _State(NamedTuple):
     decrease: Float[Array, ""]  # of the cost, predicted for that step whole
     stalled: Int[Array, ""]  # steps below the rounding floor that did not halve it
     settled: Bool[Array, ""]
+    ceiling: Float[Array, ""]  # cost and rounding floor there
     trusted: Bool[Array, ""]
     num_steps: Int[Array, ""]
 
@@ -65,11 +68,12 @@ def plain_fit(problem: Problem, max_steps: int) -> PlainFit:
             jnp.full((), jnp.inf, dtype),
             none,
             jnp.asarray(False),
+            jnp.zeros((), dtype),
             problem.valid & (problem.size > 0),  # to zero they go on for ever
             none,
         ),
     )
-    return PlainFit(jnp.stack(end.params), end.settled, end.num_steps)
+    return PlainFit(jnp.stack(end.params), end.settled, end.ceiling, end.num_steps)
 
 
 def plain_covariance(problem: Problem, params: Float[Array, "p"], *, absolute_sigma: bool) -> Covariance:
@@ -109,6 +113,7 @@ def _stepped(problem: Problem, state: _State) -> _State:
         decrease=jnp.where(good, decrease, state.decrease),
         stalled=stalled,
         settled=settled,
+        ceiling=cost + floor,
         trusted=state.trusted & (good | ~(first | state.halved)),
         num_steps=state.num_steps + 1,
     )

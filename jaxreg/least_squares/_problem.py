@@ -147,11 +147,13 @@ class Problem(NamedTuple):
         return transposed(self.slope(residual, self.noise(residual)))[0]
 
     def free(self, params: Float[Array, "p"], gradient: Float[Array, "p"]) -> Bool[Array, "p"]:
-        """Whether each parameter can move: not at a bound that the gradient pushes it against."""
+        """Whether each parameter can move: it has room, and is not at a bound that the gradient pushes it against."""
         if self.bounds is None:
             return jnp.ones(params.shape, bool)
         lower, upper = self.bounds
-        return ~(((params <= lower) & (gradient >= 0)) | ((params >= upper) & (gradient <= 0)))
+        # A gradient of zero pushes nothing: of a parameter that moves no prediction it says that it is not determined.
+        pushed = ((params <= lower) & (gradient > 0)) | ((params >= upper) & (gradient < 0))
+        return ~pushed & (lower < upper)
 
     def stationarity(self, params: Float[Array, "p"]) -> Float[Array, "p"]:
         """Zero at the optimum: the gradient, and for a parameter at a bound its distance to that."""
