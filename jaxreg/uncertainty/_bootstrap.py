@@ -13,7 +13,7 @@ from jaxreg import _checks, _trace
 from jaxreg._shapes import Float
 from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares._arguments import prepare
-from jaxreg.least_squares._curve_fit import solve
+from jaxreg.least_squares._curve_fit import solve, with_care
 from jaxreg.least_squares._problem import Options, Problem, Task, problem_of
 from jaxreg.models import Apply, Model, Params, apply_of
 from jaxreg.objective import Loss
@@ -103,7 +103,11 @@ def bootstrap(
         loss=loss, scale=scale, max_steps=max_steps,
     )  # fmt: skip
     level, index = jnp.asarray(_checks.level(level)), jnp.int32(KINDS.index(kind))
-    found = _run(key, task, fit, level, index, options=options, num=num, batch_size=batch_size)
+
+    def run(options: Options) -> Bootstrap:
+        return _run(key, task, fit, level, index, options=options, num=num, batch_size=batch_size)
+
+    found = with_care(run, options)
     if _trace.concrete(found) and int(found.num_failed) > num / 100:
         status = np.asarray(found.status)
         names = ", ".join(
