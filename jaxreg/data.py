@@ -255,4 +255,4 @@ def _checked(row: ArrayLike, data: Dataset) -> Dataset:
     num_rows = len(data.y)
     if _trace.concrete(row) and not -num_rows <= np.asarray(row) < num_rows:
         raise ValueError(f"row must be between 0 and {num_rows - 1}, got {row}")
-    return jax.tree.map(jnp.asarray, data)
+    return data

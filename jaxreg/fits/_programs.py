@@ -102,8 +102,8 @@ def _plain(form: Form, task: Task, *_: Any) -> tuple[CurveFit, Array]:
     estimate = plain_covariance(problem, end.params, absolute_sigma=form.options.absolute_sigma)
     free, noise = jnp.ones(end.params.shape, bool), jnp.ones((), end.params.dtype)
     fit = assemble(problem, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free, noise)
-    cost = jnp.vdot(problem.residual(end.params), problem.residual(end.params))
-    return _returned(form, fit), end.settled & (cost <= end.ceiling)
+    residual = problem.residual(end.params)
+    return _returned(form, fit), end.settled & (jnp.vdot(residual, residual) <= end.ceiling)
 
 
 def _begin(form: Form, task: Task, *_: Any) -> levenberg_marquardt.State:

@@ -55,14 +55,13 @@ def least_damping(dtype: Any) -> float:
 
 
 class Linear(NamedTuple):
-    """The linear model of the weighted residuals, values + jacobianᵀ·step, and itself in as many rows as parameters.
+    """The linear model of the weighted residuals: the Jacobian, and all of it in as many rows as parameters.
 
     For a step v/norms it is slopes·v + rest, and what no step changes.
     """
 
     jacobian: Float[Array, "p n"]
-    values: Float[Array, "n"]
-    root: Float[Array, "n"]  # of the weights that are in both
+    root: Float[Array, "n"]  # of the weights that are in it
     slopes: Float[Array, "p p"]  # columns of length about 1, zero for parameters that cannot move
     rest: Float[Array, "p"]
     columns: Float[Array, "p"]  # lengths of the Jacobian's rows
@@ -94,4 +93,4 @@ def linearised(
     length, columns = jnp.sqrt(jnp.sum(triangle[:, -1] ** 2)), size * lengths
     square = length**2 if problem.loss is None else jnp.sum(slope**2)
     floor = rounding_floor(problem, cost, length, jnp.vdot(jnp.abs(params), columns))
-    return Linear(jacobian, values, root, slopes, rest, columns, size * norms, square, floor)
+    return Linear(jacobian, root, slopes, rest, columns, size * norms, square, floor)
