@@ -46,9 +46,14 @@ def kept(owners: int) -> Callable[[Callable[Given, Made]], Callable[Given, Made]
     return decorate
 
 
+_PLAIN = {type(None), bool, int, float, str}
+
+
 def _key(value: Any, objects: list[Any]) -> Any:
     """What an argument is equal by; the objects in it that live by themselves are told by their identity."""
     kind: Any = type(value)
+    if kind in _PLAIN:
+        return value
     if isinstance(value, tuple):
         return kind, *[_key(part, objects) for part in value]
     if kind is types.MethodType:  # it lives no longer than the expression that names it

@@ -126,7 +126,10 @@ def flag(name: str, value: Any) -> bool:
 def params(name: str, value: Any) -> Any:
     """A parameter pytree of real numbers, at least one."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(value)
-    found = [array(f"{name}{jax.tree_util.keystr(path)}", leaf) for path, leaf in leaves]
+    found = [  # a float is what it should be, and its name takes longer than all else
+        np.asarray(leaf) if type(leaf) is float else array(f"{name}{jax.tree_util.keystr(path)}", leaf)
+        for path, leaf in leaves
+    ]
     if not sum(leaf.size for leaf in found):
         raise ValueError(f"{name} must hold at least one number, got none")
     return jax.tree.unflatten(structure, found)

@@ -29,16 +29,14 @@ def qr_root(columns: Float[Array, "q n"]) -> Float[Array, "q q"]:
     count = columns.shape[0]
     if count > _MOST_UNROLLED:
         return _qr_root_looped(columns)
-    rest = [columns[index] for index in range(count)]
-    root = []
-    for i in range(count):
-        length = jnp.sqrt(jnp.sum(rest[i] ** 2))
-        direction = rest[i] / jnp.where(length > 0, length, 1)
-        row = [jnp.zeros_like(length)] * i + [length]
-        for j in range(i + 1, count):
-            row.append(jnp.sum(direction * rest[j]))
-            rest[j] = rest[j] - row[j] * direction
-        root.append(jnp.stack(row))
+    rest, root = columns, []
+    for index in range(count):
+        products = jnp.sum(rest * rest[:1], axis=1)
+        length = jnp.sqrt(products[0])
+        length = jnp.where(length > 0, length, 1)
+        row = products / length
+        root.append(jnp.pad(row, (index, 0)))
+        rest = rest[1:] - (row[1:] / length)[:, None] * rest[:1]
     return jnp.stack(root)
 
 
@@ -125,11 +123,16 @@ def lengths(columns: Float[Array, "q n"]) -> Float[Array, "q"]:
     return unit * jnp.linalg.norm(columns / unit[:, None], axis=1)
 
 
-def least_singular(root: Float[Array, "q q"]) -> tuple[Float[Array, ""], Float[Array, "q"]]:
-    """The least singular value of an upper triangular R, and its right vector of length 1.
+def inverse_upper(root: Float[Array, "q q"]) -> tuple[Float[Array, "q q"], Float[Array, ""], Float[Array, "q"]]:
+    """The inverse of an upper triangular R, and R's least singular value with its right vector of length 1.
 
-    The left vector of its inverse that grows most in eight powers of R⁻¹R⁻ᵀ: enough where R is all but singular, and
+    The left vector of the inverse that grows most in eight powers of R⁻¹R⁻ᵀ: enough where R is all but singular, and
     only then does anybody ask for it. A zero on the diagonal counts as a number so small that the inverse is finite.
+    No derivative depends on the last two.
+
+    >>> inverse, least, direction = inverse_upper(jnp.array([[2.0, 0.0], [0.0, 0.5]]))
+    >>> print(inverse.diagonal(), least, direction)
+    [0.5 2. ] 0.5 [0. 1.]
     """
     count = root.shape[0]
     size = jnp.max(jnp.abs(root))
@@ -138,12 +141,13 @@ def least_singular(root: Float[Array, "q q"]) -> tuple[Float[Array, ""], Float[A
     regular = root + jnp.diag(jnp.where(jnp.abs(pivots) < least, least - pivots, 0))
 
     inverse = solve_upper(regular, jnp.eye(count, dtype=root.dtype))
-    largest = jnp.max(jnp.abs(inverse))
-    inverse = inverse / largest
-    power = jnp.sum(inverse[:, None] * inverse[None], axis=2)
+    part = lax.stop_gradient(inverse)
+    largest = jnp.max(jnp.abs(part))
+    part = part / largest
+    power = jnp.sum(part[:, None] * part[None], axis=2)
     for _ in range(3):
         power = jnp.sum(power[:, :, None] * power[None], axis=1)
         power = power / jnp.max(jnp.abs(power))
     vector = power[:, jnp.argmax(jnp.diagonal(power))]
     vector = vector / jnp.linalg.norm(vector)
-    return 1 / (largest * jnp.linalg.norm(jnp.sum(vector[:, None] * inverse, axis=0))), vector
+    return inverse, 1 / (largest * jnp.linalg.norm(jnp.sum(vector[:, None] * part, axis=0))), vector

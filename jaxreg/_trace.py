@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import get_opaque_trace_state
 
@@ -89,7 +88,7 @@ def undisturbed(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
 
 def x64() -> bool:
     """Whether double precision is on, here and now: the setting is one of the thread and can change."""
-    return jnp.result_type(float) == jnp.float64
+    return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
 
 
 # A layout that is fast for a thousand members is slow for one, and inside vmap a function cannot see the others. The

@@ -18,7 +18,7 @@ from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 
 from jaxreg import _checks
-from jaxreg._linear_algebra import least_singular, lengths, power_of_two, qr_root, solve_upper
+from jaxreg._linear_algebra import inverse_upper, lengths, power_of_two, qr_root
 from jaxreg._shapes import Bool, Float
 
 KINDS = ("classic", "H1", "HC0", "HC1", "HC2", "HC3", "hessian")
@@ -203,15 +203,13 @@ def _inverse_root(
     # A parameter that is held stands alone in a row of its own.
     held = jnp.diag(1 - free.astype(jacobian.dtype))
     root = qr_root(jnp.hstack([jacobian, held]))
-    smallest, direction = least_singular(lax.stop_gradient(root))
+    inverse, smallest, direction = inverse_upper(root)
     # The columns have length 1, so the largest singular value is at most √p.
     regular = smallest > max(num_params, num_rows) * jnp.finfo(root.dtype).eps * num_params**0.5
-    identity = jnp.eye(num_params, dtype=root.dtype)
-    inverse = solve_upper(jnp.where(regular, root, identity), identity)
-
     direction = direction / scale
     direction = direction / direction[jnp.argmax(jnp.abs(direction))]
-    return inverse, regular, jnp.where(regular, 0, direction / jnp.linalg.norm(direction))
+    identity = jnp.eye(num_params, dtype=root.dtype)  # so that the derivatives of what is NaN then are finite before
+    return jnp.where(regular, inverse, identity), regular, jnp.where(regular, 0, direction / jnp.linalg.norm(direction))
 
 
 def _inverse_factor(matrix: Float[Array, "p p"]) -> tuple[Float[Array, "p p"], Bool[Array, ""]]:

@@ -46,7 +46,7 @@ def prepare(
         p0 = guessed(x, y, mask, bounds, guess=guess_of(model, fixed))
     p0 = _checks.params("p0", p0)
     free = None if fixed is None else _free(fixed, p0)
-    num_params = sum(map(jnp.size, jax.tree.leaves(p0))) if free is None else sum(free)
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(p0)) if free is None else sum(free)
     _enough(num_rows, num_params, mask)
     sigma = np.asarray(1, y.dtype) if sigma is None else _sigma(sigma, num_rows, mask)
     if bounds is not None:

@@ -108,7 +108,7 @@ def with_care(run: Callable[[Options], Any], options: Options) -> Any:
     """What ``run`` finds without care, which few fits need; with it where one does, and where nobody can ask."""
     if _trace.at_top_level():
         found = run(options._replace(careful=False))
-        if not (np.asarray(found.status) == UNRESOLVED).any():
+        if UNRESOLVED not in np.asarray(found.status):
             return found
     return run(options)
 
@@ -136,10 +136,12 @@ def solve(task: Task, options: Options) -> CurveFit:
 
 
 def warn_if_narrowed(*values: Any) -> None:
+    if _trace.x64():
+        return
     # Of NumPy and pandas, in any byte order; a Python float has no dtype, and NumPy's scalars no axis.
     leaves = [leaf for leaf in jax.tree.leaves(values) if not isinstance(leaf, jax.Array | float | int)]
     floats = [leaf for leaf in leaves if getattr(getattr(leaf, "dtype", None), "kind", "") == "f" and np.ndim(leaf)]
-    if any(getattr(leaf.dtype, "itemsize", 8) >= 8 for leaf in floats) and not _trace.x64():
+    if any(getattr(leaf.dtype, "itemsize", 8) >= 8 for leaf in floats):
         warnings.warn(
             "float64 arrays are fitted in float32, with 3 to 4 digits; for all digits call "
             'jax.config.update("jax_enable_x64", True) before the first array is made',
