@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+import jax.numpy as jnp
 from jax import Array
 
 from jaxreg import _checks, _names
@@ -48,9 +49,11 @@ def apply_of(model: Model | Apply) -> Apply:
         except KeyError as error:
             names = ", ".join(_names.of(params))
             raise ValueError(f"params must have {error}, which the model reads, got {names}") from error
-        except TypeError as error:
+        except (TypeError, IndexError, AttributeError) as error:
             signature = _unlike(apply)
             if signature is None:
+                given = f"params {_names.structure(params)} and x of shape {jnp.shape(x)}"
+                error.add_note(f"The model was called as model(params, x), with {given}.")
                 raise
             raise ValueError(
                 f"model must be a function f(params, x), got one of {signature}: models.positional makes one of "
