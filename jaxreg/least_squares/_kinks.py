@@ -1,8 +1,11 @@
-"""Optima at a kink, where the model's derivative jumps, as at the break of a segmented line that lies on a data point.
+"""Optima that the whole step does not tell, as all that it leads to is refused however short it is made.
 
-From either side of it the other one looks downhill, so that steps across it are refused however short, and the whole
-step never gets small. What tells is the step along the kink: where it has nothing to gain either, that is an optimum.
-A heavy weight on the jump of each residual's derivative holds the step to where both sides agree.
+At a kink the model's derivative jumps, as at the break of a segmented line that lies on a data point: from either side
+of it the other one looks downhill. What tells is the step along the kink: where it has nothing to gain either, that is
+an optimum. A heavy weight on the jump of each residual's derivative holds the step to where both sides agree.
+
+At a degenerate optimum a column of the Jacobian vanishes, as that of exp(-b²x) does at b = 0, or two coincide, and the
+whole step is as long as the column is short. What tells is Newton's step, by the second derivatives of the cost.
 
 Source: F. H. Clarke, Optimization and Nonsmooth Analysis (1983), section 2.3.
 """
@@ -74,7 +77,8 @@ def resolve(problem: Problem, state: State) -> State:
     if not problem.careful:
         return state
     cost = state.cost
-    linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, cost)
+    linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, cost, state.size)
+    stationary = _stationary(problem, state.params, state.noise, linear.floor)
     least = jnp.maximum(linear.floor, 16 * float(jnp.finfo(cost.dtype).eps) * linear.square)
 
     def arrived(search: _Search) -> Array:
@@ -99,7 +103,7 @@ def resolve(problem: Problem, state: State) -> State:
         met = blocked & turned & ~(search.jumps != 0).any(axis=0)
         jumps = jnp.where(met[None], (there[1] - here) / jnp.sqrt(jnp.where(met, near, 1))[None], search.jumps)
         step, gain = _along(linear, jumps)
-        across = linearised(problem, points[1], residuals[1], jacobians[1], state.noise, cost)
+        across = linearised(problem, points[1], residuals[1], jacobians[1], state.noise, cost, state.size)
         new = met.any()
         found = _Search(
             step=step,
@@ -111,23 +115,45 @@ def resolve(problem: Problem, state: State) -> State:
             lower=lower[best],
             going=new,
         )
-        return found._replace(going=new & ~arrived(found))
+        return found._replace(going=new & ~arrived(found) & ~stationary)
 
     step, gain = _along(linear, jnp.zeros_like(state.jacobian))
     no, zero = jnp.asarray(False), jnp.zeros_like(cost)
     start = _Search(step, gain, jnp.zeros_like(state.jacobian), state.params, no, state.params, zero, state.blocked)
     end = lax.while_loop(lambda search: search.going, body, start)
-    kink, leads_on = state.blocked & arrived(end), state.blocked & (end.lower > linear.floor)
+    leads_on = state.blocked & (end.lower > linear.floor)
+    degenerate = state.blocked & stationary & ~leads_on
+    kink = state.blocked & arrived(end) & ~stationary
     begun = state._replace(trial=end.trial, decrease=end.lower, straight=~no, trusted=no)
     begun = levenberg_marquardt.begun_anew(begun)
     state = jax.tree.map(lambda new, old: jnp.where(leads_on, new, old), begun, state)
     return state._replace(
-        converged=state.converged | kink,
+        converged=state.converged | kink | degenerate,
         kink=kink,
-        side=jnp.where(kink & end.larger, end.beyond, state.params),
+        degenerate=degenerate,
+        side=jnp.where(degenerate, state.last, jnp.where(kink & end.larger, end.beyond, state.params)),
         blocked=no,
         visits=state.visits + jnp.where(state.blocked, 1, 0),
     )
+
+
+def _stationary(
+    problem: Problem, params: Float[Array, "p"], noise: Float[Array, ""], floor: Float[Array, ""]
+) -> Bool[Array, ""]:
+    """Whether Newton's step has nothing to gain."""
+
+    def half_gradient(params: Float[Array, "p"]) -> Float[Array, "p"]:
+        residual, transposed = jax.vjp(problem.residual, params)
+        return transposed(problem.slope(residual, noise))[0]
+
+    gradient, hessian = half_gradient(params), jax.jacfwd(half_gradient)(params)
+    free = problem.free(params, gradient)
+    gradient, hessian = jnp.where(free, gradient, 0), jnp.where(free[:, None] & free[None], hessian, 0)
+    size = jnp.sqrt(jnp.abs(jnp.diagonal(hessian)))
+    size = jnp.where(size > 0, size, 1)
+    step = _whole(hessian / size[:, None] / size[None], gradient / size)
+    rest = step.slopes @ step.velocity + step.rest  # what no step can take away
+    return (jnp.vdot(step.velocity, step.velocity) <= floor) & (jnp.vdot(rest, rest) <= floor)
 
 
 def _lengths(share: Float[Array, ""]) -> Float[Array, "k"]:

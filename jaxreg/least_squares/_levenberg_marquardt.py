@@ -23,9 +23,7 @@ from jaxreg.least_squares._problem import Problem
 _FIRST_DAMPING = 1e-3  # relative to the scaled system
 _LEAST_GAIN = 1e-4
 _MOST_ACCELERATION = 0.3
-# A state is blocked where rounding hides what the step gains, so damped is it, and the whole one would gain as many
-# times that.
-_MUCH = 100
+_MUCH = 100  # times what rounding hides
 _MOST_VISITS = 30
 
 
@@ -37,6 +35,7 @@ class State(NamedTuple):
     jacobian: Float[Array, "p n"]  # of it
     noise: Float[Array, ""]  # the loss's unit at these residuals
     cost: Float[Array, ""]  # there, in it
+    size: Float[Array, ""]  # of the targets, by which rounding is measured
     scale: Float[Array, "p"]  # running maximum of the Jacobian's column norms
     damping: Float[Array, ""]
     growth: Float[Array, ""]  # the factor of the damping at the next rejection
@@ -46,17 +45,19 @@ class State(NamedTuple):
     trusted: Bool[Array, ""]  # such a decrease drowns in rounding: costs cannot be compared, and the model decides
     swings: Bool[Array, ""]  # it goes back on the step before, so less damping would overshoot more
     straight: Bool[Array, ""]  # the acceleration is small enough for the trial to be judged at all
+    anew: Bool[Array, ""]  # steps begin anew with it
     last_decrease: Float[Array, ""]  # the predicted decrease of the last trusted step
     stalled: Int[Array, ""]  # trusted steps that did not halve it
     startable: Bool[Array, ""]
     converged: Bool[Array, ""]
-    blocked: Bool[Array, ""]  # damped so much that rounding hides the step, while the whole one has much to gain
+    blocked: Bool[Array, ""]  # by refusals only, while the whole step has something to gain
     visits: Int[Array, ""]  # how often that was looked into
     kink: Bool[Array, ""]  # converged where the derivative jumps
+    degenerate: Bool[Array, ""]  # converged where derivatives vanish or coincide, and the second ones tell
     pole: Bool[Array, ""]  # a trial was met whose derivative alone is not finite
     last: Float[Array, "p"]  # where the whole step leads
-    ceiling: Float[Array, ""]  # of the cost there, if it is to be taken
-    side: Float[Array, "p"]  # parameters at which the derivatives for the errors are taken: off them at a kink only
+    ceiling: Float[Array, ""]  # of the cost that rounding cannot tell from this one
+    side: Float[Array, "p"]  # at a kink, where the derivatives for the errors are taken; if degenerate, what leads away
     num_steps: Int[Array, ""]  # trials judged; -1 before the start itself is
 
 
@@ -70,6 +71,7 @@ def init(problem: Problem, start: Float[Array, "p"]) -> State:
         jacobian=jnp.zeros((start.size, problem.num_rows), start.dtype),
         noise=one,
         cost=one,
+        size=problem.size,
         scale=jnp.zeros_like(start),
         damping=_FIRST_DAMPING * one,
         growth=2 * one,
@@ -79,6 +81,7 @@ def init(problem: Problem, start: Float[Array, "p"]) -> State:
         trusted=no,
         swings=no,
         straight=yes,
+        anew=no,
         last_decrease=jnp.inf * one,
         stalled=jnp.zeros((), jnp.int32),
         startable=problem.valid,
@@ -86,6 +89,7 @@ def init(problem: Problem, start: Float[Array, "p"]) -> State:
         blocked=no,
         visits=jnp.zeros((), jnp.int32),
         kink=no,
+        degenerate=no,
         pole=no,
         last=start,
         ceiling=one,
@@ -114,12 +118,13 @@ def judge(problem: Problem, state: State) -> State:
     pole, finite = state.pole | (finite & ~smooth), finite & smooth
     gain = (state.cost - cost) / state.decrease
     gain = jnp.where(state.decrease > 0, gain, -jnp.inf)  # a step bent by two walls may lead uphill, as predicted
-    gain = jnp.where(state.trusted, jnp.where(state.swings, 0.5, 1), gain)
-    accept = finite & (first | ((state.straight | state.trusted) & (gain > _LEAST_GAIN)))
+    trusted = state.trusted & (cost <= state.ceiling)  # whatever rounding does, it does not raise the cost above that
+    gain = jnp.where(trusted, jnp.where(state.swings, 0.5, 1), gain)
+    accept = finite & (first | ((state.straight | trusted) & (gain > _LEAST_GAIN)))
 
     shrink = jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
     # Where costs say nothing any more damping has nothing to guard against, and holds weak combinations where they are.
-    shrink = jnp.where(state.trusted & ~state.swings, 0.01, shrink)
+    shrink = jnp.where(trusted & ~state.swings, 0.01, shrink)
     if problem.scale is not None:
         # A step lowers the cost in the scale from before it, and changes that: whole steps may go round for ever.
         shrink = jnp.where(state.swings, 4, shrink)
@@ -138,6 +143,7 @@ def judge(problem: Problem, state: State) -> State:
         residual=residual,
         noise=noise,
         cost=cost,
+        size=jnp.where(first & (state.size == 0), jnp.linalg.norm(residual), state.size),
         jacobian=jnp.where(accept, jacobian, state.jacobian),
         damping=jnp.where(first, state.damping, jnp.clip(damping, limits.tiny, 1 / limits.eps**2)),
         growth=jnp.where(accept, 2, 2 * state.growth),
@@ -153,7 +159,7 @@ def ended(problem: Problem, state: State) -> State:
     Where a combination of parameters is all but undetermined it is long, and the linear model may not reach so far.
     """
     cost = problem.cost(problem.residual(state.last), state.noise)
-    taken = state.converged & ~state.kink & (cost <= state.ceiling)  # a NaN is not
+    taken = state.converged & ~state.kink & ~state.degenerate & (cost <= state.ceiling)  # a NaN is not
     return state._replace(params=jnp.where(taken, state.last, state.params))
 
 
@@ -169,7 +175,7 @@ def begun_anew(state: State) -> State:
 
 def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     """Solve for the next trial, or say that only the last step is left."""
-    linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, state.cost)
+    linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, state.cost, state.size)
     norms, scale = linear.norms, jnp.maximum(state.scale, linear.columns)
     whole, step = steps_of(linear, jnp.where(scale > 0, scale, 1), state.damping)
 
@@ -185,6 +191,9 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     most = step.decrease * jnp.maximum(1, state.damping / _FIRST_DAMPING)
     anew = is_optimum(most, linear.square, linear.floor, stalled) & ~converged
     step = jax.tree.map(lambda begun, going: jnp.where(anew, begun, going), whole, step)
+    # A damped step that rounding hides because much was refused; a whole one that was, and is all that is left.
+    blocked = below & (jnp.minimum(whole.decrease, most) > _MUCH * linear.floor)
+    blocked |= anew & state.anew & (state.moved == 0).all()
 
     straight, change = jnp.asarray(True), step.velocity
     if accelerate:
@@ -210,10 +219,11 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
         straight=straight,
         trusted=jnp.abs(predicted) <= linear.floor,
         swings=jnp.vdot(step.velocity, step.unit * state.moved) < 0,
+        anew=anew,
         last_decrease=jnp.where(anew, jnp.inf, last_decrease),
         stalled=jnp.where(anew, 0, stalled),
         converged=converged,
-        blocked=below & (jnp.minimum(whole.decrease, most) > _MUCH * linear.floor) & (state.visits < _MOST_VISITS),
+        blocked=blocked & (state.visits < _MOST_VISITS),
     )
 
 

@@ -34,19 +34,20 @@ def is_optimum(
 
 
 def rounding_floor(
-    problem: Problem, cost: Float[Array, ""], length: Float[Array, ""], reach: Float[Array, ""]
+    size: Float[Array, ""], cost: Float[Array, ""], length: Float[Array, ""], reach: Float[Array, ""]
 ) -> Float[Array, ""]:
     """The decrease of the cost below which rounding hides it: that of the sum, of y and sigma, and of the parameters.
 
     Args:
-        problem: the fit.
+        size: ‖y/(sigma·unit)‖; of targets that are all zero the residuals' length at the start, as the model may have
+            taken others off.
         cost: at these parameters.
         length: of the residuals, divided by the roots of their weights.
         reach: Σ |param|·‖column‖: how far the prediction would move if each parameter moved by its own size. It counts
             as far as rounding then stays small beside y; parameters that cannot be told from others are no optimum.
     """
     eps = float(jnp.finfo(cost.dtype).eps)
-    return 4 * eps * (cost + length * (problem.size + jnp.minimum(reach, problem.size * eps**-0.6)))
+    return 4 * eps * (cost + length * (size + jnp.minimum(reach, size * eps**-0.6)))
 
 
 def least_damping(dtype: Any) -> float:
@@ -77,20 +78,21 @@ def linearised(
     jacobian: Float[Array, "p n"],
     noise: Float[Array, ""],
     cost: Float[Array, ""],
+    size: Float[Array, ""],
 ) -> Linear:
     """The linear model at parameters, from the residuals there and their derivatives."""
     slope, root = problem.weights(residual, noise)
     values = slope
     if problem.loss is not None:
         values, jacobian = slope / jnp.where(root > 0, root, 1), root[None] * jacobian
-    size = power_of_two(jnp.max(jnp.abs(jacobian), axis=1))
+    unit = power_of_two(jnp.max(jnp.abs(jacobian), axis=1))
     # With the values as one more column their projection stands beside R, and Q is never formed.
-    triangle = qr_root(jnp.concatenate([jacobian / size[:, None], values[None]]))
+    triangle = qr_root(jnp.concatenate([jacobian / unit[:, None], values[None]]))
     lengths = jnp.sqrt(jnp.sum(triangle[:-1, :-1] ** 2, axis=0))
     norms = power_of_two(lengths)  # of which no rounding comes
     slopes, rest = triangle[:-1, :-1] / norms[None], triangle[:-1, -1]
     slopes = jnp.where(problem.free(params, rest @ slopes)[None], slopes, 0)
-    length, columns = jnp.sqrt(jnp.sum(triangle[:, -1] ** 2)), size * lengths
+    length, columns = jnp.sqrt(jnp.sum(triangle[:, -1] ** 2)), unit * lengths
     square = length**2 if problem.loss is None else jnp.sum(slope**2)
-    floor = rounding_floor(problem, cost, length, jnp.vdot(jnp.abs(params), columns))
-    return Linear(jacobian, root, slopes, rest, columns, size * norms, square, floor)
+    floor = rounding_floor(size, cost, length, jnp.vdot(jnp.abs(params), columns))
+    return Linear(jacobian, root, slopes, rest, columns, unit * norms, square, floor)

@@ -94,7 +94,7 @@ def _stepped(problem: Problem, state: _State) -> _State:
     norms = [jnp.sqrt(_dot(column, column)) for column in columns]
     step, decrease, regular = _gauss_newton(values, columns, norms)
     reach = jnp.sum(jnp.stack([jnp.abs(param) * norm for param, norm in zip(state.params, norms, strict=True)]))
-    floor = rounding_floor(problem, cost, jnp.sqrt(cost), reach)
+    floor = rounding_floor(problem.size, cost, jnp.sqrt(cost), reach)
 
     # Written so that a NaN is not good.
     first = state.num_steps == 0

@@ -75,7 +75,8 @@ UNRESOLVED = -1  # of a fit that wants care and was not given it; no user sees i
 
 def status_of(problem: Problem, state: State) -> Int[Array, ""]:
     """How the solver ended, before the covariance is known."""
-    status = jnp.where(state.converged, jnp.where(state.kink, Status.KINK, Status.OK), Status.MAX_STEPS)
+    optimum = jnp.where(state.kink, Status.KINK, jnp.where(state.degenerate, Status.SINGULAR, Status.OK))
+    status = jnp.where(state.converged, optimum, Status.MAX_STEPS)
     status = jnp.where(problem.valid & ~state.startable, Status.NONFINITE, status)
     if not problem.careful:
         status = jnp.where(state.blocked | state.pole, UNRESOLVED, status)
@@ -92,7 +93,8 @@ def finish(
 ) -> CurveFit:
     """The result of a fit that ended with these free parameters and this ``status_of`` its state.
 
-    ``side`` are the parameters at which the derivatives are taken: others at a kink only.
+    ``side`` are other parameters at a kink, where derivatives are taken at them, and at a degenerate optimum, which
+    determines nothing towards them.
     """
     # A fit that never began has the start itself, of which XLA's arithmetic would flush what is below the normal range.
     began = (status != Status.NONFINITE) & (status != Status.INVALID_INPUT)
@@ -117,6 +119,10 @@ def finish(
         absolute_sigma=options.absolute_sigma,
         unit=problem.unit,
     )
+    away = side - params
+    away = away / jnp.max(jnp.abs(away), initial=jnp.finfo(away.dtype).tiny)
+    away = away / jnp.maximum(jnp.linalg.norm(away), 1)
+    estimate = estimate._replace(undetermined=jnp.where(estimate.regular, away, estimate.undetermined))
     return assemble(problem, params, status, num_steps, estimate, free, noise, jacobian)
 
 
