@@ -254,7 +254,7 @@ def test_what_a_fit_did_not_minimise_has_no_profile(line: jaxreg.CurveFit, chang
     for name in ("a", "b"):
         assert found.status[name] == Status.NOT_OPTIMUM
         assert np.isnan([found.lower[name], found.upper[name]]).all()
-    curve = uncertainty.profile(MODEL, fit=fit, **data)
+    curve = uncertainty.profile(MODEL, fit=fit, **data, num=5)
     assert (curve.status["a"] == Status.NOT_OPTIMUM).all()
     assert np.isnan(curve.tau["a"]).all()
 
