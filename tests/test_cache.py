@@ -51,6 +51,14 @@ USES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frozen():
+    """Looking for garbage among all that the tests before have left takes seconds; what counts is made here."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def programs():
     gc.collect()
     return len(jax.devices()[0].client.live_executables())

@@ -164,16 +164,19 @@ def test_a_peak_in_attounits_is_fitted_in_single_precision() -> None:
                 np.testing.assert_allclose(fit.stderr["center"], 0.0026229, rtol=1e-3)
 
 
+LINE = models.expression("a*x+b")
+
+
 def test_zero_targets_have_a_zero_curve_and_no_error() -> None:
-    line = models.expression("a + b*x")
-    one = jaxreg.curve_fit(line, X, 0 * X, {"a": 0.1, "b": 0.1})
-    many = jax.tree.map(lambda leaf: leaf[0], jaxreg.fit_many(line, X, 0 * X[None], {"a": 0.1, "b": 0.1}))
+    x, start = np.linspace(1.0, 10.0, 50), {"a": 0.1, "b": 0.1}
+    one = jaxreg.curve_fit(LINE, x, 0 * x, start)
+    many = jax.tree.map(lambda leaf: leaf[0], jaxreg.fit_many(LINE, x, 0 * x[None], start))
     for fit in (one, many):
         assert int(fit.status) == Status.OK
         np.testing.assert_allclose([fit.params["a"], fit.params["b"]], 0, atol=1e-100)
         assert (float(fit.stderr["a"]), float(fit.stderr["b"]), float(fit.chi2)) == (0, 0, 0)
     # Of a curve that is zero everywhere the data say nothing about its decay.
-    fit = jaxreg.curve_fit(decay, X, 0 * X, {"a": 0.1, "b": 0.1})
+    fit = jaxreg.curve_fit(decay, X, 0 * X, start)
     assert int(fit.status) == Status.SINGULAR
     np.testing.assert_allclose(fit.undetermined, [0, 1], atol=1e-12)
 
@@ -182,7 +185,7 @@ def test_a_line_over_seconds_since_1970_is_found() -> None:
     n = 50
     x = 1.7e9 + 1e-4 * np.arange(n)
     y = np.arange(n) + 0.3 * np.random.default_rng(0).standard_normal(n)
-    fit = jaxreg.curve_fit(models.expression("a*x+b"), x, y)
+    fit = jaxreg.curve_fit(LINE, x, y)
     assert int(fit.status) == Status.OK
     # By exact rational arithmetic; b = -1.7e13 rounds by 0.002, 50 residuals of 0.25 with it, so χ² to a few 1e-3.
     np.testing.assert_allclose(fit.chi2, 3.20632, rtol=2e-3)
