@@ -14,6 +14,8 @@ import jaxreg
 from jaxreg import losses, models
 from jaxreg.data import Dataset
 
+pytestmark = pytest.mark.usefixtures("new_garbage_only")
+
 X = np.linspace(0, 1, 12, dtype=np.float32)
 Y = 2 * np.exp(-3 * X) + 0.01 * np.cos(50 * X)
 START = {"a": 1.0, "k": 1.0}

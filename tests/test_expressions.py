@@ -113,7 +113,7 @@ def test_features_and_guess_of_a_linear_formula() -> None:
     x = jnp.asarray(X)
     np.testing.assert_allclose(model.features(x), np.vander(X, 3, increasing=True), rtol=1e-15)
     y = 1 + 2 * x - 0.5 * x**2
-    guess = model.guess(x, y)
+    guess = jax.jit(model.guess)(x, y)
     np.testing.assert_allclose([guess[f"b{index}"] for index in range(3)], [1, 2, -0.5], rtol=1e-12)
 
 

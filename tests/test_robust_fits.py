@@ -1,5 +1,6 @@
 """Robust losses against SciPy, statsmodels and the truth; absolute and quantile losses as linear programs."""
 
+import operator
 from functools import partial
 from typing import Any
 
@@ -105,13 +106,14 @@ def test_the_derivative_through_a_robust_fit_equals_central_differences() -> Non
     direction = np.random.default_rng(2).normal(size=60)
 
     @jax.jit
+    @jax.vmap
     @jax.value_and_grad
-    def slope(size: Any) -> Any:
+    def slopes(size: Any) -> Any:
         got = jaxreg.curve_fit(LINE, X, Y + size * direction, LINE.init(jax.random.key(0)), loss="tukey", scale="mad")
         return got.params["w"][0]
 
-    expected = (slope(1e-6)[0] - slope(-1e-6)[0]) / 2e-6
-    np.testing.assert_allclose(slope(0.0)[1], expected, rtol=1e-5)  # stops at 1e-10, over a step of 1e-6
+    (_, above, below), (slope, *_) = slopes(jnp.array([0.0, 1e-6, -1e-6]))
+    np.testing.assert_allclose(slope, (above - below) / 2e-6, rtol=1e-5)  # stops at 1e-10, over a step of 1e-6
 
 
 # ---- row 5 corrupted, as the eighth exercise has it ----
@@ -130,25 +132,28 @@ def corrupted() -> dict[str, Any]:
     @jax.jit
     @partial(jax.vmap, in_axes=(0, None))
     @partial(jax.vmap, in_axes=(None, 0))
-    def run(leverage: Any, key: Any) -> dict[str, Any]:
+    def drawn(leverage: Any, key: Any) -> Any:
         key_data, key_start = jax.random.split(key)
         clean = data.linear(key_data, 250, jnp.array([2.0, -3.4]), 4.2, noise=0.01)  # a quarter of the exercise's rows
         rows = [data.corrupt_target(clean, 5, 1e4), data.corrupt_leverage(clean, 5, 1e4)]
         x, y = (jnp.where(leverage, *pair) for pair in zip((rows[1].x, rows[1].y), (rows[0].x, rows[0].y), strict=True))
-
-        def tukey(start: Any) -> Any:
-            return jaxreg.curve_fit(LINE, x, y, start, loss="tukey", scale="mad")
-
-        start = LINE.init(key_start)
-        starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), start, LINE.guess(x, y))
-        huber = jaxreg.curve_fit(LINE, x, y, start, loss="huber", scale="mad")
-        return {"tukey": jax.vmap(tukey)(starts), "huber": huber}
+        return x, y, LINE.init(key_start), LINE.guess(x, y)
 
     with jax.enable_x64(True):
-        fits = run(jnp.array([False, True]), KEYS)
-    init, squares = (jax.tree.map(lambda leaf: leaf[:, :, place], fits["tukey"]) for place in (0, 1))  # noqa: B023
-    assert (init.status == Status.OK).all()
-    return {"init": init, "least squares": squares, "huber": fits["huber"]}
+        x, y, start, squares = jax.tree.map(np.asarray, drawn(jnp.array([False, True]), KEYS))
+
+        def fitted(starts: Any, loss: str) -> Any:
+            each = [jax.tree.map(operator.itemgetter(one), (x, y, starts)) for one in np.ndindex(2, 16)]
+            fits = [jaxreg.curve_fit(LINE, *one, loss=loss, scale="mad") for one in each]
+            return jax.tree.map(lambda *leaves: np.stack(leaves).reshape(2, 16, *leaves[0].shape), *fits)
+
+        found = {
+            "init": fitted(start, "tukey"),
+            "least squares": fitted(squares, "tukey"),
+            "huber": fitted(start, "huber"),
+        }
+    assert (found["init"].status == Status.OK).all()
+    return found
 
 
 def relative_error(fit: jaxreg.CurveFit) -> np.ndarray:

@@ -606,6 +606,7 @@ def test_under_a_trace_there_is_vmap():
         jax.jit(lambda x: jaxreg.sweep(lambda x: x, {"x": x}).values)(RATES)
 
 
+@pytest.mark.usefixtures("new_garbage_only")
 def test_a_function_and_its_data_are_let_go():
     class Doubles:
         def method(self, x):

@@ -254,7 +254,7 @@ def test_what_a_fit_did_not_minimise_has_no_profile(line: jaxreg.CurveFit, chang
     for name in ("a", "b"):
         assert found.status[name] == Status.NOT_OPTIMUM
         assert np.isnan([found.lower[name], found.upper[name]]).all()
-    curve = uncertainty.profile(MODEL, fit=fit, **data)
+    curve = uncertainty.profile(MODEL, fit=fit, **data, num=5)
     assert (curve.status["a"] == Status.NOT_OPTIMUM).all()
     assert np.isnan(curve.tau["a"]).all()
 
@@ -275,6 +275,8 @@ def test_a_fit_short_of_the_optimum_has_no_profile_interval(puromycin: jaxreg.Cu
 
 
 # ---- bootstrap ----
+
+OHM = models.ohm()
 
 
 def resampled_lines(num: int) -> np.ndarray:
@@ -323,13 +325,11 @@ def test_rows_that_are_not_there_are_not_drawn(line: jaxreg.CurveFit, kind: str)
 def test_refits_that_fail_are_counted_and_said() -> None:
     """Of 5 draws of 5 points, in which the slope rests on one, that one is missing in (4/5)⁵ = 33 %."""
     x, y = np.array([0.0, 0, 0, 0, 1]), np.array([1.0, 2, 3, 4, 7])
-    fit = jaxreg.curve_fit(models.ohm(), x, y)
+    fit = jaxreg.curve_fit(OHM, x, y)
     with pytest.warns(
         UserWarning, match=r"of 300 refits not all converged, [0-9]+ SINGULAR: the errors are of the othe"
     ):
-        found = uncertainty.bootstrap(
-            jax.random.key(0), models.ohm(), x, y, fit, sigma=0.2, absolute_sigma=True, num=300
-        )
+        found = uncertainty.bootstrap(jax.random.key(0), OHM, x, y, fit, sigma=0.2, absolute_sigma=True, num=300)
     assert 70 < int(found.num_failed) < 130
     assert int(found.num_failed) == int(np.isnan(found.params["resistance"]).sum())
 
@@ -337,9 +337,9 @@ def test_refits_that_fail_are_counted_and_said() -> None:
 @DOUBLE
 def test_parametric_noise_is_an_absolute_sigma_whatever_the_residuals_say() -> None:
     x, y = np.array([1.0, 2, 3, 4, 5]), np.array([1.0, 2, 3, 4, 5.5])
-    fit = jaxreg.curve_fit(models.ohm(), x, y)
+    fit = jaxreg.curve_fit(OHM, x, y)
     options: dict[str, Any] = {"sigma": 7.0, "absolute_sigma": True, "kind": "parametric", "num": 300}
-    found = uncertainty.bootstrap(jax.random.key(0), models.ohm(), x, y, fit, **options)
+    found = uncertainty.bootstrap(jax.random.key(0), OHM, x, y, fit, **options)
     np.testing.assert_allclose(found.stderr["resistance"], 7 / np.sqrt(x @ x), rtol=0.13)  # known to 4 %
 
 
