@@ -265,9 +265,9 @@ DEGENERATE = {
         lambda p, x: jnp.exp(p["u"] * x) + jnp.exp(p["v"] * x),
         (TIMES, 2 + 2 * TIMES),
         [{"u": 0.3, "v": 0.4}, {"u": 0.1, "v": 0.2}, {"u": 0.25, "v": 0.3}],
-        lambda x, y: (
+        lambda y: (
             scipy.optimize.minimize_scalar(
-                lambda u: np.sum((y - 2 * np.exp(u * x)) ** 2), bracket=(0.2, 0.3), tol=1e-12
+                lambda u: np.sum((y - 2 * np.exp(u * TIMES)) ** 2), bracket=(0.2, 0.3), tol=1e-12
             ).fun
         ),
         [np.sqrt(0.5), np.sqrt(0.5)],
