@@ -260,6 +260,16 @@ def test_what_a_fit_did_not_minimise_has_no_profile(line: jaxreg.CurveFit, chang
 
 
 @DOUBLE
+def test_an_interval_that_there_cannot_be_is_not_out_of_steps(line: jaxreg.CurveFit) -> None:
+    failed = line._replace(status=jnp.int32(Status.SINGULAR), covariance=jnp.full((2, 2), jnp.nan))
+    exact = line._replace(dof=jnp.int32(0))
+    for fit, status in ((failed, Status.SINGULAR), (exact, Status.INVALID_INPUT)):
+        found = uncertainty.profile_intervals(MODEL, fit=fit, **LINE)
+        assert list(found.status.values()) == [status, status]
+        assert np.isnan([*found.lower.values(), *found.upper.values()]).all()
+
+
+@DOUBLE
 def test_a_profile_of_a_fit_with_a_robust_scale_is_refused(line: jaxreg.CurveFit) -> None:
     robust = line._replace(scale=jnp.ones(()))
     with pytest.raises(ValueError, match=r"squared loss, got one with a robust scale: take uncertainty\.bootstrap"):

@@ -108,7 +108,7 @@ def with_care(run: Callable[[Options], Any], options: Options) -> Any:
     """What ``run`` finds without care, which few fits need; with it where one does, and where nobody can ask."""
     if _trace.at_top_level():
         found = run(options._replace(careful=False))
-        if UNRESOLVED not in np.asarray(found.status):
+        if UNRESOLVED not in np.asarray(found.status).ravel().tolist():
             return found
     return run(options)
 

@@ -73,7 +73,8 @@ def _expression(
 
     def apply(params: Params, x: Array) -> Array:
         if not isinstance(params, Mapping) or set(params) != set(names):
-            got = ", ".join(map(str, params)) if isinstance(params, Mapping) else type(params).__name__
+            kind = "an array" if isinstance(params, Array) else type(params).__name__
+            got = ", ".join(map(str, params)) if isinstance(params, Mapping) else kind
             raise ValueError(f"params must be a dict of {', '.join(names)}, got {got}")
         if len(variables) == 1 and jnp.ndim(x) != 1:
             raise ValueError(f"x must have shape (n,), got {jnp.shape(x)}")

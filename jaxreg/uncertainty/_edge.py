@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg._shapes import Bool, Float, Int
-from jaxreg.status import Status
+from jaxreg.status import Status, is_optimum
 from jaxreg.uncertainty._refits import Refits
 
 _MOST_TRIALS = 60
@@ -34,7 +34,8 @@ class Edge(NamedTuple):
     Attributes:
         values: (k,), of the held parameters there: infinite where tau never does, the box's where it ends first.
         distance: in lengths of the direction.
-        status: OK; NONFINITE where the model is not finite beyond; MAX_STEPS; NOT_OPTIMUM.
+        status: OK; NONFINITE where the model is not finite beyond; MAX_STEPS; NOT_OPTIMUM; INVALID_INPUT where the
+            target is not finite; and of a fit that failed its own.
         at_bound: whether the box ends first.
     """
 
@@ -115,6 +116,8 @@ def edge(refits: Refits, held: Int[Array, "k"], direction: Float[Array, "k"], ta
     at_bound = known & (distance >= box) & jnp.isfinite(box)
     broken = jnp.isfinite(end.high) & jnp.isinf(end.high_excess)  # nothing is known beyond, however near the target is
     status = jnp.where(broken, jnp.int32(Status.NONFINITE), jnp.where(unlimited | at_bound, Status.OK, end.status))
-    status = jnp.where(known, status, jnp.where(end.worse, Status.NOT_OPTIMUM, Status.MAX_STEPS))
+    unknown = jnp.where(is_optimum(refits.fit.status), jnp.int32(Status.MAX_STEPS), refits.fit.status)
+    unknown = jnp.where(jnp.isfinite(target), unknown, Status.INVALID_INPUT)
+    status = jnp.where(known, status, jnp.where(end.worse, Status.NOT_OPTIMUM, unknown))
     values = jnp.where(known, at(distance), jnp.nan)
     return Edge(values, distance, status.astype(jnp.int32), at_bound)

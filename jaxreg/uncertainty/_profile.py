@@ -46,7 +46,8 @@ class ProfileIntervals(NamedTuple):
         discrepancy: likewise: the larger of \\|half-width/(quantile·stderr) - 1\\| at the two ends. It is the warning
             number of one error bar: at 0.1 one of its ends is off by 10 %.
         status: likewise, int32: OK; MAX_STEPS if an end was not found; NONFINITE if an end is where the model ceases to
-            be finite; NOT_OPTIMUM, the ends NaN, if the fit is not the optimum of these data under the squared loss.
+            be finite; with the ends NaN NOT_OPTIMUM if the fit is not the optimum of these data under the squared loss,
+            INVALID_INPUT without a quantile (of t, without a degree of freedom), and the fit's own status if it failed.
         at_bound: lower and upper, each booleans shaped like params: the end is the bound, not where the data put it.
     """
 
