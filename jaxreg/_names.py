@@ -43,10 +43,14 @@ def combination(params: Any, weights: Any, *, leading: int = 0) -> str:
 
     >>> combination({"a": 0.0, "b": 0.0}, np.array([0.5, -1.0]))
     '0.5 a - 1 b'
+    >>> combination({"a": 0.0, "b": 0.0}, np.array([0.0, -1.0]))
+    'b'
     """
     weights = np.asarray(weights)
     large = np.flatnonzero(np.abs(weights) > 1e-3 * np.abs(weights).max())
     kept = sorted(large[np.argsort(-np.abs(weights[large]), kind="stable")][:_MOST_TERMS])
     names = of(params, leading=leading)
+    if len(kept) == 1:
+        return names[kept[0]]
     terms = [f"{'-' if weights[place] < 0 else '+'} {abs(weights[place]):.3g} {names[place]}" for place in kept]
     return " ".join(terms).removeprefix("+ ")

@@ -10,7 +10,7 @@ import numpy as np
 from jaxreg import _checks, _names
 from jaxreg.least_squares import CurveFit
 from jaxreg.results import Sweep
-from jaxreg.status import Status, culprit_of, is_optimum
+from jaxreg.status import Part, Status, culprit_of, is_optimum
 from jaxreg.uncertainty import quantile
 from jaxreg.uncertainty._linear import Fits
 
@@ -19,7 +19,7 @@ _WORDS = {
     Status.MAX_STEPS: "not converged: the budget of steps ran out",
     Status.DIVERGED: "diverged",
     Status.NONFINITE: "not fitted: the start, or the model there, is not finite",
-    Status.SINGULAR: "the data do not determine every parameter, so there are no errors",
+    Status.SINGULAR: "the data do not determine every parameter here, so there are no errors",
     Status.INVALID_INPUT: "not fitted: an input was out of its range",
     Status.KINK: "converged to a kink, where the model's derivative jumps; errors are of the side that has the larger",
     Status.NOT_OPTIMUM: "not the optimum of the data, sigma and loss that came with it",
@@ -159,9 +159,9 @@ def _correlations(fit: CurveFit, least: float) -> str:
 
 def _goodness(fit: CurveFit) -> str:
     chi2, dof = float(fit.chi2), int(fit.dof)
-    # Masked points have no residual; nor has any point of a fit that could not start.
-    num_points = int(np.isfinite(np.asarray(fit.residuals)).sum())
-    if not num_points:
+    num_points = int(np.isfinite(np.asarray(fit.residuals)).sum())  # masked ones have no residual
+    started = int(fit.culprit[0]) in (Part.NOTHING, Part.ERROR)
+    if not num_points or not started:
         return ""
     num_params = num_points - dof
     likelihood = num_points * math.log(chi2 / num_points) if chi2 > 0 else -math.inf if chi2 == 0 else math.nan

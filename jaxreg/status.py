@@ -27,7 +27,7 @@ class Status(IntEnum):
     NONFINITE = 3
     """The start, or the model or the data at the start, is not finite; nothing was done."""
     SINGULAR = 4
-    """The data do not determine every parameter: there is no covariance, and no standard error."""
+    """The data do not determine every parameter at these values: there is no covariance, and no standard error."""
     INVALID_INPUT = 5
     """A value was out of its range; found under a trace, where nothing can be raised."""
     KINK = 6

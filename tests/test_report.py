@@ -67,7 +67,7 @@ def test_small_correlations_are_left_out_and_intervals_have_their_level(fit: jax
     [
         (jaxreg.Status.MAX_STEPS, "MAX_STEPS: not converged: the budget of steps ran out"),
         (jaxreg.Status.NONFINITE, "NONFINITE: not fitted: the start, or the model there, is not finite"),
-        (jaxreg.Status.SINGULAR, "SINGULAR: the data do not determine every parameter"),
+        (jaxreg.Status.SINGULAR, "SINGULAR: the data do not determine every parameter here"),
         (jaxreg.Status.INVALID_INPUT, "INVALID_INPUT: not fitted: an input was out of its range"),
     ],
 )
@@ -86,6 +86,12 @@ def test_a_fit_that_could_not_start_has_no_goodness(fit: jaxreg.CurveFit) -> Non
     text = jaxreg.summary(failed)
     assert text.startswith("NONFINITE")
     assert "points" not in text
+
+
+def test_a_fit_of_a_row_that_is_not_finite_has_no_goodness() -> None:
+    broken = jaxreg.curve_fit(jaxreg.models.ohm(), np.arange(4.0), np.array([0.0, np.nan, 2.0, 3.0]))
+    assert "y is not finite at row 1" in jaxreg.summary(broken)
+    assert "points" not in jaxreg.summary(broken)
 
 
 def test_a_combination_that_is_not_determined_is_named(fit: jaxreg.CurveFit) -> None:
