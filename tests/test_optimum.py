@@ -305,6 +305,14 @@ def test_data_inside_the_model_are_fitted_as_data_beside_it(noise: float) -> Non
         np.testing.assert_allclose(list(beside.stderr.values()), list(inside.stderr.values()), rtol=1e-4)
 
 
+def test_a_start_at_which_one_parameter_moves_nothing_lets_the_others_move() -> None:
+    x = np.stack([np.arange(4.0), np.zeros(4)], axis=1)
+    fit = jaxreg.curve_fit(timed_or_added, x, np.array([2.0, 1.0, 0.5, 0.25]), {"a": 1.0, "b": 100.0})
+    assert int(fit.status) == Status.SINGULAR
+    np.testing.assert_allclose([fit.params["a"], fit.chi2], [2, 1.3125], rtol=1e-12)  # of the first row alone
+    np.testing.assert_allclose(np.abs(fit.undetermined), [0, 1], atol=1e-9)
+
+
 def test_a_parameter_at_a_bound_that_moves_nothing_is_not_determined() -> None:
     fit = jaxreg.curve_fit(lambda p, x: p["a"] * p["b"] * x, X, 4 * X, {"a": 0.0, "b": 0.0}, bounds=(0, np.inf))
     assert int(fit.status) == Status.SINGULAR

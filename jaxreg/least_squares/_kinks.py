@@ -78,7 +78,7 @@ def resolve(problem: Problem, state: State) -> State:
         return state
     cost = state.cost
     linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, cost, state.size)
-    stationary = _stationary(problem, state.params, state.noise, linear.floor)
+    newton, stationary = _newton(problem, state.params, state.noise, linear.floor)
     least = jnp.maximum(linear.floor, 16 * float(jnp.finfo(cost.dtype).eps) * linear.square)
 
     def arrived(search: _Search) -> Array:
@@ -121,10 +121,12 @@ def resolve(problem: Problem, state: State) -> State:
     no, zero = jnp.asarray(False), jnp.zeros_like(cost)
     start = _Search(step, gain, jnp.zeros_like(state.jacobian), state.params, no, state.params, zero, state.blocked)
     end = lax.while_loop(lambda search: search.going, body, start)
-    leads_on = state.blocked & (end.lower > linear.floor)
+    lower = cost - problem.cost(problem.residual(newton), state.noise)
+    trial, lower = jnp.where(lower > end.lower, newton, end.trial), jnp.fmax(lower, end.lower)
+    leads_on = state.blocked & (lower > linear.floor)
     degenerate = state.blocked & stationary & ~leads_on
     kink = state.blocked & arrived(end) & ~stationary
-    begun = state._replace(trial=end.trial, decrease=end.lower, straight=~no, trusted=no)
+    begun = state._replace(trial=trial, decrease=lower, straight=~no, trusted=no)
     begun = levenberg_marquardt.begun_anew(begun)
     state = jax.tree.map(lambda new, old: jnp.where(leads_on, new, old), begun, state)
     return state._replace(
@@ -137,10 +139,10 @@ def resolve(problem: Problem, state: State) -> State:
     )
 
 
-def _stationary(
+def _newton(
     problem: Problem, params: Float[Array, "p"], noise: Float[Array, ""], floor: Float[Array, ""]
-) -> Bool[Array, ""]:
-    """Whether Newton's step has nothing to gain."""
+) -> tuple[Float[Array, "p"], Bool[Array, ""]]:
+    """Where Newton's step leads, and whether it has nothing to gain."""
 
     def half_gradient(params: Float[Array, "p"]) -> Float[Array, "p"]:
         residual, transposed = jax.vjp(problem.residual, params)
@@ -153,7 +155,10 @@ def _stationary(
     size = jnp.where(size > 0, size, 1)
     step = _whole(hessian / size[:, None] / size[None], gradient / size)
     rest = step.slopes @ step.velocity + step.rest  # what no step can take away
-    return (jnp.vdot(step.velocity, step.velocity) <= floor) & (jnp.vdot(rest, rest) <= floor)
+    end = params + step.velocity / size
+    if problem.bounds is not None:
+        end = jnp.clip(end, *problem.bounds)
+    return end, (jnp.vdot(step.velocity, step.velocity) <= floor) & (jnp.vdot(rest, rest) <= floor)
 
 
 def _lengths(share: Float[Array, ""]) -> Float[Array, "k"]:
