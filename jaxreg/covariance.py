@@ -33,8 +33,7 @@ class Covariance(NamedTuple):
         stderr: (p,), standard errors, right also where their squares leave the range; infinite where they themselves
             do, above or below.
         regular: whether the data determine every free parameter.
-        undetermined: (p,), the combination of parameters that they determine least, of length 1, where they do not;
-            0 where they do.
+        undetermined: (p,), the combination of parameters that they determine least, of length 1.
         definite: whether the bread is positive definite. If not there are no errors: a fit of a redescending loss is at
             no minimum, or, with an estimated scale, at one of which this estimate knows nothing.
     """
@@ -209,7 +208,7 @@ def _inverse_root(
     direction = direction / scale
     direction = direction / direction[jnp.argmax(jnp.abs(direction))]
     identity = jnp.eye(num_params, dtype=root.dtype)  # so that the derivatives of what is NaN then are finite before
-    return jnp.where(regular, inverse, identity), regular, jnp.where(regular, 0, direction / jnp.linalg.norm(direction))
+    return jnp.where(regular, inverse, identity), regular, direction / jnp.linalg.norm(direction)
 
 
 def _inverse_factor(matrix: Float[Array, "p p"]) -> tuple[Float[Array, "p p"], Bool[Array, ""]]:

@@ -313,6 +313,50 @@ def test_a_start_at_which_one_parameter_moves_nothing_lets_the_others_move() -> 
     np.testing.assert_allclose(np.abs(fit.undetermined), [0, 1], atol=1e-9)
 
 
+def logistic(params: Any, x: Any) -> Any:
+    return params[0] / (1 + jnp.exp(-params[1] * (x - params[2])))
+
+
+def two_decays(params: Any, x: Any) -> Any:
+    return params[0] * jnp.exp(-params[1] * x) + params[2] * jnp.exp(-params[3] * x)
+
+
+def test_a_smooth_model_that_a_start_has_killed_has_no_kink() -> None:
+    y = 3 / (1 + np.exp(-1.5 * (X - 4))) + np.random.default_rng(0).normal(0, 0.05, X.size)
+    fit = jaxreg.curve_fit(logistic, X, y, np.array([3.0, 13.0, -5.0]))
+    assert int(fit.status) == Status.SINGULAR
+    np.testing.assert_allclose([fit.params[0], fit.chi2], [y.mean(), np.sum((y - y.mean()) ** 2)], rtol=1e-9)
+
+
+def test_a_combination_too_weak_for_the_whole_step_is_not_determined() -> None:
+    # Of an oscillation two decays make amplitudes of opposite sign that grow for ever as the rates come together.
+    y = 2 * np.exp(-0.3 * X) * np.cos(0.5 * X) + np.random.default_rng(0).normal(0, 0.05, X.size)
+    fit = jaxreg.curve_fit(two_decays, X, y, np.array([7.0, 0.4, -4.0, 0.3]))
+    assert int(fit.status) == Status.SINGULAR
+    np.testing.assert_allclose(np.abs(fit.undetermined), [np.sqrt(0.5), 0, np.sqrt(0.5), 0], atol=1e-2)
+
+
+@pytest.mark.parametrize("start", [5.0, 20.0])
+def test_a_start_far_off_does_not_hide_the_optimum_of_data_inside_the_model(start: float) -> None:
+    x = np.linspace(0, 10, 50)
+    y = 3 * np.exp(-0.5 * x) + np.random.default_rng(0).normal(0, 0.1, 50)
+    fit = jaxreg.curve_fit(data_less_decay, np.stack([x, y], axis=1), np.zeros(50), {"a": 1.0, "b": -start})
+    assert int(fit.status) == Status.OK
+    np.testing.assert_allclose([*fit.params.values(), fit.chi2], [3.02254639, 0.51104163, 0.41761973], rtol=1e-6)
+
+
+def data_less_decay(params: Any, x: Any) -> Any:
+    return x[:, 1] - decay(params, x[:, 0])
+
+
+@pytest.mark.parametrize("size", [200.0, 1e3])
+def test_a_large_residual_does_not_make_a_regular_jacobian_singular(size: float) -> None:
+    y = np.array([-size, 0.01])
+    fit = jaxreg.curve_fit(lambda p, x: jnp.where(x < 0.5, p[0] ** 2, p[0]), np.arange(2.0), y, np.ones(1))
+    assert int(fit.status) == Status.OK
+    np.testing.assert_allclose(fit.params, [0.01 / (1 + 2 * size)], rtol=0.02)  # rounding hides the rest in χ²
+
+
 def test_a_parameter_at_a_bound_that_moves_nothing_is_not_determined() -> None:
     fit = jaxreg.curve_fit(lambda p, x: p["a"] * p["b"] * x, X, 4 * X, {"a": 0.0, "b": 0.0}, bounds=(0, np.inf))
     assert int(fit.status) == Status.SINGULAR

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxreg._linear_algebra import qr_root, solve_upper
+from jaxreg._linear_algebra import inverse_upper, qr_root
 from jaxreg._shapes import Bool, Float
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._levenberg_marquardt import State
@@ -78,7 +78,12 @@ def resolve(problem: Problem, state: State) -> State:
         return state
     cost = state.cost
     linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, cost, state.size)
-    newton, stationary = _newton(problem, state.params, state.noise, linear.floor)
+    newton, stationary, hessian = _newton(problem, state.params, state.noise, linear.floor)
+    # Of what bends the cost along the whole step the Jacobian has next to nothing.
+    whole = linear.norms * (state.last - state.params)
+    whole = whole / jnp.max(jnp.abs(whole), initial=jnp.finfo(whole.dtype).tiny)
+    bent = jnp.abs(jnp.vdot(whole / linear.norms, hessian @ (whole / linear.norms)))
+    stationary &= jnp.sum((linear.slopes @ whole) ** 2) <= float(jnp.finfo(whole.dtype).eps) ** 0.5 * bent
     least = jnp.maximum(linear.floor, 16 * float(jnp.finfo(cost.dtype).eps) * linear.square)
 
     def arrived(search: _Search) -> Array:
@@ -125,14 +130,14 @@ def resolve(problem: Problem, state: State) -> State:
     trial, lower = jnp.where(lower > end.lower, newton, end.trial), jnp.fmax(lower, end.lower)
     leads_on = state.blocked & (lower > linear.floor)
     degenerate = state.blocked & stationary & ~leads_on
-    kink = state.blocked & arrived(end) & ~stationary
+    kink = state.blocked & arrived(end) & ~stationary & ~leads_on
     begun = state._replace(trial=trial, decrease=lower, straight=~no, trusted=no)
     begun = levenberg_marquardt.begun_anew(begun)
     state = jax.tree.map(lambda new, old: jnp.where(leads_on, new, old), begun, state)
     return state._replace(
         converged=state.converged | kink | degenerate,
         kink=kink,
-        degenerate=degenerate,
+        degenerate=state.degenerate | degenerate,
         side=jnp.where(degenerate, state.last, jnp.where(kink & end.larger, end.beyond, state.params)),
         blocked=no,
         visits=state.visits + jnp.where(state.blocked, 1, 0),
@@ -141,13 +146,10 @@ def resolve(problem: Problem, state: State) -> State:
 
 def _newton(
     problem: Problem, params: Float[Array, "p"], noise: Float[Array, ""], floor: Float[Array, ""]
-) -> tuple[Float[Array, "p"], Bool[Array, ""]]:
-    """Where Newton's step leads, and whether it has nothing to gain."""
+) -> tuple[Float[Array, "p"], Bool[Array, ""], Float[Array, "p p"]]:
+    """Where Newton's step leads, whether it has nothing to gain, and half the second derivatives of the cost."""
 
-    def half_gradient(params: Float[Array, "p"]) -> Float[Array, "p"]:
-        residual, transposed = jax.vjp(problem.residual, params)
-        return transposed(problem.slope(residual, noise))[0]
-
+    half_gradient = functools.partial(problem.gradient, noise=noise)
     gradient, hessian = half_gradient(params), jax.jacfwd(half_gradient)(params)
     free = problem.free(params, gradient)
     gradient, hessian = jnp.where(free, gradient, 0), jnp.where(free[:, None] & free[None], hessian, 0)
@@ -158,7 +160,7 @@ def _newton(
     end = params + step.velocity / size
     if problem.bounds is not None:
         end = jnp.clip(end, *problem.bounds)
-    return end, (jnp.vdot(step.velocity, step.velocity) <= floor) & (jnp.vdot(rest, rest) <= floor)
+    return end, (jnp.vdot(step.velocity, step.velocity) <= floor) & (jnp.vdot(rest, rest) <= floor), hessian
 
 
 def _lengths(share: Float[Array, ""]) -> Float[Array, "k"]:
@@ -186,13 +188,9 @@ def _along(linear: Linear, jumps: Float[Array, "p n"]) -> tuple[Float[Array, "p"
 
 def _larger(first: Linear, second: Linear) -> Bool[Array, ""]:
     """Whether the parameters' variances are larger, in their mean ratio, by the first."""
-    one, other = (jnp.sum(_inverse(linear) ** 2, axis=1) for linear in (first, second))
+    inverses = (inverse_upper(linear.slopes)[0] / linear.norms[:, None] for linear in (first, second))
+    one, other = (jnp.sum(inverse**2, axis=1) for inverse in inverses)
     return jnp.sum(one / (one + other)) > one.size / 2
-
-
-def _inverse(linear: Linear) -> Float[Array, "p p"]:
-    triangle = _whole(linear.slopes, linear.rest).triangle
-    return solve_upper(triangle, jnp.eye(triangle.shape[0], dtype=triangle.dtype)) / linear.norms[:, None]
 
 
 def _whole(slopes: Float[Array, "p p"], rest: Float[Array, "p"]) -> levenberg_marquardt.Step:

@@ -25,6 +25,7 @@ _LEAST_GAIN = 1e-4
 _MOST_ACCELERATION = 0.3
 _MUCH = 100  # times what rounding hides
 _MOST_VISITS = 30
+_UNSETTLED = 1e-6  # of the square: combinations that are so weak that the whole step, damped, does not see them
 
 
 class State(NamedTuple):
@@ -35,7 +36,7 @@ class State(NamedTuple):
     jacobian: Float[Array, "p n"]  # of it
     noise: Float[Array, ""]  # the loss's unit at these residuals
     cost: Float[Array, ""]  # there, in it
-    size: Float[Array, ""]  # of the targets, by which rounding is measured
+    size: Float[Array, ""]  # of targets that are all zero: the least reach of the linear model that was met
     scale: Float[Array, "p"]  # running maximum of the Jacobian's column norms
     damping: Float[Array, ""]
     growth: Float[Array, ""]  # the factor of the damping at the next rejection
@@ -53,7 +54,7 @@ class State(NamedTuple):
     blocked: Bool[Array, ""]  # by refusals only, while the whole step has something to gain
     visits: Int[Array, ""]  # how often that was looked into
     kink: Bool[Array, ""]  # converged where the derivative jumps
-    degenerate: Bool[Array, ""]  # converged where derivatives vanish or coincide, and the second ones tell
+    degenerate: Bool[Array, ""]  # converged where columns all but vanish or depend on each other
     pole: Bool[Array, ""]  # a trial was met whose derivative alone is not finite
     last: Float[Array, "p"]  # where the whole step leads
     ceiling: Float[Array, ""]  # of the cost that rounding cannot tell from this one
@@ -71,7 +72,7 @@ def init(problem: Problem, start: Float[Array, "p"]) -> State:
         jacobian=jnp.zeros((start.size, problem.num_rows), start.dtype),
         noise=one,
         cost=one,
-        size=problem.size,
+        size=jnp.inf * one,
         scale=jnp.zeros_like(start),
         damping=_FIRST_DAMPING * one,
         growth=2 * one,
@@ -143,7 +144,6 @@ def judge(problem: Problem, state: State) -> State:
         residual=residual,
         noise=noise,
         cost=cost,
-        size=jnp.where(first & (state.size == 0), jnp.linalg.norm(residual), state.size),
         jacobian=jnp.where(accept, jacobian, state.jacobian),
         damping=jnp.where(first, state.damping, jnp.clip(damping, limits.tiny, 1 / limits.eps**2)),
         growth=jnp.where(accept, 2, 2 * state.growth),
@@ -209,6 +209,7 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
         end = jnp.clip(end, *problem.bounds)
     return state._replace(
         last=end,
+        size=linear.size,
         ceiling=state.cost + linear.floor,
         side=state.params,
         scale=jnp.where(anew, linear.columns, scale),
@@ -223,6 +224,7 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
         last_decrease=jnp.where(anew, jnp.inf, last_decrease),
         stalled=jnp.where(anew, 0, stalled),
         converged=converged,
+        degenerate=converged & (linear.left > jnp.maximum(_UNSETTLED * linear.square, _MUCH * linear.floor)),
         blocked=blocked & (state.visits < _MOST_VISITS),
     )
 

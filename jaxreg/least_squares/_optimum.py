@@ -39,8 +39,7 @@ def rounding_floor(
     """The decrease of the cost below which rounding hides it: that of the sum, of y and sigma, and of the parameters.
 
     Args:
-        size: ‖y/(sigma·unit)‖; of targets that are all zero the residuals' length at the start, as the model may have
-            taken others off.
+        size: ‖y/(sigma·unit)‖; of targets that are all zero, as the model may have taken others off, the least reach.
         cost: at these parameters.
         length: of the residuals, divided by the roots of their weights.
         reach: Σ |param|·‖column‖: how far the prediction would move if each parameter moved by its own size. It counts
@@ -68,7 +67,9 @@ class Linear(NamedTuple):
     columns: Float[Array, "p"]  # lengths of the Jacobian's rows
     norms: Float[Array, "p"]  # powers of two near them, 1 for a parameter that moves no prediction
     square: Float[Array, ""]  # ‖ψ‖²
+    size: Float[Array, ""]  # by which rounding is measured
     floor: Float[Array, ""]  # the decrease of the cost that rounding hides
+    left: Float[Array, ""]  # of it, what the columns explain, however nearly they depend; 0 if a parameter is held
 
 
 def linearised(
@@ -91,8 +92,11 @@ def linearised(
     lengths = jnp.sqrt(jnp.sum(triangle[:-1, :-1] ** 2, axis=0))
     norms = power_of_two(lengths)  # of which no rounding comes
     slopes, rest = triangle[:-1, :-1] / norms[None], triangle[:-1, -1]
-    slopes = jnp.where(problem.free(params, rest @ slopes)[None], slopes, 0)
+    free = problem.free(params, rest @ slopes)
+    slopes, left = jnp.where(free[None], slopes, 0), jnp.where(free.all(), jnp.vdot(rest, rest), 0)
     length, columns = jnp.sqrt(jnp.sum(triangle[:, -1] ** 2)), unit * lengths
     square = length**2 if problem.loss is None else jnp.sum(slope**2)
-    floor = rounding_floor(size, cost, length, jnp.vdot(jnp.abs(params), columns))
-    return Linear(jacobian, root, slopes, rest, columns, unit * norms, square, floor)
+    reach = jnp.vdot(jnp.abs(params), columns)
+    size = jnp.where(problem.size > 0, problem.size, jnp.minimum(size, jnp.where(reach > 0, reach, jnp.inf)))
+    floor = rounding_floor(jnp.where(size < jnp.inf, size, 0), cost, length, reach)
+    return Linear(jacobian, root, slopes, rest, columns, unit * norms, square, size, floor, left)

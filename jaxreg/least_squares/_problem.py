@@ -141,10 +141,10 @@ class Problem(NamedTuple):
         reweighted = jnp.where(at_zero, curvature, slope / jnp.where(at_zero, 1, residual))
         return slope, jnp.sqrt(jnp.maximum(jnp.maximum(curvature, _LEAST_WEIGHT * reweighted), 0))
 
-    def gradient(self, params: Float[Array, "p"]) -> Float[Array, "p"]:
-        """Half the cost's gradient, the noise's unit being that of these parameters."""
+    def gradient(self, params: Float[Array, "p"], noise: Float[Array, ""] | None = None) -> Float[Array, "p"]:
+        """Half the cost's gradient; without a noise its unit is that of these parameters."""
         residual, transposed = jax.vjp(self.residual, params)
-        return transposed(self.slope(residual, self.noise(residual)))[0]
+        return transposed(self.slope(residual, self.noise(residual) if noise is None else noise))[0]
 
     def free(self, params: Float[Array, "p"], gradient: Float[Array, "p"]) -> Bool[Array, "p"]:
         """Whether each parameter can move: it has room, and is not at a bound that the gradient pushes it against."""

@@ -122,7 +122,8 @@ def finish(
     away = side - params
     away = away / jnp.max(jnp.abs(away), initial=jnp.finfo(away.dtype).tiny)
     away = away / jnp.maximum(jnp.linalg.norm(away), 1)
-    estimate = estimate._replace(undetermined=jnp.where(estimate.regular, away, estimate.undetermined))
+    leads = estimate.regular & (away != 0).any()
+    estimate = estimate._replace(undetermined=jnp.where(leads, away, estimate.undetermined))
     return assemble(problem, params, status, num_steps, estimate, free, noise, jacobian)
 
 
