@@ -41,9 +41,9 @@ def fit_many(
     """Fit a model to each of m data sets, as ``curve_fit`` does one by one, on all cores or devices.
 
     Plain Gauss-Newton steps fit the well-behaved data sets; those where a step fails are begun anew with the steps of
-    ``curve_fit``, which leave the others alone; where a problem has several optima the two may end at different ones. One
-    bad data set costs only itself: it ends with its own status. Data sets are read in chunks, so memory maps larger than
-    memory go in.
+    ``curve_fit``, which leave the others alone; of several optima the two may find different ones. One bad data set
+    costs only itself: it ends with its own status. Data sets are read in chunks, so memory maps larger than memory go
+    in.
 
     Args:
         model: a Model, or ``f(params, x) -> (n,)``.
