@@ -251,3 +251,11 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_bad_argument_is_named_with_what_was_wanted_and_got(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         jaxreg.curve_fit(**({"model": LINE, "x": X, "y": Y} | arguments))
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_maximum_of_the_likelihoods_cost_leaves_nothing_undetermined() -> None:
+    y = np.concatenate([[0.0], np.repeat([-3.0, 3.0], 20)])
+    fit = jaxreg.curve_fit(lambda p, x: p["a"] + 0 * x, np.arange(41.0), y, {"a": 0.0}, loss="cauchy")
+    assert int(fit.status) == Status.SINGULAR  # the cost is largest between the two
+    assert float(fit.undetermined[0]) == 0

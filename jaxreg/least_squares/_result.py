@@ -119,11 +119,15 @@ def finish(
         absolute_sigma=options.absolute_sigma,
         unit=problem.unit,
     )
-    away = side - params
-    away = away / jnp.max(jnp.abs(away), initial=jnp.finfo(away.dtype).tiny)
-    away = away / jnp.maximum(jnp.linalg.norm(away), 1)
-    leads = estimate.regular & (away != 0).any()
-    estimate = estimate._replace(undetermined=jnp.where(leads, away, estimate.undetermined))
+    degenerate = status == Status.SINGULAR
+    undetermined = jnp.where(degenerate | ~estimate.regular, estimate.undetermined, 0)
+    if problem.careful:  # without care nothing leads away
+        away = side - params
+        away = away / jnp.max(jnp.abs(away), initial=jnp.finfo(away.dtype).tiny)
+        away = away / jnp.maximum(jnp.linalg.norm(away), 1)
+        leads = degenerate & estimate.regular & (away != 0).any()
+        undetermined = jnp.where(leads, away, undetermined)
+    estimate = estimate._replace(undetermined=undetermined)
     return assemble(problem, params, status, num_steps, estimate, free, noise, jacobian)
 
 
