@@ -76,9 +76,13 @@ def resolve(problem: Problem, state: State) -> State:
     """Say of a blocked state that it is at a kink, or find the step that leads on. Others stay as they are."""
     if not problem.careful:
         return state
+    return lax.cond(state.blocked, functools.partial(_resolved, problem), lambda state: state, state)
+
+
+def _resolved(problem: Problem, state: State) -> State:
     cost = state.cost
     linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, cost, state.size)
-    newton, stationary, hessian = _newton(problem, state.params, state.noise, linear.floor)
+    newton, stationary, hessian = _newton(problem, state, linear.floor)
     # Of what bends the cost along the whole step the Jacobian has next to nothing.
     whole = linear.norms * (state.last - state.params)
     whole = whole / jnp.max(jnp.abs(whole), initial=jnp.finfo(whole.dtype).tiny)
@@ -103,6 +107,7 @@ def resolve(problem: Problem, state: State) -> State:
         there, here = jacobians[:2] / linear.norms[None, :, None], state.jacobian / linear.norms[:, None]
         far, near = jnp.sum((there - here[None]) ** 2, axis=1)
         turned = (near > far / 4) & (near > lengths[0] * jnp.sum(here**2 + there[1] ** 2, axis=0))
+        turned &= near > float(jnp.finfo(near.dtype).eps)  # of columns of length 1: rows that have died out turn nothing
         # And across a kink it goes uphill: a model that has died out is flat there.
         blocked = (lower[best] <= linear.floor) & (lower[0] < -linear.floor) & jnp.isfinite(jacobians[:2]).all()
         met = blocked & turned & ~(search.jumps != 0).any(axis=0)
@@ -120,7 +125,7 @@ def resolve(problem: Problem, state: State) -> State:
             lower=lower[best],
             going=new,
         )
-        return found._replace(going=new & ~arrived(found) & ~stationary)
+        return found._replace(going=new & ~arrived(found))
 
     step, gain = _along(linear, jnp.zeros_like(state.jacobian))
     no, zero = jnp.asarray(False), jnp.zeros_like(cost)
@@ -128,29 +133,36 @@ def resolve(problem: Problem, state: State) -> State:
     end = lax.while_loop(lambda search: search.going, body, start)
     lower = cost - problem.cost(problem.residual(newton), state.noise)
     trial, lower = jnp.where(lower > end.lower, newton, end.trial), jnp.fmax(lower, end.lower)
-    leads_on = state.blocked & (lower > linear.floor)
-    degenerate = state.blocked & stationary & ~leads_on
-    kink = state.blocked & arrived(end) & ~stationary & ~leads_on
-    begun = state._replace(trial=trial, decrease=lower, straight=~no, trusted=no)
-    begun = levenberg_marquardt.begun_anew(begun)
-    state = jax.tree.map(lambda new, old: jnp.where(leads_on, new, old), begun, state)
-    return state._replace(
-        converged=state.converged | kink | degenerate,
+    leads_on = lower > linear.floor
+    degenerate = stationary & ~leads_on
+    kink = arrived(end) & ~stationary & ~leads_on
+    return levenberg_marquardt.begun_anew(state, leads_on)._replace(
+        trial=jnp.where(leads_on, trial, state.trial),
+        decrease=jnp.where(leads_on, lower, state.decrease),
+        straight=state.straight | leads_on,
+        trusted=state.trusted & ~leads_on,
+        converged=kink | degenerate,
         kink=kink,
-        degenerate=state.degenerate | degenerate,
+        degenerate=degenerate,
         side=jnp.where(degenerate, state.last, jnp.where(kink & end.larger, end.beyond, state.params)),
         blocked=no,
-        visits=state.visits + jnp.where(state.blocked, 1, 0),
+        visits=state.visits + 1,
     )
 
 
 def _newton(
-    problem: Problem, params: Float[Array, "p"], noise: Float[Array, ""], floor: Float[Array, ""]
+    problem: Problem, state: State, floor: Float[Array, ""]
 ) -> tuple[Float[Array, "p"], Bool[Array, ""], Float[Array, "p p"]]:
     """Where Newton's step leads, whether it has nothing to gain, and half the second derivatives of the cost."""
 
-    half_gradient = functools.partial(problem.gradient, noise=noise)
-    gradient, hessian = half_gradient(params), jax.jacfwd(half_gradient)(params)
+    params, residual, jacobian, noise = state.params, state.residual, state.jacobian, state.noise
+    slope = problem.slope(residual, noise)
+    gradient, columns = jacobian @ slope, jnp.eye(params.size, dtype=params.dtype)
+
+    def bent(one: Float[Array, "p"]) -> Float[Array, "p"]:
+        return jax.vmap(functools.partial(problem.second_derivative, params, one))(columns) @ slope
+
+    hessian = (jacobian * problem.curvature(residual, noise)[None]) @ jacobian.T + lax.map(bent, columns)
     free = problem.free(params, gradient)
     gradient, hessian = jnp.where(free, gradient, 0), jnp.where(free[:, None] & free[None], hessian, 0)
     size = jnp.sqrt(jnp.abs(jnp.diagonal(hessian)))

@@ -163,13 +163,13 @@ def ended(problem: Problem, state: State) -> State:
     return state._replace(params=jnp.where(taken, state.last, state.params))
 
 
-def begun_anew(state: State) -> State:
-    """As at the start, but for the parameters and what has been counted."""
+def begun_anew(state: State, when: Bool[Array, ""]) -> State:
+    """Steered as at the start."""
     return state._replace(
-        damping=_FIRST_DAMPING * jnp.ones_like(state.damping),
-        growth=2 * jnp.ones_like(state.growth),
-        last_decrease=jnp.inf * jnp.ones_like(state.last_decrease),
-        stalled=jnp.zeros_like(state.stalled),
+        damping=jnp.where(when, _FIRST_DAMPING, state.damping),
+        growth=jnp.where(when, 2, state.growth),
+        last_decrease=jnp.where(when, jnp.inf, state.last_decrease),
+        stalled=jnp.where(when, 0, state.stalled),
     )
 
 
@@ -197,8 +197,8 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
 
     straight, change = jnp.asarray(True), step.velocity
     if accelerate:
-        bend = linear.root * problem.second_derivative(state.params, step.velocity / step.unit)
-        bend = jnp.where(jnp.isfinite(bend), bend, 0)  # a row without a second derivative has no say in it
+        along = step.velocity / step.unit
+        bend = linear.root * problem.second_derivative(state.params, along, along)
         acceleration = step.accelerated(linear.jacobian @ bend / step.unit)
         straight = 2 * jnp.linalg.norm(acceleration) <= _MOST_ACCELERATION * jnp.linalg.norm(step.velocity)
         change = jnp.where(step.decrease <= linear.floor, change, change + acceleration / 2)
@@ -207,26 +207,25 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     if problem.bounds is not None:
         trial, predicted = _into_box(problem.bounds, state.params, trial, step)
         end = jnp.clip(end, *problem.bounds)
-    return state._replace(
+    going = state._replace(
         last=end,
         size=linear.size,
         ceiling=state.cost + linear.floor,
         side=state.params,
         scale=jnp.where(anew, linear.columns, scale),
-        damping=jnp.where(anew, _FIRST_DAMPING, state.damping),
-        growth=jnp.where(anew, 2, state.growth),
         trial=trial,
         decrease=predicted,
         straight=straight,
         trusted=jnp.abs(predicted) <= linear.floor,
         swings=jnp.vdot(step.velocity, step.unit * state.moved) < 0,
         anew=anew,
-        last_decrease=jnp.where(anew, jnp.inf, last_decrease),
-        stalled=jnp.where(anew, 0, stalled),
+        last_decrease=last_decrease,
+        stalled=stalled,
         converged=converged,
         degenerate=converged & (linear.left > jnp.maximum(_UNSETTLED * linear.square, _MUCH * linear.floor)),
         blocked=blocked & (state.visits < _MOST_VISITS),
     )
+    return begun_anew(going, anew)
 
 
 class Step(NamedTuple):

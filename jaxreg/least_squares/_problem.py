@@ -91,13 +91,16 @@ class Problem(NamedTuple):
         """Σ ((model - y)/sigma)²: 0 or infinite where that is out of the range of floats."""
         return jnp.vdot(residual, residual) * self.unit * self.unit
 
-    def second_derivative(self, params: Float[Array, "p"], direction: Float[Array, "p"]) -> Float[Array, "n"]:
-        """The residuals' second derivative along a direction."""
+    def second_derivative(
+        self, params: Float[Array, "p"], one: Float[Array, "p"], other: Float[Array, "p"]
+    ) -> Float[Array, "n"]:
+        """The residuals' second derivative along two directions; 0 for a row that has none, which has no say then."""
 
         def along(point: Array) -> Array:
-            return jax.jvp(self.residual, (point,), (direction,))[1]
+            return jax.jvp(self.residual, (point,), (one,))[1]
 
-        return jax.jvp(along, (params,), (direction,))[1]
+        bend = jax.jvp(along, (params,), (other,))[1]
+        return jnp.where(jnp.isfinite(bend), bend, 0)
 
     def noise(self, residual: Float[Array, "n"]) -> Float[Array, ""]:
         """The unit of the loss, in that of the residuals: sigma, or the normalised median absolute residual."""
@@ -121,8 +124,9 @@ class Problem(NamedTuple):
         return residual if self.loss is None else noise * _derivative(self.loss)(residual / noise)
 
     def curvature(self, residual: Float[Array, "n"], noise: Float[Array, ""]) -> Float[Array, "n"]:
-        """ψ': the second derivative of half the cost by each residual, under a robust loss."""
-        assert self.loss is not None
+        """ψ': the second derivative of half the cost by each residual."""
+        if self.loss is None:
+            return jnp.ones_like(residual)
         return _derivative(_derivative(self.loss))(residual / noise)
 
     def weights(
@@ -141,10 +145,10 @@ class Problem(NamedTuple):
         reweighted = jnp.where(at_zero, curvature, slope / jnp.where(at_zero, 1, residual))
         return slope, jnp.sqrt(jnp.maximum(jnp.maximum(curvature, _LEAST_WEIGHT * reweighted), 0))
 
-    def gradient(self, params: Float[Array, "p"], noise: Float[Array, ""] | None = None) -> Float[Array, "p"]:
-        """Half the cost's gradient; without a noise its unit is that of these parameters."""
+    def gradient(self, params: Float[Array, "p"]) -> Float[Array, "p"]:
+        """Half the cost's gradient."""
         residual, transposed = jax.vjp(self.residual, params)
-        return transposed(self.slope(residual, self.noise(residual) if noise is None else noise))[0]
+        return transposed(self.slope(residual, self.noise(residual)))[0]
 
     def free(self, params: Float[Array, "p"], gradient: Float[Array, "p"]) -> Bool[Array, "p"]:
         """Whether each parameter can move: it has room, and is not at a bound that the gradient pushes it against."""
