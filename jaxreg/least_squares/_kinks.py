@@ -25,6 +25,7 @@ from jaxreg.least_squares._optimum import Linear, least_damping, linearised
 from jaxreg.least_squares._problem import Problem
 
 _TRIALS = 16
+_MUCH = 16  # times the square of what a smooth model's derivative may change by
 
 
 def minimise(problem: Problem, max_steps: int) -> State:
@@ -98,18 +99,20 @@ def _resolved(problem: Problem, state: State) -> State:
         points = state.params[None] + lengths[:, None] * search.step[None]
         if problem.bounds is not None:
             points = jnp.clip(points, *(bound[None] for bound in problem.bounds))
-        residuals, jacobians = jax.vmap(problem.linearise)(points)
-        costs = jax.vmap(lambda residual: problem.cost(residual, state.noise))(residuals)
+        costs = jax.vmap(lambda point: problem.cost(problem.residual(point), state.noise))(points)
         lower = cost - jnp.where(jnp.isnan(costs), jnp.inf, costs)
         best = jnp.argmax(lower)
         # A step that does lower the cost is blocked by nothing. Nor is one along which the derivative changes the less
-        # the shorter it is, as that of a smooth model does; across a kink it changes as much at once.
-        there, here = jacobians[:2] / linear.norms[None, :, None], state.jacobian / linear.norms[:, None]
+        # the shorter it is, as that of a smooth model does, or no more than the second derivatives say; across a kink
+        # it changes as much at once. Rows that have died out turn nothing.
+        residuals, jacobians = jax.vmap(problem.linearise)(points[:2])
+        there, here = jacobians / linear.norms[None, :, None], state.jacobian / linear.norms[:, None]
         far, near = jnp.sum((there - here[None]) ** 2, axis=1)
-        turned = (near > far / 4) & (near > lengths[0] * jnp.sum(here**2 + there[1] ** 2, axis=0))
-        turned &= near > float(jnp.finfo(near.dtype).eps)  # of columns of length 1: rows that have died out turn nothing
+        bends = jax.vmap(functools.partial(problem.second_derivative, state.params, lengths[1] * search.step))
+        foreseen = jnp.sum(bends(jnp.diag(1 / linear.norms)) ** 2, axis=0)
+        turned = (near > far / 4) & (near > _MUCH * foreseen) & (near > float(jnp.finfo(near.dtype).eps))
         # And across a kink it goes uphill: a model that has died out is flat there.
-        blocked = (lower[best] <= linear.floor) & (lower[0] < -linear.floor) & jnp.isfinite(jacobians[:2]).all()
+        blocked = (lower[best] <= linear.floor) & (lower[0] < -linear.floor) & jnp.isfinite(jacobians).all()
         met = blocked & turned & ~(search.jumps != 0).any(axis=0)
         jumps = jnp.where(met[None], (there[1] - here) / jnp.sqrt(jnp.where(met, near, 1))[None], search.jumps)
         step, gain = _along(linear, jumps)

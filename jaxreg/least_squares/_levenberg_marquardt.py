@@ -25,6 +25,7 @@ _LEAST_GAIN = 1e-4
 _MOST_ACCELERATION = 0.3
 _MUCH = 100  # times what rounding hides
 _MOST_VISITS = 30
+_MOST_IDLE = 20
 _UNSETTLED = 1e-6  # of the square: combinations that are so weak that the whole step, damped, does not see them
 
 
@@ -46,12 +47,13 @@ class State(NamedTuple):
     trusted: Bool[Array, ""]  # such a decrease drowns in rounding: costs cannot be compared, and the model decides
     swings: Bool[Array, ""]  # it goes back on the step before, so less damping would overshoot more
     straight: Bool[Array, ""]  # the acceleration is small enough for the trial to be judged at all
-    anew: Bool[Array, ""]  # steps begin anew with it
     last_decrease: Float[Array, ""]  # the predicted decrease of the last trusted step
     stalled: Int[Array, ""]  # trusted steps that did not halve it
     startable: Bool[Array, ""]
     converged: Bool[Array, ""]
-    blocked: Bool[Array, ""]  # by refusals only, while the whole step has something to gain
+    mark: Float[Array, ""]  # the cost when a step last lowered it by more than rounding hides
+    idle: Int[Array, ""]  # trials since
+    blocked: Bool[Array, ""]  # there were many, and no optimum
     visits: Int[Array, ""]  # how often that was looked into
     kink: Bool[Array, ""]  # converged where the derivative jumps
     degenerate: Bool[Array, ""]  # converged where columns all but vanish or depend on each other
@@ -82,11 +84,12 @@ def init(problem: Problem, start: Float[Array, "p"]) -> State:
         trusted=no,
         swings=no,
         straight=yes,
-        anew=no,
         last_decrease=jnp.inf * one,
         stalled=jnp.zeros((), jnp.int32),
         startable=problem.valid,
         converged=no,
+        mark=jnp.inf * one,
+        idle=jnp.zeros((), jnp.int32),
         blocked=no,
         visits=jnp.zeros((), jnp.int32),
         kink=no,
@@ -191,9 +194,9 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     most = step.decrease * jnp.maximum(1, state.damping / _FIRST_DAMPING)
     anew = is_optimum(most, linear.square, linear.floor, stalled) & ~converged
     step = jax.tree.map(lambda begun, going: jnp.where(anew, begun, going), whole, step)
-    # A damped step that rounding hides because much was refused; a whole one that was, and is all that is left.
-    blocked = below & (jnp.minimum(whole.decrease, most) > _MUCH * linear.floor)
-    blocked |= anew & state.anew & (state.moved == 0).all()
+    lowered = state.cost < state.mark - linear.floor
+    idle = jnp.where(lowered, 0, state.idle + 1)
+    blocked = idle >= _MOST_IDLE
 
     straight, change = jnp.asarray(True), step.velocity
     if accelerate:
@@ -218,12 +221,13 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
         straight=straight,
         trusted=jnp.abs(predicted) <= linear.floor,
         swings=jnp.vdot(step.velocity, step.unit * state.moved) < 0,
-        anew=anew,
         last_decrease=last_decrease,
         stalled=stalled,
         converged=converged,
         degenerate=converged & (linear.left > jnp.maximum(_UNSETTLED * linear.square, _MUCH * linear.floor)),
-        blocked=blocked & (state.visits < _MOST_VISITS),
+        mark=jnp.where(lowered, state.cost, state.mark),
+        idle=jnp.where(blocked, 0, idle),
+        blocked=blocked & ~converged & (state.visits < _MOST_VISITS),
     )
     return begun_anew(going, anew)
 
