@@ -50,7 +50,7 @@ class Batch:
         self.chunk = min(self.chunk, self.num_sets)
         tiles = math.ceil(self.chunk / self.width)
         self.tiles = math.ceil(tiles / (2 * self.workers * len(devices)))  # of a job: a few jobs for each thread
-        self.member: CurveFit = _shapes_of_member(form, *_form(self._one()))
+        self.member: CurveFit = _shapes_of_member(self.form, *_form(self._one()))
 
     def _use(self, devices: tuple[jax.Device, ...]) -> None:
         self.devices = devices
@@ -86,12 +86,13 @@ class Batch:
             return jax.tree.leaves(self._mapped("whole", sets, (self._lanes(_FIRST_LANES),)))
         if self.programs.plain is None:
             return jax.tree.leaves(self._stepped(sets))
-        fits, settled = self._mapped("plain", sets, (self.tiles, self.width))
-        left = np.flatnonzero(~settled)
+        fits, settled, startable = self._mapped("plain", sets, (self.tiles, self.width))
         results = jax.tree.leaves(fits)
+        left, unstarted = np.flatnonzero(startable & ~settled), np.flatnonzero(~startable)
         if len(left):
-            for result, leaf in zip(results, jax.tree.leaves(self._stepped(sets[left])), strict=True):
-                result[left] = leaf
+            _fill(results, left, self._stepped(sets[left]))
+        if len(unstarted):  # as in a map with holes
+            _fill(results, unstarted, self._mapped("unstarted", sets[unstarted], (self._lanes(_FIRST_LANES),)))
         return results
 
     def _stepped(self, sets: np.ndarray) -> CurveFit:
@@ -102,15 +103,12 @@ class Batch:
         active, lanes = np.arange(len(sets)), first
         while len(active):
             after, finished = self._mapped("advance", sets[active], lanes, _taken(states, active), most)
-            for state, leaf in zip(jax.tree.leaves(states), jax.tree.leaves(after), strict=True):
-                state[active] = leaf
+            _fill(jax.tree.leaves(states), active, after)
             active, lanes, most = active[~finished], later, min(2 * most, _MOST_STEPS)
         fits = self._mapped("close", sets, first, states)
         unresolved = np.flatnonzero(fits.status == UNRESOLVED)
         if len(unresolved):
-            again = jax.tree.leaves(self._careful()._stepped(sets[unresolved]))
-            for leaf, found in zip(jax.tree.leaves(fits), again, strict=True):
-                leaf[unresolved] = found
+            _fill(jax.tree.leaves(fits), unresolved, self._careful()._stepped(sets[unresolved]))
         return fits
 
     def _careful(self) -> "Batch":
@@ -150,6 +148,11 @@ class Batch:
         workers = min(self.workers, len(blocks_of_sets)) if may_share else 1
         blocks.run(blocks_of_sets, compute, workers=workers, finished=keep)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(sets)], *(parts[key] for key in sorted(parts)))
+
+
+def _fill(leaves: list[np.ndarray], rows: np.ndarray, tree: Any) -> None:
+    for leaf, found in zip(leaves, jax.tree.leaves(tree), strict=True):
+        leaf[rows] = found
 
 
 def _only(task: Task, names: Sequence[str]) -> Task:

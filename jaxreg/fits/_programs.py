@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxreg import blocks
+from jaxreg.covariance import from_factor
 from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._arguments import LINEAR_PROGRAMS, guessed
@@ -44,16 +45,18 @@ class Programs(NamedTuple):
     """Makers of functions of (shared fields, own fields of some data sets with leading axes), jitted for some devices.
 
     Attributes:
-        plain: leading axes (devices, tiles, lanes); gives the fits by plain steps and whether each is one. None where
-            plain steps do not apply.
-        begin: leading axes (devices, lanes), as for those below; gives states.
+        plain: leading axes (devices, tiles, lanes); gives the fits by plain steps, whether each is one, and whether it
+            could be started at all. None where plain steps do not apply.
+        unstarted: leading axes (devices, lanes), as for those below; gives the fits that could not be.
+        begin: gives states.
         advance: takes states and a number of steps too; gives states, and whether each fit is finished.
         close: takes states too; gives the fits.
-        whole: leading axes (devices, lanes); gives the fits of a linear program, which has no such steps. None for
+        whole: gives the fits of a linear program, which has no such steps. None for
             others.
     """
 
     plain: Callable[..., Any] | None
+    unstarted: Callable[..., Any]
     begin: Callable[..., Any]
     advance: Callable[..., Any]
     close: Callable[..., Any]
@@ -71,6 +74,7 @@ def programs(form: Form, num_params: int, devices: tuple[jax.Device, ...]) -> Pr
     simple = form.options.loss is None and form.options.covariance == "classic" and num_params <= MOST_PARAMS
     return Programs(
         mapped(_plain, tiles=True) if simple else None,
+        mapped(_unstarted),
         mapped(_begin),
         mapped(_advance),
         mapped(_close),
@@ -96,14 +100,24 @@ def _mapped(
     return mapped
 
 
-def _plain(form: Form, task: Task, *_: Any) -> tuple[CurveFit, Array]:
+def _plain(form: Form, task: Task, *_: Any) -> tuple[CurveFit, Array, Array]:
     problem = problem_of(task, form.options)
     end = plain_fit(problem, form.options.max_steps)
     estimate = plain_covariance(problem, end.params, absolute_sigma=form.options.absolute_sigma)
     free, noise = jnp.ones(end.params.shape, bool), jnp.ones((), end.params.dtype)
     fit = assemble(problem, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free, noise)
     residual = problem.residual(end.params)
-    return _returned(form, fit), end.settled & (jnp.vdot(residual, residual) <= end.ceiling)
+    return _returned(form, fit), end.settled & (jnp.vdot(residual, residual) <= end.ceiling), end.startable
+
+
+def _unstarted(form: Form, task: Task, *_: Any) -> CurveFit:
+    problem = problem_of(task, form.options)
+    start, none = problem.start, jnp.zeros((), jnp.int32)
+    status = jnp.where(problem.valid, Status.NONFINITE, Status.INVALID_INPUT).astype(jnp.int32)
+    free = problem.free(start, jnp.zeros_like(start))
+    estimate = from_factor(jnp.full((start.size, 1), jnp.nan, start.dtype), jnp.ones_like(start))
+    fit = assemble(problem, start, status, none, estimate, free, jnp.ones((), start.dtype))
+    return _returned(form, fit)
 
 
 def _begin(form: Form, task: Task, *_: Any) -> levenberg_marquardt.State:

@@ -29,12 +29,14 @@ class PlainFit(NamedTuple):
 
     Attributes:
         params: (p,)
+        startable: whether the problem is valid and its cost at the start finite: if not, no steps can do anything.
         settled: whether they are an optimum, by the tests of Levenberg-Marquardt's steps; if not, begin anew by those.
         ceiling: scalar, what the cost may be there, for the last step to be a good one.
         num_steps: int32 scalar.
     """
 
     params: Array
+    startable: Array
     settled: Array
     ceiling: Array
     num_steps: Array
@@ -44,7 +46,7 @@ class _State(NamedTuple):
     params: tuple[Float[Array, ""], ...]
     step: tuple[Float[Array, ""], ...]  # that led here
     halved: Bool[Array, ""]  # whether a step was
-    cost: Float[Array, ""]  # where it began
+    cost: Float[Array, ""]  # where it began; at the start, what that has
     decrease: Float[Array, ""]  # of the cost, predicted for that step whole
     stalled: Int[Array, ""]  # steps below the rounding floor that did not halve it
     settled: Bool[Array, ""]
@@ -64,16 +66,17 @@ def plain_fit(problem: Problem, max_steps: int) -> PlainFit:
             start,
             jax.tree.map(jnp.zeros_like, start),
             jnp.asarray(False),
-            jnp.full((), jnp.inf, dtype),
+            jnp.zeros((), dtype),
             jnp.full((), jnp.inf, dtype),
             none,
             jnp.asarray(False),
             jnp.zeros((), dtype),
-            problem.valid & (problem.size > 0),  # to zero they go on for ever
+            problem.valid & (problem.size != 0),  # to zero they go on for ever
             none,
         ),
     )
-    return PlainFit(jnp.stack(end.params), end.settled, end.ceiling, end.num_steps)
+    startable = problem.valid & jnp.isfinite(end.cost)
+    return PlainFit(jnp.stack(end.params), startable, end.settled, end.ceiling, end.num_steps)
 
 
 def plain_covariance(problem: Problem, params: Float[Array, "p"], *, absolute_sigma: bool) -> Covariance:
@@ -109,7 +112,7 @@ def _stepped(problem: Problem, state: _State) -> _State:
         params=tuple(param + sign * change for param, change in zip(state.params, step, strict=True)),
         step=tuple(step),
         halved=state.halved | ~good,
-        cost=jnp.where(good, cost, state.cost),
+        cost=jnp.where(good | first, cost, state.cost),
         decrease=jnp.where(good, decrease, state.decrease),
         stalled=stalled,
         settled=settled,
