@@ -104,6 +104,25 @@ def test_bad_data_sets_cost_only_themselves():
         jaxreg.raise_if_failed(found)
 
 
+def test_data_sets_that_cannot_be_started_need_no_steps():
+    """A map with holes: no other program than for the others, but for a small one that says what is wrong."""
+    traces = []
+
+    def counted(params, x):
+        traces.append(None)
+        return peak(params, x)
+
+    jaxreg.fit_many(counted, X, Y, START)
+    needed = len(traces)
+    holes = Y.copy()
+    holes[::7] = np.nan
+    found = jaxreg.fit_many(counted, X, holes, START)
+    assert (found.status == np.where(np.arange(NUM_SETS) % 7 == 0, jaxreg.Status.NONFINITE, 0)).all()
+    assert len(traces) - needed <= needed // 4
+    alone = jax.jit(lambda y: jaxreg.curve_fit(peak, X, y, START))(holes[7])
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[7], found), alone)
+
+
 def test_fits_that_plain_steps_lose_are_begun_anew():
     """From a start so far off that plain steps fail for about half of them."""
     far = START | {"centre": 1.0, "width": 0.5}

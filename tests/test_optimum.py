@@ -328,6 +328,26 @@ def test_a_smooth_model_that_a_start_has_killed_has_no_kink() -> None:
     np.testing.assert_allclose([fit.params[0], fit.chi2], [y.mean(), np.sum((y - y.mean()) ** 2)], rtol=1e-9)
 
 
+# Starts so far off, and noise as large as the data, that the curve runs off: rows out of a thousand that once were called
+# kinks, or moved about at the optimum for 5,000 steps.
+FAR = {
+    "a curve that has become a step": (logistic, np.linspace(-3, 5, 40), [2.0, 1.5, 1.0], [235, 312, 345, 546]),
+    "two decays that have become one": (two_decays, np.linspace(0, 5, 40), [1.0, 0.5, 2.0, 3.0], [13, 23, 62, 138]),
+}
+
+
+@pytest.mark.parametrize("kind", FAR)
+def test_an_optimum_that_has_run_off_is_not_determined(kind: str) -> None:
+    model, x, params, rows = FAR[kind]
+    random, curve = np.random.default_rng(5), np.asarray(model(np.array(params), x))
+    noise = random.standard_normal((1000, x.size))
+    starts = np.array(params) * np.exp(2 * random.standard_normal((1000, len(params))))
+    for row in rows:
+        fit = jaxreg.curve_fit(model, x, curve + curve.std() * noise[row], starts[row])
+        assert int(fit.status) == Status.SINGULAR, row
+        assert int(fit.num_steps) < 600, row
+
+
 def test_a_combination_too_weak_for_the_whole_step_is_not_determined() -> None:
     # Of an oscillation two decays make amplitudes of opposite sign that grow for ever as the rates come together.
     y = 2 * np.exp(-0.3 * X) * np.cos(0.5 * X) + np.random.default_rng(0).normal(0, 0.05, X.size)
