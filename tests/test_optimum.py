@@ -328,8 +328,8 @@ def test_a_smooth_model_that_a_start_has_killed_has_no_kink() -> None:
     np.testing.assert_allclose([fit.params[0], fit.chi2], [y.mean(), np.sum((y - y.mean()) ** 2)], rtol=1e-9)
 
 
-# Starts so far off, and noise as large as the data, that the curve runs off: of a thousand data sets some that once were
-# called kinks, or moved about at the optimum for 5,000 steps.
+# Starts so far off, and noise as large as the data, that the curve runs off: of a thousand data sets some that were
+# called kinks once, or moved about at the optimum for 5,000 steps.
 FAR = {
     "a curve that has become a step": (logistic, np.linspace(-3, 5, 40), [2.0, 1.5, 1.0], [235, 312, 345, 546]),
     "two decays that have become one": (two_decays, np.linspace(0, 5, 40), [1.0, 0.5, 2.0, 3.0], [13, 23, 62, 138]),
