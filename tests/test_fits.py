@@ -121,6 +121,12 @@ def test_data_sets_that_cannot_be_started_need_no_steps():
     assert len(traces) - needed <= needed // 4
     alone = jax.jit(lambda y: jaxreg.curve_fit(peak, X, y, START))(holes[7])
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[7], found), alone)
+    # From a start at walls, at which a gradient says which parameters are held.
+    bounds, sigma = ({**START, "height": 0.0}, {**START, "width": 3.0}), np.full(Y.shape, 0.1)
+    walls, sigma[2, 1] = {"bounds": bounds}, 0.0
+    found = jaxreg.fit_many(peak, X, Y, START, sigma=sigma, **walls)
+    alone = jax.jit(lambda sigma: jaxreg.curve_fit(peak, X, Y[2], START, sigma=sigma, **walls))(sigma[2])
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[2], found), alone)
 
 
 def test_fits_that_plain_steps_lose_are_begun_anew():

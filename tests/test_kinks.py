@@ -101,6 +101,25 @@ def test_a_kink_goes_through_jit_and_a_lane(kinked: Any) -> None:
     assert np.isnan(slope).all()  # no number rather than a wrong one
 
 
+def either_way(params: Any, x: Any) -> Any:
+    return params[0] * jnp.exp(-jnp.abs(params[1]) * x)
+
+
+def test_steps_to_and_fro_across_a_kink_end_at_it() -> None:
+    """A decay by |b| through noise about a level: where the data want growth, the best is the mean, at b = 0."""
+    random, x = np.random.default_rng(1), np.linspace(0, 10, 21)
+    many, starts = 1 + 0.5 * random.standard_normal((60, 21)), np.exp(random.standard_normal((2, 60)))
+    fits = [
+        jaxreg.curve_fit(either_way, x, y, np.array([a, 0.01 * b]))
+        for y, a, b in zip(many[20:30], *starts[:, 20:30], strict=True)
+    ]
+    kinks = [row for row, fit in enumerate(fits) if int(fit.status) == Status.KINK]
+    assert {int(fit.status) for fit in fits} == {Status.OK, Status.KINK}
+    for row in kinks:
+        y = many[20 + row]
+        np.testing.assert_allclose(fits[row].chi2, np.sum((y - y.mean()) ** 2), rtol=1e-9)
+
+
 def test_refits_take_a_kink_for_an_optimum(kinked: Any) -> None:
     found = uncertainty.bootstrap(jax.random.key(0), broken, CASES, Y, kinked, num=20, kind="residual")
     assert set(found.status.tolist()) <= {Status.OK, Status.KINK}

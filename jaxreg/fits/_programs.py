@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxreg import blocks
-from jaxreg.covariance import from_factor
 from jaxreg.least_squares import CurveFit
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._arguments import LINEAR_PROGRAMS, guessed
@@ -112,12 +111,9 @@ def _plain(form: Form, task: Task, *_: Any) -> tuple[CurveFit, Array, Array]:
 
 def _unstarted(form: Form, task: Task, *_: Any) -> CurveFit:
     problem = problem_of(task, form.options)
-    start, none = problem.start, jnp.zeros((), jnp.int32)
     status = jnp.where(problem.valid, Status.NONFINITE, Status.INVALID_INPUT).astype(jnp.int32)
-    free = problem.free(start, jnp.zeros_like(start))
-    estimate = from_factor(jnp.full((start.size, 1), jnp.nan, start.dtype), jnp.ones_like(start))
-    fit = assemble(problem, start, status, none, estimate, free, jnp.ones((), start.dtype))
-    return _returned(form, fit)
+    start, none = problem.start, jnp.zeros((), jnp.int32)
+    return _returned(form, finish(problem, form.options, start, start, status, none))
 
 
 def _begin(form: Form, task: Task, *_: Any) -> levenberg_marquardt.State:

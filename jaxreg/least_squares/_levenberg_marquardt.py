@@ -25,7 +25,7 @@ _LEAST_GAIN = 1e-4
 _MOST_ACCELERATION = 0.3
 _MUCH = 100  # times what rounding hides
 _MOST_VISITS = 30
-_MOST_IDLE = 20
+_MOST_IDLE = 20  # trials; a refused step is damped beyond what any floats tell in 15
 _UNSETTLED = 1e-6  # of the square: combinations that are so weak that the whole step, damped, does not see them
 
 
@@ -194,9 +194,11 @@ def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
     most = step.decrease * jnp.maximum(1, state.damping / _FIRST_DAMPING)
     anew = is_optimum(most, linear.square, linear.floor, stalled) & ~converged
     step = jax.tree.map(lambda begun, going: jnp.where(anew, begun, going), whole, step)
+    # Refusals have damped a step until rounding hides it while the whole one has much to gain, as where steps go to and
+    # fro across a kink; or trial after trial went by.
     lowered = state.cost < state.mark - linear.floor
     idle = jnp.where(lowered, 0, state.idle + 1)
-    blocked = idle >= _MOST_IDLE
+    blocked = (below & (jnp.minimum(whole.decrease, most) > _MUCH * linear.floor)) | (idle >= _MOST_IDLE)
 
     straight, change = jnp.asarray(True), step.velocity
     if accelerate:

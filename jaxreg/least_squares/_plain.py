@@ -75,7 +75,7 @@ def plain_fit(problem: Problem, max_steps: int) -> PlainFit:
             none,
         ),
     )
-    startable = problem.valid & jnp.isfinite(end.cost)
+    startable = problem.valid & (jnp.isfinite(end.cost) | (end.num_steps > 1))
     return PlainFit(jnp.stack(end.params), startable, end.settled, end.ceiling, end.num_steps)
 
 
