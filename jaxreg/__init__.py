@@ -8,6 +8,7 @@ from jaxreg import (
     _pickling,
     batching,
     blocks,
+    comparison,
     covariance,
     curvature,
     data,
@@ -17,6 +18,7 @@ from jaxreg import (
     losses,
     models,
     objective,
+    problems,
     report,
     results,
     status,
@@ -27,41 +29,52 @@ from jaxreg import (
     uncertainty,
 )
 from jaxreg._version import __version__
+from jaxreg.comparison import compare, goodness
 from jaxreg.data import Dataset
 from jaxreg.fits import fit_many
-from jaxreg.least_squares import CurveFit, curve_fit
+from jaxreg.least_squares import CurveFit, Fit, curve_fit, fit
 from jaxreg.models import Model
 from jaxreg.objective import empirical_risk
+from jaxreg.problems import Problem, prior, problem
 from jaxreg.report import summary
 from jaxreg.results import Sweep
 from jaxreg.status import Status, raise_if_failed
 from jaxreg.sweeps import sweep
 from jaxreg.training import Training, train
 
-_pickling.keep_dtypes(CurveFit, Dataset, Training, *vars(uncertainty).values())
+_pickling.keep_dtypes(Dataset, Training, *vars(uncertainty).values())
 
 __all__ = [
     "CurveFit",
     "Dataset",
+    "Fit",
     "Model",
+    "Problem",
     "Status",
     "Sweep",
     "Training",
     "__version__",
     "batching",
     "blocks",
+    "compare",
+    "comparison",
     "covariance",
     "curvature",
     "curve_fit",
     "data",
     "empirical_risk",
+    "fit",
     "fit_many",
     "fits",
+    "goodness",
     "gradient_noise",
     "least_squares",
     "losses",
     "models",
     "objective",
+    "prior",
+    "problem",
+    "problems",
     "raise_if_failed",
     "report",
     "results",

@@ -24,17 +24,19 @@ def shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have shape {wanted}, got {jnp.shape(value)}")
 
 
-def array(name: str, value: Any, *, converted: bool = True) -> Any:
+def array(name: str, value: Any, *, converted: bool = True, is_complex: bool = False) -> Any:
     """Real numbers that come in, in a form that JAX computes with: its own arrays as they are, others as NumPy's.
 
     Integers become floats, foreign byte orders and longer floats native doubles; what means something that a float does
     not say is refused. ``converted=False`` leaves the last step, to the dtype of ``native``, to the caller, who may
-    read the array in parts.
+    read the array in parts. ``is_complex`` lets complex numbers in.
     """
     found = gathered(name, value)
     dtype, kind = found.dtype, getattr(found.dtype, "kind", "key")
     if kind == "f" and dtype.isnative and dtype.itemsize <= 8:
         return found
+    if kind == "c" and is_complex:
+        return found if dtype.isnative else found.astype(dtype.newbyteorder("="))
     if kind == "O":
         return _of_objects(name, found)
     if kind not in "iuf" and not jnp.issubdtype(dtype, jnp.floating):
@@ -137,7 +139,7 @@ def params(name: str, value: Any) -> Any:
 
 def count(name: str, value: Any, *, least: int, most: int | None = None) -> int:
     """A static whole number in range, as an int."""
-    if not _trace.concrete(value):
+    if type(value) is not int and not _trace.concrete(value):
         raise ValueError(f"{name} fixes shapes, so it cannot be a traced value: put it in static= of a sweep")
     try:
         number = operator.index(value)

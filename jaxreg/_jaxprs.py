@@ -1,6 +1,6 @@
 """Reading a jaxpr equation by equation, with what JAX 0.10 and its successors have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -51,3 +51,14 @@ def keys_of_xla(jaxpr: Any) -> list[tuple[int, ...]]:
             found += [atom.aval.shape] if drawn or is_key else []
         found += [shape for inner in inner_jaxprs(equation) for shape in keys_of_xla(inner)]
     return found
+
+
+def names_read(fn: Callable[[Any], Any], params: Mapping[str, Any]) -> set[str]:
+    """The names of a dict of arrays whose values the result of a function depends on."""
+    closed = jax.make_jaxpr(fn)(params)
+    wanted = {atom for atom in closed.jaxpr.outvars if not isinstance(atom, Literal)}
+    for equation in reversed(closed.jaxpr.eqns):
+        if wanted & set(equation.outvars):
+            wanted |= {atom for atom in equation.invars if not isinstance(atom, Literal)}
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    return {path[0].key for path, atom in zip(paths, closed.jaxpr.invars, strict=True) if atom in wanted}

@@ -29,6 +29,17 @@ def of(params: Any, *, leading: int = 0) -> list[str]:
     return names
 
 
+def numbers(params: Any, *, leading: int = 0) -> np.ndarray:
+    """(members, p): the numbers that ``of`` names; the ``leading`` axes of each leaf hold members.
+
+    >>> numbers({"w": np.zeros(2), "b": 1.0})
+    array([[1., 0., 0.]])
+    """
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    members = int(np.prod(leaves[0].shape[:leading], dtype=int))
+    return np.concatenate([leaf.reshape(members, -1) for leaf in leaves], axis=1)
+
+
 def structure(tree: Any) -> str:
     """The form of a pytree for a message.
 
@@ -36,6 +47,15 @@ def structure(tree: Any) -> str:
     "{'a': *, 'b': (*, *)}"
     """
     return str(jax.tree.structure(tree)).removeprefix("PyTreeDef(").removesuffix(")")
+
+
+def shapes(tree: Any) -> str:
+    """The shapes of a pytree's arrays for a message.
+
+    >>> shapes({"a": np.zeros(3)}), shapes(np.zeros(3))
+    ("{'a': (3,)}", '(3,)')
+    """
+    return str(jax.tree.map(np.shape, tree))
 
 
 def combination(params: Any, weights: Any, *, leading: int = 0) -> str:

@@ -13,7 +13,9 @@ n = 200 and in 74 to 87 % at n = 40.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 
@@ -45,6 +47,30 @@ class Covariance(NamedTuple):
     definite: Array
 
 
+class Rows(NamedTuple):
+    """What the rows of a sum of terms are; static.
+
+    Attributes:
+        robust: (n,) booleans, rows under a robust loss, the size of whose errors is taken from them.
+        prior: (n,) booleans, rows that are no data: their variance is 1 in every covariance.
+        units: (n,) whole numbers, equal for rows that a sandwich takes together as one.
+    """
+
+    robust: np.ndarray
+    prior: np.ndarray
+    units: np.ndarray
+
+    @classmethod
+    def of_data(cls, num_rows: int, *, robust: bool) -> "Rows":
+        """Independent rows of one term."""
+        return cls(np.full(num_rows, robust), np.zeros(num_rows, bool), np.arange(num_rows))
+
+    @property
+    def num_units(self) -> int:
+        """How many of them there are."""
+        return int(self.units.max(initial=-1)) + 1
+
+
 def estimate(
     kind: str,
     jacobian: Float[Array, "p n"],
@@ -56,6 +82,7 @@ def estimate(
     free: Bool[Array, "p"] | None = None,
     absolute_sigma: bool = False,
     unit: Float[Array, ""] | None = None,
+    rows: Rows | None = None,
 ) -> Covariance:
     """Covariance of the parameters at an optimum.
 
@@ -80,6 +107,9 @@ def estimate(
         free: parameters that are estimated; the others are held. None for all.
         absolute_sigma: whether the weights are absolute, so that the variance of a weighted residual is 1.
         unit: that ``jacobian`` and ``slope`` are counted in; None for 1. It matters for an absolute sigma only.
+        rows: what they are, where they are not all of one term: with an absolute sigma "classic" is then
+            A⁻¹ (Σ vᵢ ψ'ᵢ JᵢJᵢᵀ) A⁻¹ with vᵢ = s² for rows under a robust loss and 1 for the others. None for rows that
+            are all data, robust if ``curvature`` is given, and independent.
 
     Source: P. J. Huber, Annals of Statistics 1 (1973) 799, eqs. 8.12 and 8.13; J. G. MacKinnon and H. White, Journal of
     Econometrics 29 (1985) 305.
@@ -107,39 +137,65 @@ def estimate(
     size = power_of_two(jnp.max(jnp.abs(slope)))
     jacobian, slope = jacobian / scale[:, None], slope / size
     inverse, regular, undetermined = _inverse_root(root[None] * jacobian, scale, free)
-    rows = inverse.T @ jacobian  # in parameters in which the bread is the identity, but for negative weights
+    along = inverse.T @ jacobian  # in parameters in which the bread is the identity, but for negative weights
     bread = jnp.eye(num_params, dtype=slope.dtype)
     definite = jnp.asarray(True)
     if weight is not None:
-        bread = bread + (rows * jnp.minimum(weight, 0)[None]) @ rows.T
+        bread = bread + (along * jnp.minimum(weight, 0)[None]) @ along.T
     if kind == "hessian" and bending is not None:
         bending = jnp.where(free[:, None] & free[None], bending, 0) / scale[:, None] / scale[None]
         bread = bread + inverse.T @ bending @ inverse
     if weight is not None or kind == "hessian":
         bread, definite = _inverse_factor(bread)
 
-    half, rows = inverse @ bread.T, bread @ rows
+    half, along = inverse @ bread.T, bread @ along
+    rows = Rows.of_data(num_rows, robust=curvature is not None) if rows is None else rows
+    one = 1 / jnp.asarray(1 if unit is None else unit, slope.dtype)  # an error of an absolute sigma
     if kind in ("classic", "H1", "hessian"):
-        known = absolute_sigma and curvature is None
-        power = 2 if kind == "H1" else 1
-        variance = 1 if known else _variance(jnp.sum(slope**2), curvature, counted, total, used, power)
-        size = 1 / jnp.asarray(1 if unit is None else unit, slope.dtype) if known else size
-        half = half * _root(jnp.asarray(variance, slope.dtype))
-    elif kind in ("HC2", "HC3"):
-        left = 1 - jnp.sum(rows**2, axis=0) * (1 if weight is None else weight)
-        # What rounding leaves of 1 - h: R⁻¹ is as large as the columns are near to dependent.
-        alone = left <= num_rows * jnp.finfo(left.dtype).eps * jnp.linalg.norm(lax.stop_gradient(inverse))
-        left = jnp.where(alone, 1, left)
-        half = half @ rows
-        rests = jnp.abs(half) > jnp.finfo(left.dtype).eps ** 0.5 * jnp.max(jnp.abs(half), axis=1)[:, None]
-        half = half * (slope / (_root(left) if kind == "HC2" else left))[None]
-        half = jnp.where(alone[None] & rests, jnp.nan, half)
+        if absolute_sigma and not rows.robust.any():
+            size = one
+        elif absolute_sigma and not rows.robust.all():
+            share = rows.robust.mean()
+            only, power = jnp.where(rows.robust, slope, 0), 2 if kind == "H1" else 1
+            variance = _variance(only, curvature, counted & rows.robust, used * share, power)
+            each = jnp.where(rows.robust, variance, (one / size) ** 2)
+            half = half @ (along * _root(each if weight is None else each * weight)[None])
+        else:
+            half = half * _root(_variance(slope, curvature, counted, used, 2 if kind == "H1" else 1))
     else:
-        more = _ratio(total, total - used) if kind == "HC1" else jnp.ones_like(total)
-        half = half @ (rows * slope[None]) * _root(more)
+        slope = jnp.where(rows.prior, one / size, slope)
+        half = _sandwich(kind, half, along, slope, weight, rows, inverse)
+        if kind == "HC1":
+            left = rows.num_units - used if rows.num_units < num_rows else total - used
+            half = half * _root(_ratio(left + used, left))
     half = jnp.where(free[:, None], jnp.where(regular & definite, half, jnp.nan), 0)
     found = from_factor(half, size / scale)
     return found._replace(regular=regular, undetermined=undetermined, definite=definite)
+
+
+def _sandwich(
+    kind: str,
+    half: Float[Array, "p p"],
+    along: Float[Array, "p n"],
+    slope: Float[Array, "n"],
+    weight: Float[Array, "n"] | None,
+    rows: Rows,
+    inverse: Float[Array, "p p"],
+) -> Float[Array, "p k"]:
+    """The factor of a sandwich, a column for each row, or for each unit of rows."""
+    if kind in ("HC2", "HC3"):
+        left = 1 - jnp.sum(along**2, axis=0) * (1 if weight is None else weight)
+        # What rounding leaves of 1 - h: R⁻¹ is as large as the columns are near to dependent.
+        alone = left <= slope.size * jnp.finfo(left.dtype).eps * jnp.linalg.norm(lax.stop_gradient(inverse))
+        left = jnp.where(alone | rows.prior, 1, left)
+        half = half @ along
+        rests = jnp.abs(half) > jnp.finfo(left.dtype).eps ** 0.5 * jnp.max(jnp.abs(half), axis=1)[:, None]
+        half = half * (slope / (_root(left) if kind == "HC2" else left))[None]
+        return jnp.where((alone & ~rows.prior)[None] & rests, jnp.nan, half)
+    half = half @ (along * slope[None])
+    if rows.num_units == slope.size:
+        return half
+    return jax.ops.segment_sum(half.T, rows.units, rows.num_units).T
 
 
 def from_factor(half: Float[Array, "p k"], unit: Float[Array, "p"]) -> Covariance:
@@ -174,19 +230,31 @@ def _root(value: Float[Array, "*n"]) -> Float[Array, "*n"]:
 
 
 def _variance(
-    total_square: Float[Array, ""],
+    slope: Float[Array, "n"],
     curvature: Float[Array, "n"] | None,
     counted: Bool[Array, "n"],
-    total: Float[Array, ""],
     used: Float[Array, ""],
     power: int,
 ) -> Float[Array, ""]:
     """The factor s² of the classic covariance, with power 1, and of Huber's first form, with power 2."""
+    total, total_square = counted.sum().astype(slope.dtype), jnp.sum(slope**2)
     if curvature is None:
         return _ratio(total_square, total - used)
     mean = jnp.where(counted, curvature, 0).sum() / total
     spread = jnp.where(counted, (curvature - mean) ** 2, 0).sum() / total
     return ((1 + used / total * spread / mean**2) / mean) ** power * _ratio(total_square, total - used)
+
+
+def classic_variance(
+    slope: Float[Array, "n"], curvature: Float[Array, "n"], counted: Bool[Array, "n"], used: Float[Array, ""]
+) -> Float[Array, ""]:
+    """By how much the cost, twice the loss, grows at one standard error: s² of the classic covariance.
+
+    >>> slope, ones = jnp.array([1.0, -1.0, -1.0, 1.0]), jnp.ones(4)
+    >>> print(classic_variance(slope, ones, ones > 0, jnp.array(2.0)))
+    2.0
+    """
+    return _variance(jnp.where(counted, slope, 0), curvature, counted, used, 1)
 
 
 def _ratio(numerator: Float[Array, ""], dof: Float[Array, ""]) -> Float[Array, ""]:

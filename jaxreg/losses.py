@@ -6,6 +6,7 @@ Thresholds may be traced; ``functools.partial(huber, delta=0.1)`` binds one.
 """
 
 import dataclasses
+import enum
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,10 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxreg import _checks
+from jaxreg import _checks, likelihoods
+from jaxreg.likelihoods import Likelihood
+
+poisson, binomial = likelihoods.poisson, likelihoods.binomial
 
 # Residuals beyond this many thresholds take the loss's limit, exact to rounding in float64 too: squares would overflow.
 _LARGE = 1e9
@@ -224,10 +228,43 @@ def is_elementwise(loss: Callable[..., Array]) -> bool:
     if isinstance(loss, functools.partial):
         bound = not loss.args and all(jnp.ndim(value) == 0 for value in loss.keywords.values())
         return bound and is_elementwise(loss.func)
-    return isinstance(loss, _Elementwise) or loss in _KNOWN
+    return isinstance(loss, _Elementwise | Likelihood) or loss in _KNOWN
 
 
 _KNOWN = (squared, absolute, huber, pseudo_huber, log_cosh, quantile, cauchy, tukey)
+
+
+class Kind(enum.Enum):
+    """What a loss is, which decides how it is fitted."""
+
+    SQUARED = enum.auto()
+    """½r²: least squares."""
+    ROBUST = enum.auto()
+    """Any other function of the residual, r²/2 near zero."""
+    LINEAR_PROGRAM = enum.auto()
+    """Straight on both sides of zero: without a curvature anywhere."""
+    LIKELIHOOD = enum.auto()
+    """Of the prediction and the target, not of their difference alone."""
+
+
+def kind_of(loss: Callable[..., Array] | None) -> Kind:
+    """What a loss is, whatever is bound to it; None and optax's ½r² are the squared one.
+
+    >>> kind_of(functools.partial(quantile, q=0.1)), kind_of(optax.l2_loss), kind_of(poisson)
+    (<Kind.LINEAR_PROGRAM: 3>, <Kind.SQUARED: 1>, <Kind.LIKELIHOOD: 4>)
+    """
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    return Kind.LIKELIHOOD if isinstance(loss, Likelihood) else _KINDS.get(loss, Kind.ROBUST)
+
+
+_KINDS: dict[Any, Kind] = {
+    None: Kind.SQUARED,
+    squared: Kind.SQUARED,
+    optax.l2_loss: Kind.SQUARED,
+    absolute: Kind.LINEAR_PROGRAM,
+    quantile: Kind.LINEAR_PROGRAM,
+}
 
 
 def irls_weight(

@@ -1,17 +1,19 @@
 """Text reports of fits. For the host: they read numbers, so not under ``jit``."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxreg import _checks, _names
-from jaxreg.least_squares import CurveFit
+from jaxreg import _checks, _names, _tables
+from jaxreg.least_squares import Fit
+from jaxreg.losses import Kind
+from jaxreg.problems._priors import prior_names
 from jaxreg.results import Sweep
 from jaxreg.status import Part, Status, culprit_of, is_optimum
 from jaxreg.uncertainty import quantile
+from jaxreg.uncertainty._followed import distribution_of, is_absolute
 from jaxreg.uncertainty._linear import Fits
 
 _WORDS = {
@@ -28,17 +30,19 @@ _UNKNOWN = "–"
 
 
 def summary(
-    fit: Fits, *, level: float = 0.95, distribution: str = "t", least_correlation: float = 0.1, digits: int = 3
+    fit: Fits, *, level: float = 0.95, distribution: str | None = None, least_correlation: float = 0.1, digits: int = 3
 ) -> str:
     """A report on a fit: how it ended, parameters with errors and intervals, correlations, goodness of fit.
 
-    With n points and p fitted parameters, AIC = n·log(χ²/n) + 2p and BIC = n·log(χ²/n) + p·log(n).
+    With n points and p fitted parameters AIC is χ² + 2p and BIC χ² + p·log(n) where sigma was absolute, and n·log(χ²/n)
+    takes the place of χ² where the size of the errors came from the residuals; a robust loss has neither.
+    ``print(fit)`` is this with all settings as they are here.
 
     Args:
         fit: one ``curve_fit``; of many on leading axes, in memory, in a store or as ``store.load`` gives them, the
             statuses are counted and the parameters' quartiles given.
         level: of the intervals.
-        distribution: "t" or "normal", as for ``uncertainty.intervals``.
+        distribution: as for ``uncertainty.intervals``.
         least_correlation: correlations smaller than it are left out.
         digits: of the standard error; the estimate is given to the same decimal place.
 
@@ -64,9 +68,14 @@ def summary(
     """
     digits = _checks.count("digits", digits, least=1)
     # NumPy keeps float64 where JAX does not.
-    one: CurveFit = jax.device_get(fit.values if isinstance(fit, Sweep) else fit)
+    if not isinstance(fit, Fit | Sweep):
+        raise ValueError(f"fit must be what jaxreg.fit, curve_fit or fit_many returned, got {type(fit).__name__}")
+    given: Fit = fit.values if isinstance(fit, Sweep) else fit
+    one: Fit = jax.device_get(given.without_data())
     if np.ndim(one.chi2):
         return _many(one, digits)
+    one = one.replace(problem=given.problem)
+    distribution = distribution_of(one, distribution)
     status = Status(int(one.status))
     sections = [
         f"{status.name}: {_words(one, status)} ({int(one.num_steps)} steps)",
@@ -74,20 +83,28 @@ def summary(
         _undetermined(one),
         _without_error(one),
         _correlations(one, least_correlation),
+        _terms(one),
         _goodness(one),
-        "" if one.scale is None else f"scale of the residuals, estimated: {_significant(float(one.scale), 4)} sigmas",
+        _scale(one),
     ]
     return "\n\n".join(section for section in sections if section)
 
 
-def _words(fit: CurveFit, status: Status) -> str:
+def _scale(fit: Fit) -> str:
+    if fit.scale is None:
+        return ""
+    scales = ", ".join(_significant(float(scale), 4) for scale in jax.tree.leaves(fit.scale))
+    return f"scale of the residuals, estimated: {scales} sigmas"
+
+
+def _words(fit: Fit, status: Status) -> str:
     culprit = culprit_of(fit)
     return f"not fitted: {culprit}" if culprit else _WORDS[status]
 
 
-def _parameters(fit: CurveFit, level: float, distribution: str, digits: int) -> str:
+def _parameters(fit: Fit, level: float, distribution: str, digits: int) -> str:
     names = _names.of(fit.params)
-    value, error = _flat(fit.params), _flat(fit.stderr)
+    value, error = (_names.numbers(part)[0] for part in (fit.params, fit.stderr))
     with jax.enable_x64(True):
         half_width = float(quantile(int(fit.dof), level, distribution)) * error
     lower, upper = value - half_width, value + half_width
@@ -109,29 +126,29 @@ def _parameters(fit: CurveFit, level: float, distribution: str, digits: int) -> 
             ]
         )
     header = ["parameter", "value", "± error", "relative", f"{100 * level:g} % interval ({distribution})", ""]
-    return _table([header, *rows])
+    return _tables.text([header, *rows])
 
 
-def _marks(fit: CurveFit) -> list[str]:
+def _marks(fit: Fit) -> list[str]:
     # A fixed parameter has no error; in an exact fit without absolute sigma none has.
-    error = _flat(fit.stderr)
+    error = _names.numbers(fit.stderr)[0]
     fixed = (error == 0) & (error != 0).any()
-    stopped = np.zeros(fixed.shape, bool) if fit.at_bound is None else _flat(fit.at_bound)
+    stopped = np.zeros(fixed.shape, bool) if fit.at_bound is None else _names.numbers(fit.at_bound)[0]
     return ["at a bound" if stop else "fixed" if fix else "" for stop, fix in zip(stopped, fixed, strict=True)]
 
 
-def _undetermined(fit: CurveFit) -> str:
+def _undetermined(fit: Fit) -> str:
     terms = _names.combination(fit.params, fit.undetermined)
     return f"not determined: {terms}" if terms else ""
 
 
-def _without_error(fit: CurveFit) -> str:
+def _without_error(fit: Fit) -> str:
     """The parameters of a fit that ended well that have no error nevertheless, and why."""
-    unknown = np.isnan(_flat(fit.stderr)) & (np.array(_marks(fit)) == "")
+    unknown = np.isnan(_names.numbers(fit.stderr)[0]) & (np.array(_marks(fit)) == "")
     if not is_optimum(int(fit.status)) or int(fit.dof) <= 0 or not unknown.any():
         return ""
     names = ", ".join(name for name, lost in zip(_names.of(fit.params), unknown, strict=True) if lost)
-    size = np.abs(np.asarray(fit.residuals, float))
+    size = np.abs(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(fit.residuals)]))
     rows = np.flatnonzero(size <= np.finfo(fit.chi2.dtype).eps ** 0.5 * np.nanmax(size))
     if not len(rows):
         return f"no error of {names}: the loss bends down at too many of the residuals"
@@ -142,7 +159,7 @@ def _without_error(fit: CurveFit) -> str:
     )
 
 
-def _correlations(fit: CurveFit, least: float) -> str:
+def _correlations(fit: Fit, least: float) -> str:
     covariance, names = np.asarray(fit.covariance, float), _names.of(fit.params)
     with np.errstate(all="ignore"):
         error = np.sqrt(np.diagonal(covariance))
@@ -154,39 +171,78 @@ def _correlations(fit: CurveFit, least: float) -> str:
         if abs(correlation[row, column]) >= least  # NaN is not
     ]
     rows = [[name, f"{correlation:+.4f}"] for correlation, name in sorted(pairs, key=lambda pair: -abs(pair[0]))]
-    return f"correlations of at least {least:g}\n{_table(rows)}" if rows else ""
+    return f"correlations of at least {least:g}\n{_tables.text(rows)}" if rows else ""
 
 
-def _goodness(fit: CurveFit) -> str:
-    chi2, dof = float(fit.chi2), int(fit.dof)
-    num_points = int(np.isfinite(np.asarray(fit.residuals)).sum())  # masked ones have no residual
+def _goodness(fit: Fit) -> str:
+    chi2, prior, dof = float(fit.chi2), fit.chi2_prior, int(fit.dof)
+    num_points = sum(map(_num_known, jax.tree.leaves(fit.residuals)))
     started = int(fit.culprit[0]) in (Part.NOTHING, Part.ERROR)
     if not num_points or not started:
         return ""
-    num_params = num_points - dof
-    likelihood = num_points * math.log(chi2 / num_points) if chi2 > 0 else -math.inf if chi2 == 0 else math.nan
+    num_params = num_points + _num_prior_rows(fit) - dof
+    total = chi2 + float(prior or 0)
+    is_count = fit.problem is not None and fit.problem.form.has(Kind.LIKELIHOOD)
     rows = [
         ["points", str(num_points)],
         ["parameters", str(num_params)],
         ["degrees of freedom", str(dof)],
-        ["χ²", _significant(chi2, 6)],
-        ["reduced χ²", _significant(chi2 / dof if dof > 0 else math.nan, 6)],
-        ["AIC", _significant(likelihood + 2 * num_params, 6)],
-        ["BIC", _significant(likelihood + num_params * math.log(num_points), 6)],
+        ["deviance" if is_count else "χ²", _significant(chi2, 6)],
+        *([] if prior is None else [["χ² of the priors", _significant(float(prior), 6)]]),
+        ["reduced χ²", _significant(total / dof if dof > 0 else math.nan, 6)],
     ]
-    return _table(rows)
+    if fit.problem is not None:
+        num_rows = num_points + _num_prior_rows(fit)
+        cost = _cost(fit, total, num_rows)
+        rows.append(["AIC", _significant(cost + 2 * num_params, 6)])
+        rows.append(["BIC", _significant(cost + num_params * math.log(num_rows), 6)])
+    return _tables.text(rows)
 
 
-def _many(fit: CurveFit, digits: int) -> str:
+def _num_known(residuals: Any) -> int:
+    """Residuals that there are, two of a complex number; masked ones are NaN."""
+    return int(np.isfinite(residuals).sum()) * (2 if np.iscomplexobj(residuals) else 1)
+
+
+def _cost(fit: Fit, chi2: float, num_points: int) -> float:
+    """-2 log-likelihood but for constants; NaN of a robust loss, which is none."""
+    if fit.problem.form.has(Kind.ROBUST, Kind.LINEAR_PROGRAM):
+        return math.nan
+    if is_absolute(fit):
+        return chi2
+    return num_points * math.log(chi2 / num_points) if chi2 > 0 else -math.inf if chi2 == 0 else math.nan
+
+
+def _num_prior_rows(fit: Fit) -> int:
+    if fit.problem is None:
+        return 0
+    pairs = zip(fit.problem.terms, fit.problem.form.terms, strict=True)
+    return sum(np.size(term.y) for term, form in pairs if form.is_prior)
+
+
+def _terms(fit: Fit) -> str:
+    """Which term of a sum reads which parameters."""
+    if fit.problem is None or len(fit.problem.terms) == 1:
+        return ""
+    forms = fit.problem.form.terms
+    everything = tuple(fit.params) if isinstance(fit.params, dict) else ()
+    rows = []
+    for place, (term, form) in enumerate(zip(fit.problem.terms, forms, strict=True)):
+        names = prior_names(form.model) or tuple(name for _, name in form.names or ()) or everything
+        kind = "prior" if form.is_prior else "data"
+        size = np.size(term.y) if term.mask is None else int(np.count_nonzero(term.mask))
+        size *= 2 if np.iscomplexobj(term.y) else 1
+        rows.append([f"{place} {kind}", str(size), ", ".join(names) or "all"])
+    return _tables.text([["term", "rows", "reads"], *rows])
+
+
+def _many(fit: Fit, digits: int) -> str:
     """Counts of the statuses, and quartiles over the fits that ended well."""
     status = np.asarray(fit.status)
     counts = {_ended(code): int(count) for code, count in zip(*np.unique(status, return_counts=True), strict=True)}
     good = is_optimum(status).ravel()
     names = _names.of(fit.params, leading=status.ndim)
-    values, errors = (
-        np.concatenate([np.asarray(leaf).reshape(status.size, -1) for leaf in jax.tree.leaves(part)], axis=1)[good]
-        for part in (fit.params, fit.stderr)
-    )
+    values, errors = (_names.numbers(part, leading=status.ndim)[good] for part in (fit.params, fit.stderr))
     lines = [f"{status.size} fits: {', '.join(f'{count} {name}' for name, count in counts.items())}"]
     failed = np.argwhere(~is_optimum(status))[:5]
     if len(failed):
@@ -200,7 +256,7 @@ def _many(fit: CurveFit, digits: int) -> str:
         [name, *(_number(one, error, digits) for one in quartiles), _significant(error, digits)]
         for name, *quartiles, error in zip(names, low, middle, high, typical, strict=True)
     ]
-    return "\n".join([*lines, "", _table([["parameter", "25 %", "median", "75 %", "median error"], *rows])])
+    return "\n".join([*lines, "", _tables.text([["parameter", "25 %", "median", "75 %", "median error"], *rows])])
 
 
 def _ended(code: Any) -> str:
@@ -221,17 +277,11 @@ def _significant(value: float, digits: int) -> str:
     return f"{value:#.{digits}g}".removesuffix(".") if not math.isnan(value) else _UNKNOWN
 
 
-def _flat(params: Any) -> np.ndarray:
-    return np.concatenate([np.ravel(np.asarray(leaf)) for leaf in jax.tree.leaves(params)])
+def _shown(fit: Fit) -> str:
+    try:
+        return summary(fit, distribution="t" if fit.problem is None else None)
+    except jax.errors.JAXTypeError:  # under a trace
+        return repr(fit)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns, the first to the left and the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+Fit.__str__ = _shown  # type: ignore  # here, as it takes all that stands below this module

@@ -100,6 +100,19 @@ class Sweep:
         return len(points) if name in self.static else num_points(points)
 
 
+def without_data(tree: Any) -> Any:
+    """A pytree whose fits are without their problems: many members would each keep the data that they share.
+
+    >>> without_data({"loss": 1.0})
+    {'loss': 1.0}
+    """
+
+    def knows(node: Any) -> bool:
+        return hasattr(node, "without_data")
+
+    return jax.tree.map(lambda node: node.without_data() if knows(node) else node, tree, is_leaf=knows)
+
+
 def leaf_names(tree: Any) -> list[str]:
     """A name for each leaf of a pytree: its path joined with dots; "value" if the tree is one bare leaf.
 

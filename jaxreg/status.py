@@ -57,6 +57,8 @@ class Part(IntEnum):
     """The sum of the residuals' squares, which is out of the range of the dtype at the start."""
     ERROR = 8
     """The standard error of a parameter, or the parameter, which is out of the range of the dtype."""
+    LOSS = 9
+    """The loss at the start, as that of a count's expectation below zero is, where the model is finite."""
 
 
 def is_optimum(status: Any) -> Any:
@@ -137,6 +139,7 @@ _WORDS = {
     Part.DERIVATIVE: "the model's derivative by {name} is not finite at row {row}, nor has it a limit there",
     Part.PARAMETER: "the start of {name} is not finite",
     Part.SQUARES: "the residuals at the start are so large that the sum of their squares is not finite",
+    Part.LOSS: "the loss at the start is not finite at row {row}, where the model may be out of its domain",
     Part.ERROR: "{name} or its standard error is out of the range of {dtype}",
 }
 

@@ -35,7 +35,7 @@ def radiance(params: models.Params, wavenumber: jax.Array) -> jax.Array:
     return 1e20 * models.planck_radiance(wavelength, params["temperature"]) * wavelength**2 / models.SPEED_OF_LIGHT
 
 
-def fit(rows: Spectrum, start: float = 10.0) -> jaxreg.CurveFit:
+def fit(rows: Spectrum, start: float = 10.0) -> jaxreg.Fit:
     """The temperature, by weighted least squares from a start in kelvin."""
     first = {"temperature": jnp.asarray(start, rows.intensity.dtype)}
     return jaxreg.curve_fit(radiance, rows.wavenumber, rows.intensity, first, sigma=rows.sigma, absolute_sigma=True)

@@ -58,15 +58,14 @@ def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         out = common.writable_folder(given.out)
     except ValueError as error:
         return common.refuse(parser.prog, error)
-    distribution = "normal" if given.absolute_sigma else "t"
-    print(report.summary(fit, level=given.level, distribution=distribution))
+    print(report.summary(fit, level=given.level))
     print("\nstart: " + ", ".join(f"{name} = {float(value):.6g}" for name, value in question.start.items()))
-    curvature = _curvature(question, fit, given.loss)
-    if curvature is not None:
-        effects, intrinsic = (float(part) for part in curvature)
+    bends = _nonlinearity(fit, given.loss)
+    if bends is not None:
+        effects, intrinsic = (float(part) for part in bends)
         print(f"curvature: parameter effects {effects:.2g}, intrinsic {intrinsic:.2g} (doubt errors above 0.3)")
-    _draw(question, fit, given, distribution, out)
-    common.save_json(out / "fit.json", _numbers(question, fit, given, distribution, curvature))
+    _draw(fit, given, out)
+    common.save_json(out / "fit.json", _numbers(question, fit, given, bends))
     print(f"\nwritten to {out}: fit.json, fit.svg/.png")
     return 0 if is_optimum(int(fit.status)) else 1
 
@@ -185,36 +184,30 @@ def _sigma(table: _columns.Table, text: str | None) -> np.ndarray | float | None
         return table.column(text)  # refuses, naming the columns there are
 
 
-def _curvature(question: Question, fit: jaxreg.CurveFit, loss: str) -> uncertainty.Curvature | None:
+def _nonlinearity(fit: jaxreg.Fit, loss: str) -> uncertainty.Nonlinearity | None:
     """The warning number of the error bars, where it is defined."""
     if loss != "squared" or not is_optimum(int(fit.status)) or int(fit.dof) < 1:
         return None
-    sigma, absolute = question.options["sigma"], question.options["absolute_sigma"]
-    options = {"sigma": 1.0 if sigma is None else sigma, "absolute_sigma": absolute}
-    found = uncertainty.curvature(question.model, fit, question.x, fixed=question.options.get("fixed"), **options)
+    found = uncertainty.nonlinearity(fit)
     return found if np.isfinite(found.intrinsic) else None
 
 
-def _draw(question: Question, fit: jaxreg.CurveFit, given: argparse.Namespace, distribution: str, out: Path) -> None:
-    sigma = question.options["sigma"]
+def _draw(fit: jaxreg.Fit, given: argparse.Namespace, out: Path) -> None:
+    y = np.asarray(fit.problem.y)
     with common.drawing(out, "fit"):
-        if question.x.ndim == 1:
-            options: dict[str, Any] = {"level": given.level, "distribution": distribution, "sigma": sigma}
-            plots.fit(question.model, fit, question.x, question.y, xlabel=given.x, ylabel=given.y, **options)
+        if fit.problem.x.ndim == 1:
+            plots.fit(fit, level=given.level, xlabel=given.x, ylabel=given.y)
         else:
-            fitted = question.y - np.asarray(fit.residuals)
-            series = {"data": question.y, "fitted": fitted}
+            fitted = y - np.asarray(fit.residuals)
+            series = {"data": y, "fitted": fitted}
             plots.points(fitted, series, xlabel=f"fitted {given.y}", ylabel=given.y)
 
 
 def _numbers(
-    question: Question,
-    fit: jaxreg.CurveFit,
-    given: argparse.Namespace,
-    distribution: str,
-    curvature: uncertainty.Curvature | None,
+    question: Question, fit: jaxreg.Fit, given: argparse.Namespace, bends: uncertainty.Nonlinearity | None
 ) -> dict[str, Any]:
-    low, high = uncertainty.intervals(fit, level=given.level, distribution=distribution)
+    distribution = "normal" if given.absolute_sigma else "t"  # of the intervals of such a fit
+    low, high = uncertainty.intervals(fit, level=given.level)
     return {
         "model": given.model,
         "status": jaxreg.Status(int(fit.status)).name,
@@ -226,7 +219,7 @@ def _numbers(
         "dof": fit.dof,
         "num_steps": fit.num_steps,
         "at_bound": fit.at_bound,
-        "curvature": None if curvature is None else curvature._asdict(),
+        "curvature": None if bends is None else bends._asdict(),
         "start": question.start,
         "options": {**question.options, "sigma": given.sigma},
         "residuals": fit.residuals,

@@ -180,7 +180,7 @@ def studied(name: str, num_sets: int, key: jax.Array) -> list[Outcome]:
     return outcomes
 
 
-def _rows(fits: jaxreg.CurveFit, truth: dict[str, float], kind: Kind) -> list[Row]:
+def _rows(fits: jaxreg.Fit, truth: dict[str, float], kind: Kind) -> list[Row]:
     """An interval of a fit that failed is NaN and holds nothing."""
     percent: dict[str, dict[float, float]] = {name: {} for name in truth}
     for level in LEVELS:
@@ -192,15 +192,15 @@ def _rows(fits: jaxreg.CurveFit, truth: dict[str, float], kind: Kind) -> list[Ro
     return [Row(name, percent[name], widths[name], _within(percent[name], kind)) for name in truth]
 
 
-def _new_points(fits: jaxreg.CurveFit, case: Case, kind: Kind, key: jax.Array) -> Row:
+def _new_points(fits: jaxreg.Fit, case: Case, kind: Kind, key: jax.Array) -> Row:
     """A new point at each x, for each data set."""
     curve = _curve(case)
     keys = jax.random.split(jax.random.fold_in(key, 1), len(fits.status))
     new = jax.vmap(lambda key: curve + kind.new(key, curve))(keys)
     percent, width = {}, 0.0
     for level in LEVELS:
-        band = functools.partial(uncertainty.band, case.model, x=case.x, kind="prediction", level=level / 100)
-        found = jax.vmap(lambda fit, band=band: band(fit=fit))(fits)
+        band = functools.partial(uncertainty.band, x=case.x, kind="prediction", level=level / 100)
+        found = jax.vmap(lambda fit, band=band: band(fit))(fits)
         percent[level] = 100 * float(np.mean((found.lower <= new) & (new <= found.upper)))
         width = float(np.nanmedian(found.upper - found.lower))
     return Row("new points", percent, width, _within(percent, kind))

@@ -217,7 +217,7 @@ def _robust(settings: common.Settings) -> dict[tuple[str, str], RobustFits]:
     return found
 
 
-def _judged(fits: jaxreg.CurveFit) -> RobustFits:
+def _judged(fits: jaxreg.Fit) -> RobustFits:
     error = np.asarray(common.relative_error(fits.params))
     truth = {"w": common.TRUE_W, "b": common.TRUE_B}
     deviations = [np.ravel((fits.params[name] - truth[name]) / fits.stderr[name]) for name in truth]

@@ -24,10 +24,10 @@ def run(settings: common.Settings) -> common.Answer:
     covered = np.mean(np.abs(estimate - RESISTANCE) <= 1.96 * stderr)
     jaxreg.raise_if_failed(fitted)
 
-    first, one = jax.tree.map(lambda leaf: leaf[0], (rows, fitted))
+    one = fitted[0]
     resistance, error = float(one.params["resistance"]), float(one.stderr["resistance"])
     with common.figure(settings, "ohm_fit") as ax:
-        plots.curve(OHM, one, first.x, first.y, xlabel="current / A", ylabel="voltage / V", ax=ax)
+        plots.curve(one, xlabel="current / A", ylabel="voltage / V", ax=ax)
     with common.figure(settings, "ohm_published") as ax:
         plots.distribution(
             slope,

@@ -42,10 +42,7 @@ def run(settings: common.Settings) -> common.Answer:
         first, fits = _proper(
             x, np.concatenate([spectra[:1]] * NUM_STARTS + [spectra]), np.append(starts, guesses["temperature"])
         )
-        fit, tried, many = (
-            jax.tree.map(lambda leaf, part=part: leaf[part], fits)
-            for part in (0, slice(NUM_STARTS), slice(NUM_STARTS, None))
-        )
+        fit, tried, many = fits[0], fits[:NUM_STARTS], fits[NUM_STARTS:]
         num_steps = first.num_steps[:NUM_STARTS]
         sky = _firas.fit(_firas.spectrum())
         jaxreg.raise_if_failed(sky)
@@ -126,7 +123,7 @@ def _spectrum(key: jax.Array, kelvin: jax.Array) -> data.Dataset:
     return data.planck(key, _wavelength(), kelvin, gain_spread=0.05, noise=NOISE)
 
 
-def _proper(x: np.ndarray, y: np.ndarray, starts: np.ndarray) -> tuple[jaxreg.CurveFit, jaxreg.CurveFit]:
+def _proper(x: np.ndarray, y: np.ndarray, starts: np.ndarray) -> tuple[jaxreg.Fit, jaxreg.Fit]:
     """Temperature and gain of each spectrum, first with equal weights."""
     # The noise is relative, so its sigma needs the curve: a first fit gives it.
     fit = partial(jaxreg.fit_many, MODEL, x, y, p0_each=True, absolute_sigma=True)
@@ -141,15 +138,14 @@ def _figures(
     settings: common.Settings,
     x: np.ndarray,
     shown: np.ndarray,
-    fit: jaxreg.CurveFit,
+    fit: jaxreg.Fit,
     num_steps: jax.typing.ArrayLike,
     starts: np.ndarray,
     temperature: np.ndarray,
-    sky: jaxreg.CurveFit,
+    sky: jaxreg.Fit,
 ) -> dict[str, str]:
     nanometres = 1e9 * x
     spectra = {f"{kelvin:.0f} K": spectrum * 1e-12 for kelvin, spectrum in zip(SHOWN, shown, strict=True)}
-    seen = _firas.spectrum()
     across = "wavelength / nm"
     with common.figure(settings, "planck_spectra") as ax:
         plots.points(nanometres, spectra, xlabel=across, ylabel="radiance / (kW/(m² sr nm))", ax=ax)
@@ -157,17 +153,14 @@ def _figures(
         marks = {"published": RUN["temperature"], "truth": TRUTH}
         plots.distribution(temperature, marks=marks, xlabel="temperature / K", ax=ax)
     with common.figure(settings, "planck_residuals") as ax:
-        plots.residuals(
-            nanometres, fit.residuals, NOISE * MODEL.apply(fit.params, jnp.asarray(x)), xlabel=across, ax=ax
-        )
+        plots.residuals(fit.with_problem(fit.problem.replace(x=nanometres)), xlabel=across, ax=ax)
     with common.figure(settings, "planck_starts") as ax:
         steps = {"temperature and gain": num_steps}
         plots.lines(starts, steps, xlabel="start / K", ylabel="steps to the optimum", xscale="log", ax=ax)
     with common.figure(settings, "planck_sky") as ax:
-        draw = partial(plots.curve, xlabel="wavenumber / (1/cm)", ylabel="intensity / (MJy/sr)", ax=ax)
-        draw(_firas.radiance, sky, seen.wavenumber, seen.intensity)
+        plots.curve(sky, xlabel="wavenumber / (1/cm)", ylabel="intensity / (MJy/sr)", ax=ax)
     with common.figure(settings, "planck_sky_residuals") as ax:
-        plots.residuals(seen.wavenumber, sky.residuals, seen.sigma, xlabel="wavenumber / (1/cm)", ax=ax)
+        plots.residuals(sky, xlabel="wavenumber / (1/cm)", ax=ax)
     return {
         "planck_spectra": "Spectra of 4000 K and 5000 K with 1 % of noise.",
         "planck_published": "The published procedure over all seeds.",

@@ -27,26 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return common.refuse(parser.prog, error)
 
     with jax.enable_x64(True):
-        rows = _firas.spectrum()
-        fit = _firas.fit(rows, given.start)
-        low, high = uncertainty.intervals(fit, distribution="normal")
+        fit = _firas.fit(_firas.spectrum(), given.start)
+        low, high = uncertainty.intervals(fit)
         with common.drawing(out, "spectrum"):
-            upper, _ = plots.fit(
-                _firas.radiance,
-                fit,
-                rows.wavenumber,
-                rows.intensity,
-                sigma=rows.sigma,
-                distribution="normal",
-                xlabel="wavenumber / (1/cm)",
-                ylabel="intensity / (MJy/sr)",
-            )
+            upper, _ = plots.fit(fit, xlabel="wavenumber / (1/cm)", ylabel="intensity / (MJy/sr)")
             upper.set_title(
                 f"T = {float(fit.params['temperature']):.6f} ± {float(fit.stderr['temperature']):.7f} K,"
                 f"  χ² = {float(fit.chi2):.2f} for {int(fit.dof)} degrees of freedom",
                 fontsize="medium",
             )
-        print(report.summary(fit, distribution="normal"))
+        print(report.summary(fit))
     common.save_json(
         out / "spectrum.json",
         {

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import jaxreg
-from jaxreg import losses, models
+from jaxreg import losses, models, uncertainty
 from jaxreg.data import Dataset
 
 pytestmark = pytest.mark.usefixtures("new_garbage_only")
@@ -42,7 +42,23 @@ def apply(fn, rate):
     return fn(rate)
 
 
+def followed(f):
+    fit, key = jaxreg.curve_fit(f, X, Y, START), jax.random.key(0)
+    uncertainty.band(fit, X)
+    uncertainty.profile(fit, num=3)
+    uncertainty.profile_intervals(fit)
+    uncertainty.profile_contour(fit, ("a", "k"), num=3)
+    uncertainty.bootstrap(key, fit, num=3)
+    uncertainty.nonlinearity(fit)
+
+
 USES = {
+    "fit": (decay, lambda f: jaxreg.fit(jaxreg.problem(f, X, Y, START))),
+    "fit_many of a problem": (
+        decay,
+        lambda f: jaxreg.fit_many(jaxreg.problem(f, X, Y, START), each={"y": np.stack([Y, 2 * Y])}),
+    ),
+    "uncertainty": (decay, followed),
     "curve_fit": (decay, lambda f: jaxreg.curve_fit(f, X, Y, START)),
     "fit_many": (decay, lambda f: jaxreg.fit_many(f, X, Y[None], START)),
     "train": (decay, trained),

@@ -38,7 +38,7 @@ def flat(params: Any) -> np.ndarray:
     return np.array(jax.tree.leaves(params))
 
 
-def fit(y: Any = Y, p0: Any = P0, **options: Any) -> jaxreg.CurveFit:
+def fit(y: Any = Y, p0: Any = P0, **options: Any) -> jaxreg.Fit:
     return jaxreg.curve_fit(MODEL, X, y, p0, **options)
 
 
@@ -264,7 +264,10 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"mask": np.arange(40) < 2},
         "y must have at least as many points as there are parameters, 3, got 2",
     ),
-    "sigma (n, 2)": ({"sigma": np.ones((40, 2))}, r"sigma must have shape \(40, 40\), got \(40, 2\)"),
+    "sigma (n, 2)": (
+        {"sigma": np.ones((40, 2))},
+        r"sigma must .* have y's shape \(40,\), or be a covariance of shape \(40, 40\), got shape \(40, 2\)",
+    ),
     "an indefinite covariance": ({"sigma": np.ones((40, 40))}, "sigma must be symmetric and positive definite"),
     "an asymmetric covariance": ({"sigma": np.triu(np.ones((40, 40)))}, "sigma must be symmetric"),
     "unknown covariance": ({"covariance": "HC4"}, "covariance must be one of 'classic', 'H1', .*got 'HC4'"),

@@ -70,7 +70,7 @@ def studied(study: Any, **options: Any) -> Any:
 
 
 def after(name: str, **options: Any) -> Any:
-    return getattr(uncertainty, name)(decay, X, Y, given().fit, **options)
+    return getattr(uncertainty, name)(given().fit, **options)
 
 
 FIT = {
@@ -85,12 +85,12 @@ FIT = {
 }
 AFTER = {
     "intervals": lambda: [uncertainty.intervals(fit) for fit in (given().fit, given().at_bound)],
-    "band": lambda: uncertainty.band(decay, given().fit, X, kind="prediction"),
+    "band": lambda: after("band", x=X, kind="prediction"),
     "profile": lambda: after("profile", num=5),
     "profile_intervals": lambda: after("profile_intervals"),
     "profile_contour": lambda: after("profile_contour", parameters=["a", "k"], num=4),
-    "bootstrap": lambda: uncertainty.bootstrap(KEY, decay, X, Y, given().fit, num=4),
-    "nonlinearity": lambda: uncertainty.curvature(decay, given().fit, X),
+    "bootstrap": lambda: uncertainty.bootstrap(KEY, given().fit, num=4),
+    "nonlinearity": lambda: after("nonlinearity"),
     "summary": lambda: [jaxreg.summary(fit) for fit in (given().fit, given().at_bound)],
     "raise_if_failed": lambda: jaxreg.raise_if_failed(given().fit),
 }

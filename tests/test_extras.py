@@ -1,5 +1,6 @@
 """What is missed without an optional package: one line that names the extra, and nothing else."""
 
+import dataclasses
 import functools
 import re
 import subprocess
@@ -23,7 +24,7 @@ from _benchmark import curves, measure, sgd  # noqa: E402
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 SWEEP = jaxreg.Sweep({"rate": np.arange(3.0)}, np.zeros(3))
 X = np.linspace(0.0, 1.0, 5, dtype=np.float32)
-FIT = jaxreg.CurveFit(*[0.0] * len(jaxreg.CurveFit._fields))
+FIT = jaxreg.Fit(**{field.name: 0.0 for field in dataclasses.fields(jaxreg.Fit)})
 
 
 def swept(**options: Any) -> Any:

@@ -1,5 +1,6 @@
 """Many fits at once: the optimum, errors and status of each are those of ``curve_fit``, whatever the others do."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,21 +11,12 @@ import pytest
 import jaxreg
 from jaxreg import losses, models, uncertainty
 from jaxreg.fits import _batch
-from jaxreg.least_squares._arguments import prepare
+from jaxreg.least_squares._flat_problem import flat_problem
 from jaxreg.least_squares._plain import plain_fit
-from jaxreg.least_squares._problem import problem_of
 
 pytestmark = pytest.mark.usefixtures("x64")
 NUM_SETS, NUM_ROWS = 300, 40
 X = np.linspace(-3.0, 3.0, NUM_ROWS)
-OPTIONS = {
-    "absolute_sigma": False,
-    "fixed": None,
-    "loss": "squared",
-    "scale": None,
-    "covariance": "classic",
-    "max_steps": 5000,
-}
 START = {"height": 2.5, "centre": 0.0, "width": 1.1, "offset": 0.0}
 
 
@@ -50,7 +42,7 @@ Y = drawn()
 
 def same(found, wanted, *, rtol=1e-8):
     """Both stop where a step would change χ² by 1e-20 of it, so parameters agree to about 1e-10 of their errors."""
-    for name in set(found._fields) - {"num_steps"}:
+    for name in {field.name for field in dataclasses.fields(found)} - {"num_steps", "problem"}:
         jax.tree.map(
             lambda a, b, name=name: np.testing.assert_allclose(
                 a, b, rtol=rtol, atol=1e-9, err_msg=name, equal_nan=True
@@ -61,7 +53,7 @@ def same(found, wanted, *, rtol=1e-8):
 
 
 def stacked(results):
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *results)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *jaxreg.results.without_data(results))
 
 
 def one_by_one(y, p0):
@@ -120,20 +112,20 @@ def test_data_sets_that_cannot_be_started_need_no_steps():
     assert (found.status == np.where(np.arange(NUM_SETS) % 7 == 0, jaxreg.Status.NONFINITE, 0)).all()
     assert len(traces) - needed <= needed // 4
     alone = jax.jit(lambda y: jaxreg.curve_fit(peak, X, y, START))(holes[7])
-    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[7], found), alone)
+    jax.tree.map(np.testing.assert_array_equal, found[7].without_data(), alone.without_data())
     # From a start at walls, at which a gradient says which parameters are held.
     bounds, sigma = ({**START, "height": 0.0}, {**START, "width": 3.0}), np.full(Y.shape, 0.1)
     walls, sigma[2, 1] = {"bounds": bounds}, 0.0
     found = jaxreg.fit_many(peak, X, Y, START, sigma=sigma, **walls)
     alone = jax.jit(lambda sigma: jaxreg.curve_fit(peak, X, Y[2], START, sigma=sigma, **walls))(sigma[2])
-    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[2], found), alone)
+    jax.tree.map(np.testing.assert_array_equal, found[2].without_data(), alone.without_data())
 
 
 def test_fits_that_plain_steps_lose_are_begun_anew():
     """From a start so far off that plain steps fail for about half of them."""
     far = START | {"centre": 1.0, "width": 0.5}
-    task, options = prepare(peak, X, Y[0], far, sigma=None, mask=None, bounds=None, **OPTIONS)
-    settled = jax.jit(jax.vmap(lambda y: plain_fit(problem_of(task._replace(y=y), options), 5000).settled))(Y)
+    problem = jaxreg.problem(peak, X, Y[0], far)
+    settled = jax.jit(jax.vmap(lambda y: plain_fit(flat_problem(problem.replace(y=y)), 5000).settled))(Y)
     assert 0.2 < settled.mean() < 0.8
     found, wanted = jaxreg.fit_many(peak, X, Y, far), one_by_one(Y, far)
     assert (found.status == 0).all()
@@ -148,8 +140,8 @@ def test_a_step_that_overshoots_once_is_halved():
     y = np.asarray(jax.vmap(models.planck_radiance, (None, 0))(x, temperature))
     y = y * (1 + 0.01 * np.random.default_rng(0).normal(size=y.shape))
     start = {"temperature": 5000.0, "gain": 1.0}
-    task, options = prepare(model, x, y[0], start, sigma=None, mask=None, bounds=None, **OPTIONS)
-    plain = jax.jit(jax.vmap(lambda y: plain_fit(problem_of(task._replace(y=y), options), 5000)))(y)
+    problem = jaxreg.problem(model, x, y[0], start)
+    plain = jax.jit(jax.vmap(lambda y: plain_fit(flat_problem(problem.replace(y=y)), 5000)))(y)
     assert plain.settled.all()
     wanted = stacked([jaxreg.curve_fit(model, x, row, start) for row in y])
     found = np.stack([wanted.params["gain"], wanted.params["temperature"]], axis=1)
@@ -262,7 +254,7 @@ def test_chunks_and_memory_maps_change_nothing(good, tmp_path, monkeypatch):
 def test_residuals_are_left_out_on_request(good):
     found = jaxreg.fit_many(peak, X, Y, START, residuals=False)
     assert found.residuals is None
-    same(found, good._replace(residuals=None), rtol=1e-12)
+    same(found, good.replace(residuals=None), rtol=1e-12)
 
 
 def test_a_store_streams_resumes_and_refuses(good, tmp_path, monkeypatch):
@@ -294,8 +286,13 @@ def test_a_store_streams_resumes_and_refuses(good, tmp_path, monkeypatch):
     jaxreg.raise_if_failed(found)
     loaded = jaxreg.store.load(path)
     assert jaxreg.summary(found) == jaxreg.summary(loaded) == jaxreg.summary(good)
-    for fits in (found, loaded):
-        jax.tree.map(np.testing.assert_array_equal, uncertainty.intervals(fits), uncertainty.intervals(good))
+    wanted = uncertainty.intervals(good)
+    jax.tree.map(np.testing.assert_array_equal, uncertainty.intervals(found), wanted)
+    with pytest.raises(ValueError, match=r"say distribution='t' or 'normal', or give it back, fit.with_problem"):
+        uncertainty.intervals(loaded)
+    jax.tree.map(np.testing.assert_array_equal, uncertainty.intervals(loaded, distribution="t"), wanted)
+    home = loaded.values.with_problem(good.problem)
+    jax.tree.map(np.testing.assert_array_equal, uncertainty.intervals(home), wanted)
     other = Y.copy()
     other[-1, -1] += 1e-9
     with pytest.raises(ValueError, match="belongs to another study: it was computed with data, starts and sigmas"):
@@ -328,12 +325,15 @@ BAD = {
     "one data set": ({"y": Y[0]}, r"y must have shape \(m, n\), a row for each of at least one data set, got \(40,\)"),
     "none": ({"y": Y[:0]}, r"at least one data set, got \(0, 40\)"),
     "x": ({"x": X[:7]}, r"x must have shape \(40,\) or \(300, 40\)"),
-    "mask": ({"mask": np.ones(40, bool)}, r"mask must have shape \(300, 40\), got \(40,\)"),
-    "sigma": ({"sigma": np.ones((3, 40))}, r"sigma must have shape \(300, 40\), got \(3, 40\)"),
+    "mask": ({"mask": np.ones(41, bool)}, r"mask must have shape \(300, 40\) or \(40,\), got \(41,\)"),
+    "sigma": (
+        {"sigma": np.ones((3, 40))},
+        r"sigma must have shape \(\), \(40,\), \(300, 40\) or \(40, 40\), got \(3, 40\)",
+    ),
     "shared sigma": ({"sigma": -1.0}, "sigma must be positive"),
     "start": ({"p0": None}, "p0 must be given where the model has no guess"),
     "starts": ({"p0_each": True}, r"p0\['centre'\] must have a leading axis of 300 data sets, got shape \(\)"),
-    "complex y": ({"y": Y.astype(complex)}, "y must be of real numbers, got complex128"),
+    "dates": ({"y": Y.astype("datetime64[s]")}, "y must be of real numbers, got datetime64"),
     "few": ({"x": X[:3], "y": Y[:, :3]}, "at least as many points as there are parameters"),
     "loss": ({"loss": "cubic"}, "loss must be one of"),
 }
@@ -348,7 +348,7 @@ def test_bad_input_is_named(case):
 
 
 def test_under_a_trace_there_is_vmap():
-    with pytest.raises(ValueError, match=r"use jax.vmap of curve_fit"):
+    with pytest.raises(ValueError, match=r"use jax.vmap of fit or curve_fit"):
         jax.jit(lambda y: jaxreg.fit_many(peak, X, y, START))(Y)
 
 

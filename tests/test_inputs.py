@@ -59,8 +59,14 @@ def fitted():
     return pickle.loads(pickle.dumps(curve_fit()))
 
 
+def without_data(tree):
+    is_fit = lambda node: isinstance(node, jaxreg.Fit)  # noqa: E731
+    return jax.tree.map(lambda node: node.without_data() if is_fit(node) else node, tree, is_leaf=is_fit)
+
+
 def equal(got, wanted):
-    jax.tree.map(np.testing.assert_array_equal, got, wanted)
+    """Fits are compared by what they found, not by what they were asked."""
+    jax.tree.map(np.testing.assert_array_equal, *map(without_data, (got, wanted)))
 
 
 # ---- numbers in another form ----
@@ -116,10 +122,10 @@ def test_what_follows_a_fit_takes_numbers_in_any_form(form):
     convert = WHOLE[form]
 
     def following(x, y, sigma):
-        profiles = uncertainty.profile_intervals(line, x, y, fitted(), sigma=sigma)
-        drawn = uncertainty.bootstrap(KEY, line, x, y, fitted(), sigma=sigma, num=20)
-        band = uncertainty.band(line, fitted(), x, kind="prediction", sigma=sigma)
-        return profiles, drawn, band, uncertainty.curvature(line, fitted(), x, sigma=sigma)
+        fit = fitted().with_problem(fitted().problem.replace(x=x, y=y, sigma=sigma))
+        band = uncertainty.band(fit, x, kind="prediction", sigma=sigma)
+        drawn = uncertainty.bootstrap(KEY, fit, num=20)
+        return uncertainty.profile_intervals(fit), drawn, band, uncertainty.nonlinearity(fit)
 
     equal(following(*map(convert, (X, Y, SIGMA))), following(X, Y, SIGMA))
 
@@ -203,7 +209,7 @@ REFUSED = {
     "nothing": (lambda values: [*values[:-1], None], "got NoneType None at index .: .* leave the rest out"),
     "booleans": (lambda values: values > 1, "real numbers, got bool: convert"),
     "ragged": (lambda values: [[1.0], *values[1:]], "be one array, got a list that is none"),
-    "a dictionary": (dict.fromkeys, "real numbers, got dict"),
+    "a dictionary": (lambda values: dict(enumerate(values)), "real numbers, got dict"),
     "fields": (lambda values: np.zeros(len(values), [("a", float)]), "real numbers, got .*'a'"),
     "keys": (lambda values: jax.random.split(KEY, len(values)), "real numbers, got key"),
 }
@@ -217,12 +223,27 @@ PLACES = {
 }
 
 
+# What a model may take, as a pytree of features or as complex targets.
+TAKEN = {("a dictionary", "x"), ("complex", "y"), ("complex of JAX", "y")}
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_no_real_number_is_refused_by_name(kind, place):
+    if (kind, place) in TAKEN:
+        return
     bad, message = REFUSED[kind]
     with pytest.raises(ValueError, match=f"^{place} must .*{message}"):
         PLACES[place](bad)
+
+
+@pytest.mark.parametrize(
+    "kind", ["masked", "complex", "complex of JAX", "dates", "dates with a zone", "times", "words", "fields", "keys"]
+)
+def test_what_is_no_real_number_among_features_is_refused_by_its_place(kind):
+    bad, message = REFUSED[kind]
+    with pytest.raises(ValueError, match=rf"^x\['v'\] must .*{message}"):
+        jaxreg.problem(lambda params, x: line(params, x["v"]), {"t": X, "v": bad(X)}, Y, {"p": START})
 
 
 BAD = {
@@ -231,7 +252,7 @@ BAD = {
         "y must not be a masked array, got one with 8 masked",
     ),
     "list of masked": (lambda: fit_many(y=list(np.ma.masked_array(MANY, MANY > 8))), "y must not be a masked array"),
-    "complex cube": (lambda: fit_many(y=MANY * 1j), "y must be of real numbers, got complex128"),
+    "complex cube": (lambda: fit_many(sigma=MANY * 1j), "sigma must be of real numbers, got complex128"),
     "masked mask": (lambda: curve_fit(mask=np.ma.masked_array(Y, Y == 4) > 3), "mask must not be a masked array"),
     "mask of integers": (
         lambda: curve_fit(mask=[1, 1, 1, 1, 0, 0]),
@@ -244,9 +265,9 @@ BAD = {
         lambda: curve_fit(loss=functools.partial(losses.huber, delta="1")),
         "the loss's delta must be of real numbers, got <U1",
     ),
-    "complex band": (lambda: uncertainty.band(line, fitted(), X * 1j), "x must be of real numbers, got complex128"),
-    "masked figure": (
-        lambda: plots.curve(line, fitted(), X, np.ma.masked_array(Y, Y > 8)),
+    "complex band": (lambda: uncertainty.band(fitted(), X * 1j), "x must be of real numbers, got complex128"),
+    "masked y in another's place": (
+        lambda: fitted().problem.replace(y=np.ma.masked_array(Y, Y > 8)),
         "y must not be a masked array",
     ),
     "absolute": (lambda: curve_fit(absolute_sigma="no"), "absolute_sigma must be True or False, got 'no'"),
@@ -255,8 +276,8 @@ BAD = {
         lambda: jax.jit(lambda a: curve_fit(absolute_sigma=a))(True),
         "absolute_sigma must be True or False",
     ),
-    "absolute band": (
-        lambda: unwrap(uncertainty.band)(line, fitted(), X, absolute_sigma="no"),
+    "absolute problem": (
+        lambda: jaxreg.problem(line, X, Y, {"p": START}, absolute_sigma="no"),
         "absolute_sigma must be True or False, got 'no'",
     ),
     "each": (lambda: fit_many(p0_each="no"), "p0_each must be True or False, got 'no'"),
@@ -367,19 +388,15 @@ LEVELS = {
     "normal quantile": lambda level: uncertainty.quantile(4, level, "normal"),
     "quantile of many": lambda level: uncertainty.quantile(jnp.array([5000, 4]), level),
     "intervals": lambda level: uncertainty.intervals(fitted(), level=level),
-    "band": lambda level: uncertainty.band(line, fitted(), X, level=level)[2:],
-    "profile_intervals": lambda level: uncertainty.profile_intervals(line, X, Y, fitted(), sigma=SIGMA, level=level)[
-        :2
-    ],
-    "profile_contour": lambda level: (
-        uncertainty.profile_contour(line, X, Y, fitted(), ("p[0]", "p[1]"), sigma=SIGMA, level=level, num=4).points
-    ),
-    "bootstrap": lambda level: uncertainty.bootstrap(KEY, line, X, Y, fitted(), sigma=SIGMA, num=20, level=level)[2:4],
-    "curvature": lambda level: uncertainty.curvature(line, fitted(), X, sigma=SIGMA, level=level),
+    "band": lambda level: uncertainty.band(fitted(), X, level=level)[2:],
+    "profile_intervals": lambda level: uncertainty.profile_intervals(fitted(), level=level)[:2],
+    "profile_contour": lambda level: uncertainty.profile_contour(fitted(), ("p[0]", "p[1]"), level=level, num=4).points,
+    "bootstrap": lambda level: uncertainty.bootstrap(KEY, fitted(), num=20, level=level)[2:4],
+    "nonlinearity": lambda level: uncertainty.nonlinearity(fitted(), level=level),
 }
 SHOWN = {
     "summary": lambda level: jaxreg.summary(fitted(), level=level),
-    "plots.fit": lambda level: plots.fit(line, fitted(), X, Y, level=level),
+    "plots.fit": lambda level: plots.fit(fitted(), level=level),
 }
 
 
@@ -431,8 +448,8 @@ def test_a_result_keeps_double_precision_where_it_is_read_in_single():
     found = (
         fitted(),
         uncertainty.intervals(fitted()),
-        uncertainty.band(line, fitted(), X),
-        uncertainty.bootstrap(KEY, line, X, Y, fitted(), sigma=SIGMA, num=20),
+        uncertainty.band(fitted(), X),
+        uncertainty.bootstrap(KEY, fitted(), num=20),
         train(),
         Dataset(jnp.asarray(X), jnp.asarray(Y)),
     )
@@ -443,3 +460,14 @@ def test_a_result_keeps_double_precision_where_it_is_read_in_single():
             assert [leaf.dtype for leaf in jax.tree.leaves(read)] == [leaf.dtype for leaf in jax.tree.leaves(found)]
             equal(read, found)
         assert jaxreg.summary(read[0]) == jaxreg.summary(found[0])
+
+
+def test_a_pickled_fit_keeps_its_problem_but_for_a_function_made_within_another():
+    kept = fitted()
+    equal(uncertainty.band(kept, X), uncertainty.band(curve_fit(), X))
+    local = curve_fit(model=lambda params, x: line(params, x))
+    lost = pickle.loads(pickle.dumps(local))
+    equal((lost, uncertainty.intervals(lost)), (local, uncertainty.intervals(local)))
+    with pytest.raises(ValueError, match=r"<lambda> was left out when this fit was pickled.*fit\.with_problem\("):
+        uncertainty.band(lost, X)
+    equal(uncertainty.band(lost.with_problem(local.problem), X), uncertainty.band(local, X))

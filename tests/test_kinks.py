@@ -121,10 +121,10 @@ def test_steps_to_and_fro_across_a_kink_end_at_it() -> None:
 
 
 def test_refits_take_a_kink_for_an_optimum(kinked: Any) -> None:
-    found = uncertainty.bootstrap(jax.random.key(0), broken, CASES, Y, kinked, num=20, kind="residual")
+    found = uncertainty.bootstrap(jax.random.key(0), kinked, num=20, kind="residual")
     assert set(found.status.tolist()) <= {Status.OK, Status.KINK}
     assert int(found.num_failed) == 0
-    ends = uncertainty.profile_intervals(broken, CASES, Y, kinked, level=0.5)
+    ends = uncertainty.profile_intervals(kinked, level=0.5)
     assert int(ends.status["k1"]) in (Status.OK, Status.KINK)
     assert float(ends.lower["k1"]) < float(kinked.params["k1"]) < float(ends.upper["k1"])
 
@@ -141,7 +141,7 @@ def both_ways(model: Any, x: np.ndarray, y: np.ndarray, start: Any) -> Any:
     yield jaxreg.curve_fit(model, x, y, start)
     yield jax.jit(lambda y: jaxreg.curve_fit(model, x, y, start))(y)
     there = np.ones((1, len(y)), bool)
-    yield jax.tree.map(lambda leaf: leaf[0], jaxreg.fit_many(model, x, y[None], start, mask=there))
+    yield jaxreg.fit_many(model, x, y[None], start, mask=there)[0]
 
 
 def test_a_derivative_of_zero_times_infinity_is_its_limit() -> None:
@@ -226,3 +226,4 @@ def test_a_huge_chi2_is_no_failure() -> None:
     assert int(fit.status) == Status.OK
     assert np.isinf(fit.chi2)
     assert np.isfinite(fit.stderr["a"])
+    assert fit.without_data().with_problem(fit.problem).problem is fit.problem

@@ -33,7 +33,7 @@ def decay(params: Any, x: Any) -> Any:
     return params["a"] * jnp.exp(-params["k"] * x)
 
 
-def fit_decay(y: Any = Y, sigma: Any = 1.0, **options: Any) -> jaxreg.CurveFit:
+def fit_decay(y: Any = Y, sigma: Any = 1.0, **options: Any) -> jaxreg.Fit:
     return jaxreg.curve_fit(decay, X, y, P0, sigma=sigma, **options)
 
 
@@ -50,7 +50,7 @@ def flat(params: Any) -> np.ndarray:
     return np.array(jax.tree.leaves(params))
 
 
-def stacked(fits: Iterable[jaxreg.CurveFit]) -> jaxreg.CurveFit:
+def stacked(fits: Iterable[jaxreg.Fit]) -> jaxreg.Fit:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *fits)
 
 
@@ -307,7 +307,7 @@ def test_undetermined_parameters_still_fit_their_sum() -> None:
 
 
 @pytest.fixture(scope="module")
-def lanes() -> jaxreg.CurveFit:
+def lanes() -> jaxreg.Fit:
     """One fit for each of five sigmas, of which three are none, and a sixth from a start of NaN."""
     with jax.enable_x64(True):
 
@@ -320,22 +320,22 @@ def lanes() -> jaxreg.CurveFit:
         return fit(sigmas, jnp.ones(6).at[5].set(jnp.nan))
 
 
-def test_sigmas_that_are_not_positive_are_invalid_under_vmap(lanes: jaxreg.CurveFit) -> None:
+def test_sigmas_that_are_not_positive_are_invalid_under_vmap(lanes: jaxreg.Fit) -> None:
     invalid = [Status.INVALID_INPUT] * 3
     assert lanes.status.tolist() == [Status.OK, *invalid, Status.OK, Status.NONFINITE]
 
 
-def test_bad_lanes_leave_the_others_alone(lanes: jaxreg.CurveFit) -> None:
+def test_bad_lanes_leave_the_others_alone(lanes: jaxreg.Fit) -> None:
     for index in (0, 4):
         got = [lanes.params["a"][index], lanes.params["k"][index]]
         np.testing.assert_allclose(got, scipy_decay()[0], rtol=1e-7)  # SciPy's differences
 
 
-def test_an_invalid_lane_returns_its_start(lanes: jaxreg.CurveFit) -> None:
+def test_an_invalid_lane_returns_its_start(lanes: jaxreg.Fit) -> None:
     assert (float(lanes.params["a"][1]), int(lanes.num_steps[1])) == (1, 0)
 
 
-def test_raise_if_failed_names_the_bad_lanes(lanes: jaxreg.CurveFit) -> None:
+def test_raise_if_failed_names_the_bad_lanes(lanes: jaxreg.Fit) -> None:
     sigma = "INVALID_INPUT, sigma is not positive and finite at row 0"
     wanted = rf"^4 of 6 fits failed: \[1\] {sigma}, \[2\] {sigma}, \[3\] {sigma}, \[5\] NONFINITE, the start"
     with pytest.raises(RuntimeError, match=wanted):
@@ -484,10 +484,13 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"x": X[:1], "y": Y[:1]},
         "y must have at least as many points as there are parameters, 2, got 1",
     ),
-    "targets (n, 1)": ({"y": Y[:, None]}, r"y must have shape \(30,\), got \(30, 1\)"),
-    "lengths": ({"y": Y[:5]}, r"y must have shape \(30,\), got \(5,\)"),
-    "no points": ({"x": X[:0], "y": Y[:0]}, r"x must have at least one row, got \(0,\)"),
-    "sigma (5,)": ({"sigma": SIGMA[:5]}, r"sigma must have shape \(30,\), got \(5,\)"),
+    "targets (n, 1)": ({"y": Y[:, None]}, r"the model's prediction must have y's shape \(30, 1\), got \(30,\)"),
+    "lengths": ({"y": Y[:5]}, r"the model's prediction must have y's shape \(5,\), got \(30,\)"),
+    "no points": ({"x": X[:0], "y": Y[:0]}, r"y must have at least one point, got shape \(0,\)"),
+    "sigma (5,)": (
+        {"sigma": SIGMA[:5]},
+        r"sigma must be a number, have y's shape \(30,\), or be a covariance of .* \(30, 30\), got shape \(5,\)",
+    ),
     "sigma zero": ({"sigma": 0.0}, "sigma must be positive and finite, got .*0"),
     "a negative sigma": ({"sigma": SIGMA - 1}, "sigma must be positive and finite, got .*-0.5"),
     "infinite sigma": ({"sigma": np.inf}, "sigma must be positive and finite, got .*inf"),
@@ -496,11 +499,11 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "no start for a model": ({"p0": None, "model": models.Model(models.ohm().init, decay)}, "p0 must be given"),
     "predictions (n, 1)": (
         {"model": lambda params, x: decay(params, x)[:, None]},
-        r"the model's prediction must have shape \(30,\), got \(30, 1\)",
+        r"the model's prediction must have y's shape \(30,\), got \(30, 1\)",
     ),
     "one prediction": (
         {"model": lambda params, x: params["a"] * x.sum()},
-        r"prediction must have shape \(30,\), got \(\)",
+        r"the model's prediction must have y's shape \(30,\), got \(\)",
     ),
     "negative budget": ({"max_steps": -1}, "max_steps must be at least 0, got -1"),
     "a wrong name": ({"p0": {"a": 1.0, "rate": 1.0}}, "params must have 'k', which the model reads, got a, rate"),

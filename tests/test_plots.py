@@ -74,42 +74,40 @@ def test_rate_sweep_hatches_the_rates_that_diverge():
 def test_curve_draws_the_band_of_the_covariance():
     x = jnp.linspace(1.0, 3.0, 20)
     y = 2.0 * x + 0.1 * jax.random.normal(jax.random.key(0), (20,))
-    fit = jaxreg.curve_fit(models.ohm(), x, y)
-    labels = {"xlabel": "current / A", "ylabel": "voltage / V"}
-    ax = plots.curve(models.ohm(), fit, x, y, sigma=0.1, distribution="normal", **labels)
+    fit = jaxreg.curve_fit(models.ohm(), x, y, sigma=0.1, absolute_sigma=True)
+    ax = plots.curve(fit, xlabel="current / A", ylabel="voltage / V")
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("current / A", "voltage / V")
     band = next(part for part in ax.collections if part.get_label() == "95 % band")
     top = band.get_paths()[0].get_extents().y1
     expected = 3.0 * (float(fit.params["resistance"]) + 1.96 * float(fit.stderr["resistance"]))
-    assert top == pytest.approx(expected, rel=1e-5)
+    assert top == pytest.approx(expected, rel=1e-5)  # the normal distribution's, as sigma is absolute
 
 
 def test_fit_shares_the_x_axis_between_curve_and_residuals():
     x, sigma = jnp.linspace(1.0, 3.0, 20), jnp.full(20, 0.1)
     y = 2.0 * x + 0.1 * jax.random.normal(jax.random.key(0), (20,))
-    fit = jaxreg.curve_fit(models.ohm(), x, y)
-    upper, lower = plots.fit(
-        models.ohm(), fit, x, y, sigma=sigma, level=0.9, xlabel="current / A", ylabel="voltage / V"
-    )
+    fit = jaxreg.curve_fit(models.ohm(), x, y, sigma=sigma)
+    upper, lower = plots.fit(fit, level=0.9, xlabel="current / A", ylabel="voltage / V")
     assert legend(upper) == ["fit", "90 % band", "data ± σ"]
     assert (upper.get_ylabel(), lower.get_xlabel()) == ("voltage / V", "current / A")
     assert upper.get_shared_x_axes().joined(upper, lower)
     np.testing.assert_allclose(lower.lines[-1].get_ydata(), fit.residuals / 0.1, rtol=1e-6)
-    _, lower = plots.fit(models.ohm(), fit, x, y)
+    fit = jaxreg.curve_fit(models.ohm(), x, y)
+    _, lower = plots.fit(fit)
     unit = np.sqrt(fit.chi2 / fit.dof)
     np.testing.assert_allclose(lower.lines[-1].get_ydata(), fit.residuals / unit, rtol=1e-6)
     band = next(part for part in upper.collections if part.get_label() == "90 % band")
     half = 1.7291 * float(fit.stderr["resistance"])  # the quantile 0.95 of Student's t with 19 degrees of freedom
     assert band.get_paths()[0].get_extents().y1 == pytest.approx(3 * (float(fit.params["resistance"]) + half), rel=1e-5)
-    _, lower = plots.fit(models.ohm(), fit._replace(chi2=0 * fit.chi2), x, y)  # an exact fit says no unit
+    _, lower = plots.fit(fit.replace(chi2=0 * fit.chi2))  # an exact fit says no unit
     np.testing.assert_allclose(lower.lines[-1].get_ydata(), fit.residuals, rtol=1e-6)
 
 
 def test_a_failed_fit_is_named_and_has_no_band():
     x = jnp.linspace(1.0, 3.0, 20)
     fit = jaxreg.curve_fit(models.ohm(), x, 2.0 * x)
-    failed = fit._replace(covariance=jnp.nan * fit.covariance, status=jnp.int32(jaxreg.Status.MAX_STEPS))
-    assert legend(plots.curve(models.ohm(), failed, x, 2.0 * x)) == ["fit: MAX_STEPS", "data"]
+    failed = fit.replace(covariance=jnp.nan * fit.covariance, status=jnp.int32(jaxreg.Status.MAX_STEPS))
+    assert legend(plots.curve(failed)) == ["fit: MAX_STEPS", "data"]
 
 
 def test_profile_draws_tau_beside_the_straight_line():
@@ -117,9 +115,9 @@ def test_profile_draws_tau_beside_the_straight_line():
     tau = {"a": jnp.zeros(3), "b": jnp.array([-1.2, 0.0, 0.9])}
     status = {"a": jnp.zeros(3, int), "b": jnp.array([0, 0, 1])}
     result = uncertainty.Profile(values, tau, {}, status)
-    one = jnp.ones(())
-    fit = jaxreg.CurveFit(*[None] * len(jaxreg.CurveFit._fields))
-    fit = fit._replace(params={"a": 2 * one, "b": 5 * one}, stderr={"a": one, "b": one}, dof=jnp.int32(10))
+    one, x = jnp.ones(()), jnp.arange(12.0)
+    fit = jaxreg.curve_fit(models.expression("a + b*x"), x, x)
+    fit = fit.replace(params={"a": 2 * one, "b": 5 * one}, stderr={"a": one, "b": one})
     ax = plots.profile(result, fit, "b", xlabel="b / m")
     assert legend(ax) == ["profile", "± standard error", "refit failed", "95 %"]
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [-1.2, 0.0, np.nan], rtol=1e-6)
@@ -140,7 +138,10 @@ def test_contours_are_closed():
 
 
 def test_residuals_are_in_units_of_sigma():
-    ax = plots.residuals(np.arange(3), np.array([1.0, -2.0, 4.0]), 2.0, xlabel="x / m")
+    x = jnp.arange(3.0)
+    fit = jaxreg.curve_fit(models.ohm(), x, x, sigma=2.0).replace(residuals=jnp.array([1.0, -2.0, 4.0]))
+    ax = plots.residuals(fit, xlabel="x / m")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x / m", "residual / σ")
     np.testing.assert_array_equal(ax.lines[-1].get_ydata(), [0.5, -1.0, 2.0])
     extents = ax.patches[0].get_extents().transformed(ax.transData.inverted())
     np.testing.assert_allclose([extents.y0, extents.y1], [-2, 2])

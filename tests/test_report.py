@@ -17,7 +17,7 @@ START = {"a": 1.0, "b": 1.0, "c": 0.0}
 
 
 @pytest.fixture(scope="module")
-def fit() -> jaxreg.CurveFit:
+def fit() -> jaxreg.Fit:
     with jax.enable_x64(True):
         return jaxreg.curve_fit(MODEL, X, Y, START)
 
@@ -27,7 +27,7 @@ def numbers(text: str, name: str) -> list[str]:
     return next(line for line in text.splitlines() if line.startswith(name)).split()
 
 
-def test_a_report_says_what_lmfit_says(fit: jaxreg.CurveFit) -> None:
+def test_a_report_says_what_lmfit_says(fit: jaxreg.Fit) -> None:
     """lmfit 1.3.4, ``Model.fit`` and ``fit_report`` of the same data."""
     text = jaxreg.summary(fit)
     assert text.startswith(f"OK: converged ({int(fit.num_steps)} steps)\n")
@@ -48,16 +48,33 @@ def test_a_report_says_what_lmfit_says(fit: jaxreg.CurveFit) -> None:
     ]
 
 
-def test_a_double_fit_is_reported_where_double_is_off(fit: jaxreg.CurveFit) -> None:
+def test_a_report_of_an_absolute_sigma_takes_the_normal_distribution_and_its_own_likelihood() -> None:
+    """χ² + 2p and χ² + p·log(n): the log-likelihood is -χ²/2 and a constant."""
+    absolute = jaxreg.curve_fit(MODEL, X, Y, START, sigma=0.05, absolute_sigma=True)
+    text, chi2 = jaxreg.summary(absolute), 0.0446217 / 0.05**2
+    assert "95 % interval (normal)" in text
+    assert float(numbers(text, "χ²")[1]) == pytest.approx(chi2, abs=1e-4)
+    assert float(numbers(text, "AIC")[1]) == pytest.approx(chi2 + 6, abs=1e-4)
+    assert float(numbers(text, "BIC")[1]) == pytest.approx(chi2 + 3 * np.log(25), abs=1e-4)
+    low, high = (float(numbers(text, "b ")[place]) for place in (-3, -1))
+    assert high - low == pytest.approx(2 * 1.959964 * float(absolute.stderr["b"]), rel=0.01)
+
+
+def test_one_fit_without_its_problem_is_reported_with_the_distribution_that_is_said(fit: jaxreg.Fit) -> None:
+    with pytest.raises(ValueError, match="say distribution='t' or 'normal', or give it back"):
+        jaxreg.summary(fit.without_data())
+
+
+def test_a_double_fit_is_reported_where_double_is_off(fit: jaxreg.Fit) -> None:
     with jax.enable_x64(False):
         assert jaxreg.summary(fit).startswith("OK: converged")
 
 
-def test_small_correlations_are_left_out_and_intervals_have_their_level(fit: jaxreg.CurveFit) -> None:
+def test_small_correlations_are_left_out_and_intervals_have_their_level(fit: jaxreg.Fit) -> None:
     text = report.summary(fit, least_correlation=0.5, level=0.6827, distribution="normal")
     assert "a, b" not in text
     covariance = jnp.array([[1.0, 0.5, -0.9], [0.5, 1.0, 0.0], [-0.9, 0.0, 1.0]])
-    assert "a, c  -0.9000\na, b  +0.5000\n" in report.summary(fit._replace(covariance=covariance))  # by their size
+    assert "a, c  -0.9000\na, b  +0.5000\n" in report.summary(fit.replace(covariance=covariance))  # by their size
     assert "68.27 % interval (normal)" in text
     assert numbers(text, "b ")[-3:] == ["1.271", "to", "1.373"]  # 1.3222 ± 0.0510
 
@@ -71,9 +88,9 @@ def test_small_correlations_are_left_out_and_intervals_have_their_level(fit: jax
         (jaxreg.Status.INVALID_INPUT, "INVALID_INPUT: not fitted: an input was out of its range"),
     ],
 )
-def test_a_failed_fit_has_no_errors_and_says_so(fit: jaxreg.CurveFit, status: jaxreg.Status, words: str) -> None:
+def test_a_failed_fit_has_no_errors_and_says_so(fit: jaxreg.Fit, status: jaxreg.Status, words: str) -> None:
     unknown = jax.tree.map(lambda leaf: jnp.nan * leaf, (fit.stderr, fit.covariance))
-    failed = fit._replace(status=jnp.int32(status), stderr=unknown[0], covariance=unknown[1])
+    failed = fit.replace(status=jnp.int32(status), stderr=unknown[0], covariance=unknown[1])
     text = jaxreg.summary(failed)
     assert text.startswith(words)
     assert numbers(text, "b ")[2:] == ["–", "–", "–"]
@@ -81,8 +98,8 @@ def test_a_failed_fit_has_no_errors_and_says_so(fit: jaxreg.CurveFit, status: ja
     assert "nan" not in text
 
 
-def test_a_fit_that_could_not_start_has_no_goodness(fit: jaxreg.CurveFit) -> None:
-    failed = fit._replace(status=jnp.int32(jaxreg.Status.NONFINITE), residuals=jnp.nan * fit.residuals)
+def test_a_fit_that_could_not_start_has_no_goodness(fit: jaxreg.Fit) -> None:
+    failed = fit.replace(status=jnp.int32(jaxreg.Status.NONFINITE), residuals=jnp.nan * fit.residuals)
     text = jaxreg.summary(failed)
     assert text.startswith("NONFINITE")
     assert "points" not in text
@@ -94,27 +111,27 @@ def test_a_fit_of_a_row_that_is_not_finite_has_no_goodness() -> None:
     assert "points" not in jaxreg.summary(broken)
 
 
-def test_a_combination_that_is_not_determined_is_named(fit: jaxreg.CurveFit) -> None:
+def test_a_combination_that_is_not_determined_is_named(fit: jaxreg.Fit) -> None:
     direction = jnp.array([0.8, -0.6, 0.0])
-    text = jaxreg.summary(fit._replace(status=jnp.int32(jaxreg.Status.SINGULAR), undetermined=direction))
+    text = jaxreg.summary(fit.replace(status=jnp.int32(jaxreg.Status.SINGULAR), undetermined=direction))
     assert "not determined: 0.8 a - 0.6 b\n" in text
 
 
-def test_parameters_at_a_bound_and_fixed_ones_are_marked(fit: jaxreg.CurveFit) -> None:
+def test_parameters_at_a_bound_and_fixed_ones_are_marked(fit: jaxreg.Fit) -> None:
     covariance = jnp.diag(jnp.array([jnp.nan, 0.01, 0.0]))
     stopped = {"a": jnp.array(True), "b": jnp.array(False), "c": jnp.array(False)}
     stderr = {"a": jnp.nan, "b": 0.1, "c": 0.0}
-    text = jaxreg.summary(fit._replace(covariance=covariance, at_bound=stopped, stderr=stderr))
+    text = jaxreg.summary(fit.replace(covariance=covariance, at_bound=stopped, stderr=stderr))
     assert numbers(text, "a ")[-3:] == ["at", "a", "bound"]
     assert numbers(text, "c ")[-1] == "fixed"
     assert numbers(text, "b ")[2] == "0.100"
 
 
-def test_an_exact_fit_and_one_without_degrees_of_freedom(fit: jaxreg.CurveFit) -> None:
-    text = jaxreg.summary(fit._replace(chi2=0.0 * fit.chi2, dof=jnp.int32(0)))
+def test_an_exact_fit_and_one_without_degrees_of_freedom(fit: jaxreg.Fit) -> None:
+    text = jaxreg.summary(fit.replace(chi2=0.0 * fit.chi2, dof=jnp.int32(0)))
     assert numbers(text, "reduced")[-1] == "–"
     assert numbers(text, "AIC")[1] == "-inf"
-    assert "fixed" not in jaxreg.summary(fit._replace(stderr=jax.tree.map(jnp.zeros_like, fit.stderr)))
+    assert "fixed" not in jaxreg.summary(fit.replace(stderr=jax.tree.map(jnp.zeros_like, fit.stderr)))
 
 
 def test_a_row_of_leverage_one_is_named_where_it_takes_an_error_away() -> None:
@@ -127,38 +144,39 @@ def test_a_row_of_leverage_one_is_named_where_it_takes_an_error_away() -> None:
     assert "leverage" not in jaxreg.summary(jaxreg.curve_fit(line, x, Y, start, fixed=held, covariance="HC0"))
 
 
-def many(fit: jaxreg.CurveFit) -> jaxreg.CurveFit:
+def many(fit: jaxreg.Fit) -> jaxreg.Fit:
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf, leaf]), fit)
-    return stacked._replace(status=jnp.array([0, 0, int(jaxreg.Status.NONFINITE)]))
+    return stacked.replace(status=jnp.array([0, 0, int(jaxreg.Status.NONFINITE)]))
 
 
-def test_of_many_fits_the_statuses_are_counted(fit: jaxreg.CurveFit) -> None:
+def test_of_many_fits_the_statuses_are_counted(fit: jaxreg.Fit) -> None:
     lines = jaxreg.summary(many(fit)).splitlines()
     assert lines[0] == "3 fits: 2 OK, 1 NONFINITE"
     assert lines[1] == "failed first: [2] NONFINITE"
     assert numbers("\n".join(lines), "b ")[1:] == ["1.3222", "1.3222", "1.3222", "0.0510"]
-    failed = many(fit)._replace(status=jnp.full(3, int(jaxreg.Status.MAX_STEPS)))
+    failed = many(fit).replace(status=jnp.full(3, int(jaxreg.Status.MAX_STEPS)))
     assert jaxreg.summary(failed).splitlines()[0] == "3 fits: 3 MAX_STEPS"
 
 
-def test_of_many_fits_the_quartiles_are_those_that_ended_well(fit: jaxreg.CurveFit) -> None:
+def test_of_many_fits_the_quartiles_are_those_that_ended_well(fit: jaxreg.Fit) -> None:
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * 6), fit)
     b, error = jnp.array([50.0, 10.0, 1e6, 20.0, 40.0, 30.0]), jnp.array([9.0, 1.0, 1e5, 1.0, 1.0, 9e3])
     status = jnp.array([0, 0, int(jaxreg.Status.NONFINITE), int(jaxreg.Status.KINK), 0, 0])
-    fits = stacked._replace(params={**stacked.params, "b": b}, stderr={**stacked.stderr, "b": error}, status=status)
+    fits = stacked.replace(params={**stacked.params, "b": b}, stderr={**stacked.stderr, "b": error}, status=status)
     cells = numbers(jaxreg.summary(fits), "b ")[1:]
     assert [float(cell) for cell in cells] == [20, 30, 40, 1]
 
 
-def test_what_a_store_gives_back_is_reported_like_the_fits_themselves(fit: jaxreg.CurveFit) -> None:
+def test_what_a_store_gives_back_is_reported_like_the_fits_themselves(fit: jaxreg.Fit) -> None:
     fits = jax.tree.map(np.asarray, many(fit))
-    loaded = jaxreg.Sweep({"fit": np.arange(3)}, fits)
+    loaded = jaxreg.Sweep({"fit": np.arange(3)}, fits.without_data())
     assert jaxreg.summary(loaded) == jaxreg.summary(fits)
-    for found, expected in zip(uncertainty.intervals(loaded), uncertainty.intervals(fits), strict=True):
+    intervals = uncertainty.intervals(loaded, distribution="t")
+    for found, expected in zip(intervals, uncertainty.intervals(fits), strict=True):
         jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_tables(fit: jaxreg.CurveFit) -> None:
+def test_tables(fit: jaxreg.Fit) -> None:
     table = fit.to_dataframe()
     assert list(table.index) == ["a", "b", "c"]
     np.testing.assert_allclose(table["stderr"], [fit.stderr[name] for name in "abc"])
@@ -182,7 +200,7 @@ def test_tables(fit: jaxreg.CurveFit) -> None:
     assert len(grid.to_dataframe()) == 6
 
 
-def test_names_of_the_numbers_in_arrays(fit: jaxreg.CurveFit) -> None:
+def test_names_of_the_numbers_in_arrays(fit: jaxreg.Fit) -> None:
     params = {"w": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
-    table = fit._replace(params=params, stderr=params).to_dataframe()
+    table = fit.replace(params=params, stderr=params).to_dataframe()
     assert dict(table["value"]) == {"b": 3.0, "w[0]": 1.0, "w[1]": 2.0}

@@ -156,12 +156,12 @@ def corrupted() -> dict[str, Any]:
     return found
 
 
-def relative_error(fit: jaxreg.CurveFit) -> np.ndarray:
+def relative_error(fit: jaxreg.Fit) -> np.ndarray:
     """The largest of each line, (2, 16)."""
     return np.abs(errors(fit) / TRUTH).max(axis=-1)
 
 
-def errors(fit: jaxreg.CurveFit) -> np.ndarray:
+def errors(fit: jaxreg.Fit) -> np.ndarray:
     return np.concatenate([fit.params["b"][..., None], fit.params["w"]], axis=-1) - TRUTH
 
 
@@ -241,8 +241,14 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         "scale must be None for a loss without a threshold, squared, got 'mad'",
     ),
     "a curved model": ({"model": decay, "loss": "absolute"}, "model must be a Model with features, .*got <function"),
-    "bounds": ({"loss": "absolute", "bounds": (0.0, 1.0)}, r"bounds must be None for absolute, got \(0.0, 1.0\)"),
-    "no curvature": ({"loss": "quantile", "covariance": "hessian"}, "covariance must not be 'hessian' for quantile"),
+    "bounds": (
+        {"loss": "absolute", "bounds": (0.0, 1.0)},
+        r"bounds must be None for an absolute .*, got \(0.0, 1.0\)",
+    ),
+    "no curvature": (
+        {"loss": "quantile", "covariance": "hessian"},
+        "covariance must not be 'hessian' for .*quantile",
+    ),
 }
 
 

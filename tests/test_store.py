@@ -22,7 +22,8 @@ import pytest
 import xarray
 import zarr
 
-from jaxreg import fit_many, losses
+import jaxreg
+from jaxreg import fit_many, losses, models, uncertainty
 from jaxreg.data import Dataset
 from jaxreg.store import Division, Store, load, open_store
 from jaxreg.training import Training
@@ -224,6 +225,48 @@ def test_a_class_that_has_other_fields_today_comes_back_with_those_of_then(tmp_p
     found = load(tmp_path).values
     assert type(found).__name__ == "Training"
     assert found._fields == (*Training._fields[:-1], "count")
+
+
+OHM = models.ohm()
+
+
+def fits_of_slopes(path):
+    """Of five slopes, as a sweep puts them into a store."""
+    x = np.arange(4.0, dtype=np.float32)
+    return jaxreg.sweep(lambda rate: jaxreg.curve_fit(OHM, x, rate * x), {"rate": RATES}, store=path)
+
+
+def test_fits_come_back_as_fits_without_their_data(tmp_path):
+    wanted, found = fits_of_slopes(tmp_path).values, load(tmp_path).values
+    assert type(found) is type(wanted) is jaxreg.Fit
+    assert found.problem is wanted.problem is None
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, found), jax.tree.map(np.asarray, wanted))
+    assert len(found) == 5
+    np.testing.assert_allclose(found[3].params["resistance"], RATES[3], rtol=1e-6)
+    x = np.arange(4.0, dtype=np.float32)
+    one = found[3].with_problem(jaxreg.problem(OHM, x, RATES[3] * x, {"resistance": 1.0}))
+    np.testing.assert_allclose(uncertainty.band(one, x).prediction, RATES[3] * x, rtol=1e-6)
+
+
+def test_fits_in_a_store_of_version_one_are_fits(tmp_path):
+    """A NamedTuple then, CurveFit, without the fields that have come since."""
+    wanted = fits_of_slopes(tmp_path).values
+    root = tmp_path / "zarr.json"
+    described = json.loads(root.read_text())
+
+    def as_then(node):
+        if isinstance(node, dict) and node.get("kind") == "dataclass":
+            fields = [name for name in node["fields"] if name not in ("chi2_prior", "problem")]
+            parts = node["parts"][: len(fields)]
+            return node | {"kind": "namedtuple", "name": "CurveFit", "fields": fields, "parts": parts}
+        return {key: as_then(part) for key, part in node.items()} if isinstance(node, dict) else node
+
+    then = as_then(described)
+    assert then != described
+    root.write_text(json.dumps(then))
+    found = load(tmp_path).values
+    assert type(found) is jaxreg.Fit
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, found), jax.tree.map(np.asarray, wanted))
 
 
 @jax.tree_util.register_dataclass

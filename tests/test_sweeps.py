@@ -72,6 +72,22 @@ def test_an_axis_may_be_a_list_of_points_of_any_pytree():
     np.testing.assert_array_equal(result.values, [[4.0, 104.0], [16.0, 116.0]])
 
 
+def test_fits_in_a_sweep_keep_no_data_and_take_them_again():
+    x = np.linspace(0.0, 1.0, 6, dtype=np.float32)
+    start = {"a": 1.0}
+
+    def fitted(slope):
+        return {"fit": jaxreg.curve_fit(lambda params, x: params["a"] * x, x, slope * x, start), "slope": slope}
+
+    found = jaxreg.sweep(fitted, {"slope": [1.0, 2.0, 3.0]}).values["fit"]
+    assert type(found) is jaxreg.Fit
+    assert found.problem is None
+    np.testing.assert_allclose(found.params["a"], [1, 2, 3], rtol=1e-5)
+    problem = jaxreg.problem(lambda params, x: params["a"] * x, x, 2 * x, start)
+    band = jaxreg.uncertainty.band(found[1].with_problem(problem), x)
+    np.testing.assert_allclose(band.prediction, 2 * x, rtol=1e-5)
+
+
 def test_a_members_random_numbers_depend_on_its_key_alone():
     def fn(key, scale):
         return scale[None] * jax.random.normal(key, (2,))

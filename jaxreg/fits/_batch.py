@@ -10,12 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg import _checks, _trace, blocks
+from jaxreg import _trace, blocks
 from jaxreg._cache import kept
 from jaxreg._version import __version__
-from jaxreg.fits._programs import Form, member_of, programs
-from jaxreg.least_squares import CurveFit
-from jaxreg.least_squares._problem import Task
+from jaxreg.fits._programs import Job, member_of, programs
+from jaxreg.least_squares import Fit
 from jaxreg.least_squares._result import UNRESOLVED
 
 # On a CPU, numbers in an array of a tile, so that a few arrays stay in the second-level cache, and the lanes of a tile.
@@ -39,33 +38,43 @@ class Batch:
         member: the shapes of one fit.
     """
 
-    def __init__(self, form: Form, task: Task, num_params: int, devices: tuple[jax.Device, ...]) -> None:
-        self.form, self.num_params = form._replace(options=form.options._replace(careful=False)), num_params
+    def __init__(
+        self,
+        job: Job,
+        numbers: Sequence[Any],
+        dtypes: Sequence[Any],
+        num_rows: int,
+        num_params: int,
+        devices: tuple[jax.Device, ...],
+    ) -> None:
+        self.job, self.num_params = job._replace(options=job.options._replace(careful=False)), num_params
         self._use(devices)
-        self.shared = jax.tree.map(_canonical, _only(task, [name for name in Task._fields if name not in form.own]))
-        self.own = _only(task, form.own)
-        self.num_sets, num_rows = task.y.shape
+        pairs = list(zip(numbers, dtypes, strict=True))
+        self.shared = [np.asarray(*pair) for pair, own in zip(pairs, job.own, strict=True) if not own]
+        self.own = [number for number, own in zip(numbers, job.own, strict=True) if own]
+        self.dtypes = [dtype for dtype, own in zip(dtypes, job.own, strict=True) if own]
+        self.num_sets, self.num_rows = len(self.own[0]), num_rows
         self.width = self._lanes(_width(devices[0].platform, num_rows))
         self.chunk = max(self.width, min(_CHUNK, _CHUNK_NUMBERS // num_rows // self.width * self.width))
         self.chunk = min(self.chunk, self.num_sets)
         tiles = math.ceil(self.chunk / self.width)
         self.tiles = math.ceil(tiles / (2 * self.workers * len(devices)))  # of a job: a few jobs for each thread
-        self.member: CurveFit = _shapes_of_member(self.form, *_form(self._one()))
+        self.member: Fit = _shapes_of_member(self.job, *_form(self._one()))
 
     def _use(self, devices: tuple[jax.Device, ...]) -> None:
         self.devices = devices
         self.workers = blocks.workers_on(devices)
-        self.programs = programs(self.form, self.num_params, devices)
+        self.programs = programs(self.job, self.num_params, devices)
 
-    def _one(self) -> Task:
-        """What stands for one data set's task."""
-        return self.form.merged(self.shared, jax.tree.map(lambda leaf: _canonical(leaf[0]), self.own))
+    def _one(self) -> Any:
+        """What stands for one data set: the numbers that all share, and its own."""
+        return self.shared, [np.asarray(leaf[0], dtype) for leaf, dtype in zip(self.own, self.dtypes, strict=True)]
 
     def fingerprint(self) -> dict[str, str]:
         """What must be the same for a store to be gone on with."""
-        text = jax.jit(functools.partial(member_of, self.form)).lower(_shapes(*_form(self._one()))).as_text()
+        text = jax.jit(functools.partial(member_of, self.job)).lower(*_shapes(*_form(self._one()))).as_text()
         digest = hashlib.sha256()
-        for leaf in jax.tree.leaves((self.shared, self.own)):
+        for leaf in (*self.shared, *self.own):
             step = max(self.chunk, 1) if np.ndim(leaf) else 1
             for first in range(0, len(leaf) if np.ndim(leaf) else 1, step):
                 part = leaf[first : first + step] if np.ndim(leaf) else leaf
@@ -95,7 +104,7 @@ class Batch:
             _fill(results, unstarted, self._mapped("unstarted", sets[unstarted], (self._lanes(_FIRST_LANES),)))
         return results
 
-    def _stepped(self, sets: np.ndarray) -> CurveFit:
+    def _stepped(self, sets: np.ndarray) -> Fit:
         """Fits by Levenberg-Marquardt's steps; after every few, those that are not finished are put together."""
         first, later = (self._lanes(_FIRST_LANES),), (self._lanes(_LATER_LANES),)
         states = self._mapped("begin", sets, first)
@@ -113,13 +122,13 @@ class Batch:
 
     def _careful(self) -> "Batch":
         other = copy.copy(self)
-        other.form = self.form._replace(options=self.form.options._replace(careful=True))
+        other.job = self.job._replace(options=self.job.options._replace(careful=True))
         other._use(self.devices)
         return other
 
     def _lanes(self, wanted: int) -> int:
         """As many as are wanted, or as few as fit in memory where each data set is large."""
-        numbers = self.own.y.shape[1] * (self.num_params + 4)
+        numbers = self.num_rows * (self.num_params + 4)
         return max(1, min(wanted, _CHUNK_NUMBERS // numbers))
 
     def _mapped(self, name: str, sets: np.ndarray, lanes: tuple[int, ...], states: Any = None, most: int = 0) -> Any:
@@ -129,11 +138,14 @@ class Batch:
         blocks_of_sets = [slice(start, start + size) for start in range(0, len(sets), size)]
 
         def inputs(rows: slice) -> Any:
-            own = jax.tree.map(lambda leaf: _in_lanes(_canonical(leaf[sets[rows]]), shape), self.own)
+            own = [
+                _in_lanes(np.asarray(leaf[sets[rows]], dtype), shape)
+                for leaf, dtype in zip(self.own, self.dtypes, strict=True)
+            ]
             return self.shared, own, jax.tree.map(lambda leaf: _in_lanes(leaf[rows], shape), states), np.int32(most)
 
         program = name, self.num_params, self.devices, _trace.x64()
-        compiled, may_share = _compiled(self.form, program, *_form(inputs(blocks_of_sets[0])))
+        compiled, may_share = _compiled(self.job, program, *_form(inputs(blocks_of_sets[0])))
         if not may_share and len(self.devices) > 1:
             self._use(self.devices[:1])
             return self._mapped(name, sets, lanes, states, most)
@@ -155,24 +167,10 @@ def _fill(leaves: list[np.ndarray], rows: np.ndarray, tree: Any) -> None:
         leaf[rows] = found
 
 
-def _only(task: Task, names: Sequence[str]) -> Task:
-    fields: dict[str, Any] = {name: getattr(task, name) if name in names else None for name in Task._fields}
-    return Task(**fields)
-
-
 def _width(platform: str, num_rows: int) -> int:
     if platform != "cpu":
         return _ON_ACCELERATOR
     return max(_FEWEST, min(_MOST, 2 ** int(math.log2(_CACHED / num_rows)))) if num_rows < _CACHED else _FEWEST
-
-
-def canonical(dtype: Any) -> Any:
-    """The dtype that JAX computes with in place of one of the user's."""
-    return jax.dtypes.canonicalize_dtype(_checks.native(dtype))
-
-
-def _canonical(array: Any) -> np.ndarray:
-    return np.asarray(array, canonical(array.dtype))
 
 
 def _taken(tree: Any, rows: np.ndarray) -> Any:
@@ -200,14 +198,14 @@ def _shapes(structure: Any, shapes: tuple[Any, ...]) -> Any:
 
 
 @kept(1)
-def _shapes_of_member(form: Form, structure: Any, shapes: tuple[Any, ...]) -> Any:
-    return jax.eval_shape(functools.partial(member_of, form), _shapes(structure, shapes))
+def _shapes_of_member(job: Job, structure: Any, shapes: tuple[Any, ...]) -> Any:
+    return jax.eval_shape(functools.partial(member_of, job), *_shapes(structure, shapes))
 
 
 @kept(1)
-def _compiled(form: Form, program: tuple[Any, ...], structure: Any, shapes: Any) -> tuple[Callable[..., Any], bool]:
+def _compiled(job: Job, program: tuple[Any, ...], structure: Any, shapes: Any) -> tuple[Callable[..., Any], bool]:
     """Compiled on the caller's thread, once; and whether several threads may call it at once."""
     name, num_params, devices, _ = program
-    jitted = getattr(programs(form, num_params, devices), name)()
+    jitted = getattr(programs(job, num_params, devices), name)()
     compiled = jitted.lower(*_shapes(structure, shapes)).compile()
     return compiled, blocks.may_share(compiled)

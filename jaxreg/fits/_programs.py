@@ -1,7 +1,8 @@
 """The compiled programs of many fits: each for a rectangle of lanes, one data set a lane."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,35 +10,42 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxreg import blocks
-from jaxreg.least_squares import CurveFit
+from jaxreg.least_squares import Fit
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
-from jaxreg.least_squares._arguments import LINEAR_PROGRAMS, guessed
-from jaxreg.least_squares._curve_fit import solve
+from jaxreg.least_squares._flat_problem import Options, flat_problem
 from jaxreg.least_squares._kinks import resolve
 from jaxreg.least_squares._plain import MOST_PARAMS, plain_covariance, plain_fit
-from jaxreg.least_squares._problem import Options, Task, problem_of
 from jaxreg.least_squares._result import assemble, finish, status_of
+from jaxreg.least_squares._solver import solve
+from jaxreg.losses import Kind
+from jaxreg.problems import Problem
+from jaxreg.problems._form import Form
 from jaxreg.status import Status
 
 
-class Form(NamedTuple):
+class Job(NamedTuple):
     """What chooses the programs: hashable.
 
     Attributes:
         options: those of a single fit.
-        guess: the model's own, where there is no p0; otherwise None.
-        own: the fields of a Task that each data set has for itself; the others are shared.
+        form: of the problem.
+        structure: of the problem's numbers.
+        own: for each of those, whether each data set has its own; the others are shared.
         residuals: whether they are returned.
     """
 
     options: Options
-    guess: Callable[..., Any] | None
-    own: tuple[str, ...]
+    form: Form
+    structure: Any
+    own: tuple[bool, ...]
     residuals: bool
 
-    def merged(self, shared: Task, own: Task) -> Task:
-        """One task from the fields that all data sets share and those of one of them."""
-        return shared._replace(**{name: getattr(own, name) for name in self.own})
+    def problem(self, shared: Sequence[Any], own: Sequence[Any]) -> Problem:
+        """The problem of one data set, from the numbers that all share and its own."""
+        all_share, each_has = iter(shared), iter(own)
+        numbers = [next(each_has if is_own else all_share) for is_own in self.own]
+        bare: Problem = jax.tree.unflatten(self.structure, numbers)
+        return dataclasses.replace(bare, form=self.form)
 
 
 class Programs(NamedTuple):
@@ -62,33 +70,35 @@ class Programs(NamedTuple):
     whole: Callable[..., Any] | None
 
 
-def member_of(form: Form, task: Task) -> CurveFit:
+def member_of(job: Job, shared: Sequence[Any], own: Sequence[Any]) -> Fit:
     """One fit: for its shapes, and its text."""
-    return _returned(form, solve(_started(form, task), form.options))
+    return _returned(job, solve(job.problem(shared, own), job.options))
 
 
-def programs(form: Form, num_params: int, devices: tuple[jax.Device, ...]) -> Programs:
-    """The programs of a form, none of them made yet."""
-    mapped = functools.partial(functools.partial, _mapped, form, devices)
-    simple = form.options.loss is None and form.options.covariance == "classic" and num_params <= MOST_PARAMS
+def programs(job: Job, num_params: int, devices: tuple[jax.Device, ...]) -> Programs:
+    """The programs of a job, none of them made yet."""
+    mapped = functools.partial(functools.partial, _mapped, job, devices)
+    others = [kind for kind in Kind if kind is not Kind.SQUARED]
+    plain = not job.form.has(*others) and job.form.tie is None
+    simple = plain and job.options.covariance == "classic" and num_params <= MOST_PARAMS
     return Programs(
         mapped(_plain, tiles=True) if simple else None,
         mapped(_unstarted),
         mapped(_begin),
         mapped(_advance),
         mapped(_close),
-        mapped(_whole) if form.options.loss in LINEAR_PROGRAMS else None,
+        mapped(_whole) if job.form.has(Kind.LINEAR_PROGRAM) else None,
     )
 
 
 def _mapped(
-    form: Form, devices: tuple[jax.Device, ...], one: Callable[..., Any], *, tiles: bool = False
+    job: Job, devices: tuple[jax.Device, ...], one: Callable[..., Any], *, tiles: bool = False
 ) -> Callable[..., Any]:
-    """``one(form, task, state, most)`` on each device, lane and tile."""
+    """``one(job, problem, state, most)`` on each device, lane and tile."""
 
-    def on_device(shared: Task, own: Task, states: Any, most: Any) -> Any:
-        def lane(own: Task, state: Any) -> Any:
-            return one(form, _started(form, form.merged(shared, own)), state, most)
+    def on_device(shared: Any, own: Any, states: Any, most: Any) -> Any:
+        def lane(own: Any, state: Any) -> Any:
+            return one(job, job.problem(shared, own), state, most)
 
         lanes = jax.vmap(lane)
         own, states = jax.tree.map(lambda leaf: leaf[0], (own, states))
@@ -99,63 +109,50 @@ def _mapped(
     return mapped
 
 
-def _plain(form: Form, task: Task, *_: Any) -> tuple[CurveFit, Array, Array]:
-    problem = problem_of(task, form.options)
-    end = plain_fit(problem, form.options.max_steps)
-    estimate = plain_covariance(problem, end.params, absolute_sigma=form.options.absolute_sigma)
-    free, noise = jnp.ones(end.params.shape, bool), jnp.ones((), end.params.dtype)
-    fit = assemble(problem, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free, noise)
-    residual = problem.residual(end.params)
-    return _returned(form, fit), end.settled & (jnp.vdot(residual, residual) <= end.ceiling), end.startable
+def _plain(job: Job, problem: Problem, *_: Any) -> tuple[Fit, Array, Array]:
+    flat = flat_problem(problem, careful=job.options.careful)
+    end = plain_fit(flat, job.options.max_steps)
+    estimate = plain_covariance(flat, end.params, absolute_sigma=problem.absolute_sigma)
+    free = jnp.ones(end.params.shape, bool)
+    fit = assemble(flat, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free)
+    residual = flat.residual(end.params)
+    return _returned(job, fit), end.settled & (jnp.vdot(residual, residual) <= end.ceiling), end.startable
 
 
-def _unstarted(form: Form, task: Task, *_: Any) -> CurveFit:
-    problem = problem_of(task, form.options)
-    status = jnp.where(problem.valid, Status.NONFINITE, Status.INVALID_INPUT).astype(jnp.int32)
-    start, none = problem.start, jnp.zeros((), jnp.int32)
-    return _returned(form, finish(problem, form.options, start, start, status, none))
+def _unstarted(job: Job, problem: Problem, *_: Any) -> Fit:
+    flat = flat_problem(problem, careful=job.options.careful)
+    status = jnp.where(flat.valid, Status.NONFINITE, Status.INVALID_INPUT).astype(jnp.int32)
+    start, none = flat.start, jnp.zeros((), jnp.int32)
+    return _returned(job, finish(flat, job.options, problem.absolute_sigma, start, start, status, none))
 
 
-def _begin(form: Form, task: Task, *_: Any) -> levenberg_marquardt.State:
-    problem = problem_of(task, form.options)
-    return levenberg_marquardt.init(problem, problem.start)
+def _begin(job: Job, problem: Problem, *_: Any) -> levenberg_marquardt.State:
+    flat = flat_problem(problem, careful=job.options.careful)
+    return levenberg_marquardt.init(flat, flat.start)
 
 
 def _advance(
-    form: Form, task: Task, state: levenberg_marquardt.State, most: Array
+    job: Job, problem: Problem, state: levenberg_marquardt.State, most: Array
 ) -> tuple[levenberg_marquardt.State, Array]:
-    problem = problem_of(task, form.options)
+    flat = flat_problem(problem, careful=job.options.careful)
 
-    def going(carry: Any) -> Array:
-        state, count = carry
-        return ~levenberg_marquardt.finished(state, form.options.max_steps) & (count < most)
-
-    def step(carry: Any) -> Any:
-        state, count = carry
-        return levenberg_marquardt.step(problem, state), count + 1
-
-    end, _ = lax.while_loop(going, step, (state, jnp.zeros((), jnp.int32)))
-    end = resolve(problem, end)
-    return end, levenberg_marquardt.finished(end, form.options.max_steps)
+    end = levenberg_marquardt.advanced(flat, state, job.options.max_steps, most)
+    end = resolve(flat, end)
+    return end, levenberg_marquardt.finished(end, job.options.max_steps)
 
 
-def _close(form: Form, task: Task, state: levenberg_marquardt.State, _: Any) -> CurveFit:
-    problem = problem_of(task, form.options)
-    state = levenberg_marquardt.ended(problem, state)
-    fit = finish(problem, form.options, state.params, state.side, status_of(problem, state), state.num_steps)
-    return _returned(form, fit)
+def _close(job: Job, problem: Problem, state: levenberg_marquardt.State, _: Any) -> Fit:
+    flat = flat_problem(problem, careful=job.options.careful)
+    state = levenberg_marquardt.ended(flat, state)
+    fit = finish(
+        flat, job.options, problem.absolute_sigma, state.params, state.side, status_of(flat, state), state.num_steps
+    )
+    return _returned(job, fit)
 
 
-def _whole(form: Form, task: Task, *_: Any) -> CurveFit:
-    return _returned(form, solve(task, form.options))
+def _whole(job: Job, problem: Problem, *_: Any) -> Fit:
+    return _returned(job, solve(problem, job.options))
 
 
-def _started(form: Form, task: Task) -> Task:
-    """With the model's guess where there is no p0."""
-    if form.guess is None:
-        return task
-    return task._replace(p0=guessed(task.x, task.y, task.mask, task.bounds, guess=form.guess))
-
-
-def _returned(form: Form, fit: CurveFit) -> CurveFit:
-    return fit if form.residuals else fit._replace(residuals=None)  # type: ignore[arg-type]
+def _returned(job: Job, fit: Fit) -> Fit:
+    return fit if job.residuals else fit.replace(residuals=None)

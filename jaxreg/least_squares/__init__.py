@@ -1,6 +1,6 @@
-"""Nonlinear least squares and its robust kin: ``curve_fit``, with exact derivatives, honest errors and a status."""
+"""Nonlinear least squares and its robust kin: ``fit``, with exact derivatives, honest errors and a status."""
 
-from jaxreg.least_squares._curve_fit import curve_fit
-from jaxreg.least_squares._result import CurveFit
+from jaxreg.least_squares._fit import CurveFit, Fit
+from jaxreg.least_squares._verbs import curve_fit, fit
 
-__all__ = ["CurveFit", "curve_fit"]
+__all__ = ["CurveFit", "Fit", "curve_fit", "fit"]

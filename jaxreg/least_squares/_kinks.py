@@ -11,7 +11,7 @@ Source: F. H. Clarke, Optimization and Nonsmooth Analysis (1983), section 2.3.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,27 +20,22 @@ from jax import Array, lax
 from jaxreg._linear_algebra import inverse_upper, qr_root
 from jaxreg._shapes import Bool, Float
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
+from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._levenberg_marquardt import State
 from jaxreg.least_squares._optimum import Linear, least_damping, linearised
-from jaxreg.least_squares._problem import Problem
 
 _TRIALS = 16
 _MUCH = 16  # times the square of what a smooth model's derivative may change by
 
 
-def minimise(problem: Problem, max_steps: int) -> State:
+def minimise(problem: FlatProblem, max_steps: int) -> State:
     """Steps until an optimum, smooth or at a kink, or until the budget is spent.
 
     For a problem that is not ``careful`` until the first kink, which they leave blocked.
     """
 
     def to_the_next_kink(state: State) -> State:
-        end = lax.while_loop(
-            lambda state: ~levenberg_marquardt.finished(state, max_steps),
-            functools.partial(levenberg_marquardt.step, problem),
-            state,
-        )
-        return resolve(problem, end)
+        return resolve(problem, levenberg_marquardt.advanced(problem, state, max_steps))
 
     start = levenberg_marquardt.init(problem, problem.start)
     if not problem.careful:
@@ -57,7 +52,7 @@ def without_derivative(value: Float[Array, "p"], kink: Bool[Array, ""]) -> Float
 
 
 @without_derivative.defjvp
-def _without_derivative_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+def _without_derivative_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
     value, kink = primals
     return value, tangents[0] * jnp.where(kink, jnp.nan, jnp.ones((), value.dtype))
 
@@ -73,14 +68,14 @@ class _Search(NamedTuple):
     going: Bool[Array, ""]
 
 
-def resolve(problem: Problem, state: State) -> State:
+def resolve(problem: FlatProblem, state: State) -> State:
     """Say of a blocked state that it is at a kink, or find the step that leads on. Others stay as they are."""
     if not problem.careful:
         return state
     return lax.cond(state.blocked, functools.partial(_resolved, problem), lambda state: state, state)
 
 
-def _resolved(problem: Problem, state: State) -> State:
+def _resolved(problem: FlatProblem, state: State) -> State:
     cost = state.cost
     linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, cost, state.size)
     newton, stationary, hessian = _newton(problem, state, linear.floor)
@@ -154,7 +149,7 @@ def _resolved(problem: Problem, state: State) -> State:
 
 
 def _newton(
-    problem: Problem, state: State, floor: Float[Array, ""]
+    problem: FlatProblem, state: State, floor: Float[Array, ""]
 ) -> tuple[Float[Array, "p"], Bool[Array, ""], Float[Array, "p p"]]:
     """Where Newton's step leads, whether it has nothing to gain, and half the second derivatives of the cost."""
 

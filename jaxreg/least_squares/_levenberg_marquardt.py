@@ -9,16 +9,17 @@ Source: K. Levenberg, Quarterly of Applied Mathematics 2 (1944) 164; J. J. Moré
 arXiv:1201.5885 (2012), for the acceleration.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxreg._linear_algebra import qr_root, solve_upper
 from jaxreg._shapes import Bool, Float, Int
+from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._optimum import Linear, is_optimum, least_damping, linearised
-from jaxreg.least_squares._problem import Problem
 
 _FIRST_DAMPING = 1e-3  # relative to the scaled system
 _LEAST_GAIN = 1e-4
@@ -35,7 +36,7 @@ class State(NamedTuple):
     params: Float[Array, "p"]  # of the free parameters
     residual: Float[Array, "n"]  # weighted by sigma
     jacobian: Float[Array, "p n"]  # of it
-    noise: Float[Array, ""]  # the loss's unit at these residuals
+    noise: Float[Array, "*k"]  # the loss's unit at these residuals, of all rows or of each
     cost: Float[Array, ""]  # there, in it
     size: Float[Array, ""]  # of targets that are all zero: the least reach of the linear model that was met
     scale: Float[Array, "p"]  # running maximum of the Jacobian's column norms
@@ -64,7 +65,7 @@ class State(NamedTuple):
     num_steps: Int[Array, ""]  # trials judged; -1 before the start itself is
 
 
-def init(problem: Problem, start: Float[Array, "p"]) -> State:
+def init(problem: FlatProblem, start: Float[Array, "p"]) -> State:
     """The state whose first trial is the start: no model is called yet, so that a program holds it only once."""
     one = jnp.ones((), start.dtype)
     yes, no = jnp.asarray(True), jnp.asarray(False)
@@ -72,7 +73,7 @@ def init(problem: Problem, start: Float[Array, "p"]) -> State:
         params=start,
         residual=jnp.zeros(problem.num_rows, start.dtype),
         jacobian=jnp.zeros((start.size, problem.num_rows), start.dtype),
-        noise=one,
+        noise=jnp.ones(problem.noise_shape, start.dtype),
         cost=one,
         size=jnp.inf * one,
         scale=jnp.zeros_like(start),
@@ -107,12 +108,23 @@ def finished(state: State, max_steps: int) -> Bool[Array, ""]:
     return ~state.startable | state.converged | state.blocked | (state.num_steps >= max_steps)
 
 
-def step(problem: Problem, state: State, *, accelerate: bool = True) -> State:
+def advanced(problem: FlatProblem, state: State, max_steps: int, most: Int[Array, ""] | None = None) -> State:
+    """Steps until the state is finished, or until there were as many as ``most``, if that is given."""
+    last = None if most is None else state.num_steps + most
+
+    def going(state: State) -> Bool[Array, ""]:
+        left = ~finished(state, max_steps)
+        return left if last is None else left & (state.num_steps < last)
+
+    return lax.while_loop(going, functools.partial(step, problem), state)
+
+
+def step(problem: FlatProblem, state: State, *, accelerate: bool = True) -> State:
     """Judge the state's trial and propose the next one."""
     return propose(problem, judge(problem, state), accelerate=accelerate)
 
 
-def judge(problem: Problem, state: State) -> State:
+def judge(problem: FlatProblem, state: State) -> State:
     """Accept the trial, or reject it and damp more."""
     residual, jacobian = problem.linearise(state.trial)
     # Written so that a NaN rejects.
@@ -129,7 +141,7 @@ def judge(problem: Problem, state: State) -> State:
     shrink = jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
     # Where costs say nothing any more damping has nothing to guard against, and holds weak combinations where they are.
     shrink = jnp.where(trusted & ~state.swings, 0.01, shrink)
-    if problem.scale is not None:
+    if problem.scaled:
         # A step lowers the cost in the scale from before it, and changes that: whole steps may go round for ever.
         shrink = jnp.where(state.swings, 4, shrink)
     damping = jnp.where(accept, state.damping * shrink, state.damping * state.growth)
@@ -156,7 +168,7 @@ def judge(problem: Problem, state: State) -> State:
     )
 
 
-def ended(problem: Problem, state: State) -> State:
+def ended(problem: FlatProblem, state: State) -> State:
     """With the last step, which was solved for when the test for convergence passed, unless it is a bad one.
 
     Where a combination of parameters is all but undetermined it is long, and the linear model may not reach so far.
@@ -176,7 +188,7 @@ def begun_anew(state: State, when: Bool[Array, ""]) -> State:
     )
 
 
-def propose(problem: Problem, state: State, *, accelerate: bool) -> State:
+def propose(problem: FlatProblem, state: State, *, accelerate: bool) -> State:
     """Solve for the next trial, or say that only the last step is left."""
     linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, state.cost, state.size)
     norms, scale = linear.norms, jnp.maximum(state.scale, linear.columns)

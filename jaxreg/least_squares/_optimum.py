@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxreg._linear_algebra import power_of_two, qr_root
 from jaxreg._shapes import Bool, Float, Int
-from jaxreg.least_squares._problem import Problem
+from jaxreg.least_squares._flat_problem import FlatProblem
 
 RELATIVE_OFFSET = 1e-10  # of the residuals' length
 _MOST_STALLED = 3
@@ -73,11 +73,11 @@ class Linear(NamedTuple):
 
 
 def linearised(
-    problem: Problem,
+    problem: FlatProblem,
     params: Float[Array, "p"],
     residual: Float[Array, "n"],
     jacobian: Float[Array, "p n"],
-    noise: Float[Array, ""],
+    noise: Float[Array, "*k"],
     cost: Float[Array, ""],
     size: Float[Array, ""],
 ) -> Linear:

@@ -14,8 +14,8 @@ from jax import Array
 from jaxreg._linear_algebra import lengths, power_of_two, qr_root, solve_upper
 from jaxreg._shapes import Bool, Float, Int
 from jaxreg.covariance import Covariance, from_factor
+from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._optimum import is_optimum, rounding_floor
-from jaxreg.least_squares._problem import Problem
 
 MOST_PARAMS = 8  # beyond, the unrolled solution is longer than a library's loop
 _MOST_STEPS = 20
@@ -55,7 +55,7 @@ class _State(NamedTuple):
     num_steps: Int[Array, ""]
 
 
-def plain_fit(problem: Problem, max_steps: int) -> PlainFit:
+def plain_fit(problem: FlatProblem, max_steps: int) -> PlainFit:
     """Step as long as each step goes as the linear model predicted, under the squared loss."""
     dtype, none = problem.start.dtype, jnp.zeros((), jnp.int32)
     start = tuple(problem.start[index] for index in range(problem.start.size))
@@ -79,7 +79,7 @@ def plain_fit(problem: Problem, max_steps: int) -> PlainFit:
     return PlainFit(jnp.stack(end.params), startable, end.settled, end.ceiling, end.num_steps)
 
 
-def plain_covariance(problem: Problem, params: Float[Array, "p"], *, absolute_sigma: bool) -> Covariance:
+def plain_covariance(problem: FlatProblem, params: Float[Array, "p"], *, absolute_sigma: bool) -> Covariance:
     """The classic covariance at an optimum of plain steps, whose columns are known to be independent."""
     values, columns = _linearised(problem, [params[index] for index in range(params.size)])
     norms, count = lengths(jnp.stack(columns)), len(columns)
@@ -91,7 +91,7 @@ def plain_covariance(problem: Problem, params: Float[Array, "p"], *, absolute_si
     return from_factor(inverse * jnp.sqrt(variance), unit / norms)
 
 
-def _stepped(problem: Problem, state: _State) -> _State:
+def _stepped(problem: FlatProblem, state: _State) -> _State:
     values, columns = _linearised(problem, state.params)
     cost = _dot(values, values)
     norms = [jnp.sqrt(_dot(column, column)) for column in columns]
@@ -122,7 +122,7 @@ def _stepped(problem: Problem, state: _State) -> _State:
     )
 
 
-def _inside(problem: Problem, params: Sequence[Float[Array, ""]]) -> Bool[Array, ""]:
+def _inside(problem: FlatProblem, params: Sequence[Float[Array, ""]]) -> Bool[Array, ""]:
     """Whether parameters are off their bounds."""
     if problem.bounds is None:
         return jnp.asarray(True)
@@ -136,7 +136,7 @@ def _dot(left: Float[Array, "n"], right: Float[Array, "n"]) -> Float[Array, ""]:
 
 
 def _linearised(
-    problem: Problem, params: Sequence[Float[Array, ""]]
+    problem: FlatProblem, params: Sequence[Float[Array, ""]]
 ) -> tuple[Float[Array, "n"], list[Float[Array, "n"]]]:
     """The residuals and the columns of their Jacobian."""
     columns = []

@@ -19,8 +19,9 @@ from jax.scipy.stats import norm
 from jaxreg import covariance
 from jaxreg._linear_algebra import lengths, qr_root
 from jaxreg._shapes import Bool, Float, Int
-from jaxreg.least_squares._problem import Options, Problem, Task
-from jaxreg.least_squares._result import CurveFit, assemble
+from jaxreg.least_squares._fit import Fit
+from jaxreg.least_squares._flat_problem import FlatProblem, Options
+from jaxreg.least_squares._result import assemble
 from jaxreg.status import Status
 
 _MOST_STEPS = 100
@@ -28,9 +29,9 @@ _SHORTEN = 0.9995
 _GAP = 1e-10  # relative to the objective
 
 
-def solve(problem: Problem, task: Task, options: Options) -> CurveFit:
+def solve(problem: FlatProblem, q: Array, options: Options) -> Fit:
     """The fit that minimises Σ q·max(e, 0) + (1 - q)·max(-e, 0) of the weighted residuals e = (y - model)/sigma."""
-    q = jnp.asarray((task.thresholds or {}).get("q", 0.5), problem.start.dtype)
+    q = q.astype(problem.start.dtype)
     valid = problem.valid & (q > 0) & (q < 1)
     residual, jacobian = problem.linearise(problem.start)
     finite = jnp.isfinite(residual).all() & jnp.isfinite(jacobian).all()
@@ -50,8 +51,7 @@ def solve(problem: Problem, task: Task, options: Options) -> CurveFit:
     status = jnp.where(finite, status, Status.NONFINITE)
     status = jnp.where(valid, status, Status.INVALID_INPUT).astype(jnp.int32)
     params = jnp.where(usable, params, problem.start)
-    free, one = jnp.ones(params.shape, bool), jnp.ones((), params.dtype)
-    return assemble(problem, params, status, point.num_steps, estimate, free, one)
+    return assemble(problem, params, status, point.num_steps, estimate, jnp.ones(params.shape, bool))
 
 
 def _basis(design: Float[Array, "p n"]) -> tuple[Float[Array, "p p"], Float[Array, "p p"]]:
@@ -181,7 +181,7 @@ def _pinball(error: Float[Array, "n"], q: Float[Array, ""]) -> Float[Array, "n"]
 
 
 def _covariance(
-    problem: Problem, kind: str, design: Float[Array, "p n"], error: Float[Array, "n"], q: Float[Array, ""]
+    problem: FlatProblem, kind: str, design: Float[Array, "p n"], error: Float[Array, "n"], q: Float[Array, ""]
 ) -> covariance.Covariance:
     """With the density of the errors at zero for the loss's curvature.
 

@@ -1,79 +1,24 @@
 """From the parameters that the solver ended with to a result: covariance, errors, status, all differentiable."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from jaxreg import covariance
 from jaxreg._shapes import Bool, Float, Int
+from jaxreg.least_squares._fit import Fit
+from jaxreg.least_squares._flat_problem import FlatProblem, Options
 from jaxreg.least_squares._levenberg_marquardt import State
-from jaxreg.least_squares._problem import Options, Problem
-from jaxreg.least_squares._table import table_of
-from jaxreg.models import Params
 from jaxreg.status import Part, Status, is_optimum
-
-if TYPE_CHECKING:
-    import pandas
-
-
-class CurveFit(NamedTuple):
-    """The result of ``curve_fit``.
-
-    Attributes:
-        params: the estimate, shaped like p0, in the widest dtype of p0, x and y.
-        stderr: standard errors, shaped like p0: square roots of the covariance's diagonal, right also where that leaves
-            the range of the dtype.
-        covariance: (p, p) in ravel_pytree order (a dict is sorted by its keys). 0 for fixed parameters, which are
-            given. NaN where there is no estimate: for parameters that ended at a bound, for a fit that failed, and
-            where the scale of the errors comes from the residuals and dof is 0; and in entries that leave the range of
-            the dtype.
-        residuals: (n,), y - model, unweighted, in units of y; NaN where masked.
-        chi2: scalar, Σ (residual/sigma)²; 0 or infinite where that leaves the range of the dtype.
-        dof: degrees of freedom, the points that are there minus the parameters that are neither fixed nor at a bound.
-        status: int32 scalar, a ``Status``: OK, KINK, MAX_STEPS, NONFINITE (also where a parameter or its error leaves
-            the range of the dtype), SINGULAR or INVALID_INPUT.
-        num_steps: int32 scalar, the steps tried.
-        at_bound: booleans shaped like p0: ended at a bound, so that the rest is estimated as if it were fixed there;
-            None without bounds.
-        undetermined: (p,) in ravel_pytree order: if SINGULAR, the combination of parameters, of length 1, that can be
-            added without a change of the model at the data; otherwise 0.
-        scale: scalar, the unit of the loss's threshold in sigmas, where it is estimated; otherwise None.
-        culprit: (3,) int32, what made a fit NONFINITE or its input invalid: a ``status.Part``, the first such row, and
-            the parameter in ravel_pytree order; -1 where there is none.
-    """
-
-    params: Params
-    stderr: Params
-    covariance: Array
-    residuals: Array
-    chi2: Array
-    dof: Array
-    status: Array
-    num_steps: Array
-    at_bound: Params | None
-    undetermined: Array
-    scale: Array | None
-    culprit: Array
-
-    def to_dataframe(self) -> "pandas.DataFrame":
-        """The parameters as a pandas DataFrame.
-
-        Returns:
-            For one fit a row for each parameter: value, stderr, status. For many a row for each fit: every parameter
-            and its ``…_stderr``, chi2, dof, num_steps, status.
-
-        Raises:
-            ImportError: without pandas (``pip install 'jaxreg[tables]'``).
-        """
-        return table_of(self)
-
 
 UNRESOLVED = -1  # of a fit that wants care and was not given it; no user sees it
 
 
-def status_of(problem: Problem, state: State) -> Int[Array, ""]:
+def status_of(problem: FlatProblem, state: State) -> Int[Array, ""]:
     """How the solver ended, before the covariance is known."""
     optimum = jnp.where(state.kink, Status.KINK, jnp.where(state.degenerate, Status.SINGULAR, Status.OK))
     status = jnp.where(state.converged, optimum, Status.MAX_STEPS)
@@ -84,13 +29,14 @@ def status_of(problem: Problem, state: State) -> Int[Array, ""]:
 
 
 def finish(
-    problem: Problem,
+    problem: FlatProblem,
     options: Options,
+    absolute_sigma: bool,
     params: Float[Array, "p"],
     side: Float[Array, "p"],
     status: Int[Array, ""],
     num_steps: Int[Array, ""],
-) -> CurveFit:
+) -> Fit:
     """The result of a fit that ended with these free parameters and this ``status_of`` its state.
 
     ``side`` are other parameters at a kink, where derivatives are taken at them, and at a degenerate optimum, which
@@ -100,6 +46,8 @@ def finish(
     began = (status != Status.NONFINITE) & (status != Status.INVALID_INPUT)
     params = jnp.where(began, params, problem.start)
     at = jnp.where(status == Status.KINK, side, params) if problem.careful else params
+    if problem.has_domain and problem.bounds is not None:
+        params = at = _onto_bounds(problem, params)
     residual, jacobian = problem.linearise(at)
     # Of targets that are all zero the optimum is zero, and steps reach it where squares leave the range of floats.
     nothing = problem.size == 0
@@ -112,12 +60,13 @@ def finish(
         options.covariance,
         jacobian,
         slope,
-        None if options.loss is None else problem.curvature(residual, noise),
+        None if problem.loss is None else problem.information(residual, noise),
         bending=_bending(problem, params, slope) if options.covariance == "hessian" else None,
         counted=problem.counted,
         free=free,
-        absolute_sigma=options.absolute_sigma,
+        absolute_sigma=absolute_sigma,
         unit=problem.unit,
+        rows=problem.rows,
     )
     degenerate = status == Status.SINGULAR
     undetermined = jnp.where(degenerate | ~estimate.regular, estimate.undetermined, 0)
@@ -127,56 +76,110 @@ def finish(
         away = away / jnp.maximum(jnp.linalg.norm(away), 1)
         leads = degenerate & estimate.regular & (away != 0).any()
         undetermined = jnp.where(leads, away, undetermined)
+    if problem.has_domain:
+        beyond = problem.leads_beyond(residual, jacobian, slope, noise) & free
+        status = jnp.where(is_optimum(status) & beyond.any(), jnp.int32(Status.SINGULAR), status)
+        alone = beyond.astype(slope.dtype) / jnp.sqrt(jnp.maximum(beyond.sum(), 1).astype(slope.dtype))
+        undetermined = jnp.where(beyond.any() & estimate.regular, alone, undetermined)
     estimate = estimate._replace(undetermined=undetermined)
-    return assemble(problem, params, status, num_steps, estimate, free, noise, jacobian)
+    return assemble(problem, params, status, num_steps, estimate, free, jacobian)
 
 
-def _bending(problem: Problem, params: Float[Array, "p"], slope: Float[Array, "n"]) -> Float[Array, "p p"]:
+def _onto_bounds(problem: FlatProblem, params: Float[Array, "p"]) -> Float[Array, "p"]:
+    """Parameters that are pushed against a bound so near that it changes the deviance by nothing: on it.
+
+    Steps towards the edge of a likelihood's domain get there by a share of what is left each.
+    """
+    lower, upper = problem.bounds if problem.bounds is not None else (params, params)
+    gradient = problem.gradient(params) * problem.unit * problem.unit
+    wall = jnp.where(gradient > 0, lower, upper)
+    near = jnp.abs((wall - params) * gradient) <= jnp.finfo(params.dtype).eps
+    return jnp.where(near & (gradient != 0), wall, params)
+
+
+def _bending(problem: FlatProblem, params: Float[Array, "p"], slope: Float[Array, "n"]) -> Float[Array, "p p"]:
     return jax.jacfwd(lambda point: jax.vjp(problem.residual, point)[1](slope)[0])(params)
 
 
 def assemble(
-    problem: Problem,
+    problem: FlatProblem,
     params: Float[Array, "p"],
     status: Int[Array, ""],
     num_steps: Int[Array, ""],
     estimate: covariance.Covariance,
     free: Bool[Array, "p"],
-    noise: Float[Array, ""],
     jacobian: Float[Array, "p n"] | None = None,
-) -> CurveFit:
+) -> Fit:
     """A result from its parts, those of the free parameters spread over all."""
     residual = problem.residual(params)
     lost = ~jnp.isfinite(params) | jnp.isinf(estimate.stderr)
-    known = estimate.regular if problem.scale is not None else estimate.regular & estimate.definite
+    known = estimate.regular if problem.scaled else estimate.regular & estimate.definite
     status = jnp.where(is_optimum(status) & ~known, jnp.int32(Status.SINGULAR), status)
     status = jnp.where(is_optimum(status) & lost.any(), jnp.int32(Status.NONFINITE), status)
     known = is_optimum(status)
-    matrix = problem.spread(problem.spread(jnp.where(free[:, None] & free[None], estimate.matrix, jnp.nan)).T)
-    matrix = jnp.where(known, matrix, jnp.nan)
-    stderr = jnp.where(known, problem.spread(jnp.where(free, estimate.stderr, jnp.nan)), jnp.nan)
+    everything = problem.restore(params)
+    _, unravel = ravel_pytree(everything)
+    held = problem.spread(params, jnp.diag((~free).astype(params.dtype))).any(axis=1)  # or following from one
+    matrix = problem.spread(params, problem.spread(params, jnp.where(free[:, None] & free[None], estimate.matrix, 0)).T)
+    if problem.tied:
+        lengths = jnp.sqrt(jnp.diagonal(matrix))
+    else:  # right also where squares leave the range
+        lengths = problem.spread(params, jnp.where(free, estimate.stderr, 0))
+    matrix = jnp.where(known & ~held[:, None] & ~held[None], matrix, jnp.nan)
+    stderr = jnp.where(known & ~held, lengths, jnp.nan)
     num_rows = problem.counted.sum()
 
-    held = problem.spread((~free).astype(params.dtype))
     singular = status == Status.SINGULAR
-    return CurveFit(
-        params=problem.restore(params),
-        stderr=problem.unravel(stderr),
+    return Fit(
+        params=everything,
+        stderr=unravel(stderr),
         covariance=matrix,
-        residuals=jnp.where(problem.counted, problem.raw(params), jnp.nan),
-        chi2=problem.chi2(residual),
+        residuals=_of_terms(problem, _residuals(problem, params)),
+        chi2=problem.chi2(residual, priors=False),
         dof=(num_rows - free.sum()).astype(jnp.int32),
         status=status,
         num_steps=jnp.maximum(num_steps, 0),
-        at_bound=None if problem.bounds is None else jax.tree.map(lambda leaf: leaf > 0, problem.unravel(held)),
-        undetermined=problem.spread(jnp.where(singular, estimate.undetermined, 0)),
-        scale=None if problem.scale is None else noise * problem.unit,
+        at_bound=None if problem.bounds is None else _booleans(everything, held),
+        undetermined=problem.spread(params, jnp.where(singular, estimate.undetermined, 0)),
+        scale=_of_terms(problem, _scales(problem, residual)) if problem.scaled else None,
         culprit=_culprit(problem, status, params, residual, jacobian, lost),
+        chi2_prior=problem.chi2(residual, priors=True) if any(term.is_prior for term in problem.terms) else None,
     )
 
 
+def _booleans(like: Any, values: Bool[Array, "all"]) -> Any:
+    """Flat booleans as a pytree."""
+    leaves, structure = jax.tree.flatten(like)
+    ends = np.cumsum([0, *(leaf.size for leaf in leaves)])
+    parts = [values[low:high].reshape(leaf.shape) for low, high, leaf in zip(ends[:-1], ends[1:], leaves, strict=True)]
+    return jax.tree.unflatten(structure, parts)
+
+
+def _residuals(problem: FlatProblem, params: Float[Array, "p"]) -> list[Array]:
+    """Of each term, in its shape."""
+    everything = problem.restore(params)
+    found = []
+    for term in problem.terms:
+        raw = term.raw(everything)
+        there = term.counted[: raw.size].reshape(raw.shape)  # both parts of a complex number, or neither
+        found.append(jnp.where(there, raw, jnp.nan))
+    return found
+
+
+def _scales(problem: FlatProblem, residual: Float[Array, "n"]) -> list[Array]:
+    """The unit of each term's loss, in sigmas."""
+    noises = (term.noise(residual[term.rows], problem.unit, problem.size) for term in problem.terms)
+    return [noise * problem.unit for noise in noises]
+
+
+def _of_terms(problem: FlatProblem, values: list[Any]) -> Any:
+    """One value for each term with data: alone where there is only one."""
+    kept = tuple(value for value, term in zip(values, problem.terms, strict=True) if not term.is_prior)
+    return kept[0] if len(kept) == 1 else kept
+
+
 def _culprit(
-    problem: Problem,
+    problem: FlatProblem,
     status: Int[Array, ""],
     params: Float[Array, "p"],
     residual: Float[Array, "n"],
@@ -194,6 +197,9 @@ def _culprit(
         pole = _first(~jnp.isfinite(jacobian).T)
         derivative = jnp.int32(Part.DERIVATIVE), pole // num_params, pole % num_params
         end = _chosen(pole < jacobian.size, derivative, end)
+    if problem.loss is not None:
+        outside = _first(~jnp.isfinite(problem.loss(residual / problem.noise(residual))) & problem.counted)
+        end = _chosen(outside < num_rows, (jnp.int32(Part.LOSS), outside, none), end)
     row = _first(~jnp.isfinite(residual))
     end = _chosen(row < num_rows, (jnp.int32(Part.PREDICTION), row, none), end)
     start = _first(~jnp.isfinite(params))

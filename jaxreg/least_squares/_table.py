@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from jaxreg import _names
@@ -20,7 +19,7 @@ def table_of(fit: Any) -> "pandas.DataFrame":
         raise ImportError("tables need pandas: pip install 'jaxreg[tables]'") from error
     members = np.shape(fit.chi2)
     names = _names.of(fit.params, leading=len(members))
-    value, stderr = (_flat(part, len(members)) for part in (fit.params, fit.stderr))
+    value, stderr = (_names.numbers(part, leading=len(members)) for part in (fit.params, fit.stderr))
     named = {int(one): one.name for one in Status}
     status = [named.get(code, str(code)) for code in np.ravel(fit.status).tolist()]
     if not members:
@@ -33,10 +32,3 @@ def table_of(fit: Any) -> "pandas.DataFrame":
     columns |= {name: np.asarray(getattr(fit, name)).ravel() for name in ("chi2", "dof", "num_steps")}
     columns["status"] = status
     return pandas.DataFrame(columns, index if len(members) > 1 else index.get_level_values(0))
-
-
-def _flat(params: Any, leading: int) -> np.ndarray:
-    """(members, p), in ravel_pytree order."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
-    members = int(np.prod(leaves[0].shape[:leading], dtype=int))
-    return np.concatenate([leaf.reshape(members, -1) for leaf in leaves], axis=1)

@@ -3,10 +3,9 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-import jax.numpy as jnp
 from jax import Array
 
 from jaxreg import _checks, _names
@@ -37,22 +36,26 @@ class Model(NamedTuple):
     rowwise: bool = False
 
 
-def apply_of(model: Model | Apply) -> Apply:
-    """The prediction function of a model, or of a plain function ``f(params, x)``, that says what does not fit it."""
+def apply_of(model: Model | Apply, *, is_complex: bool = False) -> Apply:
+    """The prediction function of a model, or of a plain function ``f(params, x)``, that says what does not fit it.
+
+    ``is_complex`` lets its output be complex.
+    """
     apply = model.apply if isinstance(model, Model) else model
     if not callable(apply):
         raise ValueError(f"model must be a Model or a function f(params, x), got {type(model).__name__}")
 
     def predict(params: Params, x: Array) -> Array:
         try:
-            return _checks.array("the model's prediction", _checks.traceable("model")(apply)(params, x))
+            prediction = _checks.traceable("model")(apply)(params, x)
+            return _checks.array("the model's prediction", prediction, is_complex=is_complex)
         except KeyError as error:
             names = ", ".join(_names.of(params))
             raise ValueError(f"params must have {error}, which the model reads, got {names}") from error
         except (TypeError, IndexError, AttributeError) as error:
             signature = _unlike(apply)
             if signature is None:
-                given = f"params {_names.structure(params)} and x of shape {jnp.shape(x)}"
+                given = f"params {_names.structure(params)} and x of shape {_names.shapes(x)}"
                 error.add_note(f"The model was called as model(params, x), with {given}.")
                 raise
             raise ValueError(
@@ -79,21 +82,32 @@ def _unlike(fn: Callable[..., Any]) -> str | None:
 @dataclasses.dataclass(frozen=True)
 class _Positional:
     fn: Callable[..., Array]
+    names: tuple[str, ...] | None
 
     def __call__(self, params: Params, x: Array) -> Array:
-        return self.fn(x, *params)
+        return self.fn(x, *(params if self.names is None else (params[name] for name in self.names)))
 
 
-def positional(fn: Callable[..., Array]) -> Apply:
+def positional(fn: Callable[..., Array], *, names: Sequence[str] | None = None) -> Apply:
     """A model written as SciPy's are, ``fn(x, *params) -> (n,)``, as ``f(params, x)`` with a tuple of parameters.
 
-    Two of one function are equal, so they make one compiled program.
+    Args:
+        fn: the model.
+        names: of its parameters in their order; then ``params`` is a dict, as problems that are added need it.
+
+    Two of one function and names are equal, so they make one compiled program.
 
     >>> import jax.numpy as jnp
-    >>> positional(lambda x, slope, offset: slope * x + offset)((2.0, 1.0), jnp.array([0.0, 3.0]))
+    >>> def line(x, slope, offset):
+    ...     return slope * x + offset
+    >>> positional(line)((2.0, 1.0), jnp.array([0.0, 3.0]))
+    Array([1., 7.], dtype=float32)
+    >>> positional(line, names=("slope", "offset"))({"slope": 2.0, "offset": 1.0}, jnp.array([0.0, 3.0]))
     Array([1., 7.], dtype=float32)
     """
-    return _Positional(fn)
+    if isinstance(names, str):
+        raise ValueError(f"names must be one for each parameter, as in ('slope', 'offset'), got {names!r}")
+    return _Positional(fn, None if names is None else tuple(names))
 
 
 @dataclasses.dataclass(frozen=True)

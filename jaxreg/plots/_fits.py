@@ -10,22 +10,19 @@ import numpy as np
 from jax.typing import ArrayLike
 from matplotlib.axes import Axes
 
-from jaxreg import _checks, _names, uncertainty
-from jaxreg.least_squares import CurveFit
-from jaxreg.models import Apply, Model
+from jaxreg import _names, uncertainty
+from jaxreg.least_squares import Fit
 from jaxreg.plots._style import axes_or_new, finish, is_many, style
 from jaxreg.status import Status, is_optimum
+from jaxreg.uncertainty._followed import distribution_of, follows, problem_of
 
 
+@follows
 def fit(
-    model: Model | Apply,
-    result: CurveFit,
-    x: ArrayLike,
-    y: ArrayLike,
+    fit: Fit,
     *,
-    sigma: ArrayLike | None = None,
     level: float = 0.95,
-    distribution: str = "t",
+    distribution: str | None = None,
     xlabel: str = "x",
     ylabel: str = "y",
     axes: tuple[Axes, Axes] | None = None,
@@ -33,11 +30,8 @@ def fit(
     """Data with error bars, the fitted curve and its confidence band; below, on the same x axis, the residuals.
 
     Args:
-        model: the fitted model.
-        result: its ``curve_fit``.
-        x: (n,).
-        y: (n,).
-        sigma: scalar or (n,), drawn as error bars and the unit of the residuals; without it that is √(chi2/dof).
+        fit: one fit of one feature. Error bars are drawn where its sigma was given; without it the residuals' unit is
+            √(chi2/dof).
         level: of the band.
         distribution: of the band, as for ``uncertainty.band``.
         xlabel: with its unit.
@@ -51,25 +45,20 @@ def fit(
         panels = {"height_ratios": (3, 1)}
         axes = tuple(plt.subplots(2, 1, sharex=True, figsize=(6.4, 5.6), layout="constrained", gridspec_kw=panels)[1])
     upper, lower = axes
-    options: dict[str, Any] = {"level": level, "distribution": distribution, "ylabel": ylabel}
-    curve(model, result, x, y, sigma=sigma, xlabel="", ax=upper, **options)
-    unit = np.sqrt(float(result.chi2) / max(int(result.dof), 1)) if sigma is None else sigma
-    residuals(x, result.residuals, unit if np.all(np.asarray(unit) > 0) else 1.0, xlabel=xlabel, ax=lower)
+    curve(fit, level=level, distribution=distribution, ylabel=ylabel, xlabel="", ax=upper)
+    residuals(fit, xlabel=xlabel, ax=lower)
     upper.tick_params(labelbottom=False)
     if (drawn := upper.get_figure()) is not None:
         drawn.align_ylabels(axes)
     return upper, lower
 
 
+@follows
 def curve(
-    model: Model | Apply,
-    fit: CurveFit,
-    x: ArrayLike,
-    y: ArrayLike,
+    fit: Fit,
     *,
-    sigma: ArrayLike | None = None,
     level: float = 0.95,
-    distribution: str = "t",
+    distribution: str | None = None,
     xlabel: str = "x",
     ylabel: str = "y",
     ax: Axes | None = None,
@@ -79,20 +68,16 @@ def curve(
     The legend says how a fit that failed has ended; a band that is not known is not drawn.
 
     Args:
-        model: the fitted model.
-        fit: its ``curve_fit``.
-        x: (n,).
-        y: (n,).
-        sigma: scalar or (n,), drawn as error bars.
+        fit: one fit of one feature; error bars are drawn where its sigma was given.
         level: of the band.
         distribution: of the band, as for ``uncertainty.band``.
         xlabel: with its unit.
         ylabel: with its unit.
     """
     ax = axes_or_new(ax)
-    x, y = _checks.array("x", x), _checks.array("y", y)
+    x, y = _points(fit)
     grid = jnp.linspace(jnp.min(jnp.asarray(x)), jnp.max(jnp.asarray(x)), 400)
-    band = uncertainty.band(model, fit, grid, level=level, distribution=distribution)
+    band = uncertainty.band(fit, grid, level=level, distribution=distribution)
     # Matplotlib looks into what it is given element by element, for which JAX compiles a program.
     grid, x, y, band = jax.tree.map(np.asarray, (grid, x, y, band))
     status = Status(int(fit.status))
@@ -107,6 +92,7 @@ def curve(
         "markersize": 3 if many else 5,
         "zorder": 1 if many else 3,
     }
+    sigma = _sigma(fit)
     if sigma is None:
         ax.plot(x, y, ".", label="data", rasterized=many, **marker)
     else:
@@ -114,32 +100,52 @@ def curve(
     return finish(ax, xlabel, ylabel)
 
 
-def residuals(
-    x: ArrayLike, residual: ArrayLike, sigma: ArrayLike, *, xlabel: str = "x", ax: Axes | None = None
-) -> Axes:
+@follows
+def residuals(fit: Fit, *, xlabel: str = "x", ax: Axes | None = None) -> Axes:
     """Residuals in units of their standard deviation, with the ±2 band.
 
     Args:
-        x: (n,).
-        residual: (n,), y - model.
-        sigma: scalar or (n,), in the same units.
+        fit: one fit of one feature; without its sigma the unit is √(chi2/dof).
         xlabel: with its unit.
     """
     ax = axes_or_new(ax)
+    x, _ = _points(fit)
+    sigma = _sigma(fit)
+    unit = np.sqrt(float(fit.chi2) / max(int(fit.dof), 1)) if sigma is None else sigma
+    values = np.asarray(fit.residuals) / (unit if np.all(np.asarray(unit) > 0) else 1.0)
     ax.axhspan(-2, 2, color="gray", alpha=0.15, linewidth=0)
     ax.axhline(0, color="gray", linewidth=1)
-    values = np.asarray(residual) / np.asarray(sigma)
     ax.plot(np.asarray(x), values, ".", color=style(0)["color"], markersize=4, rasterized=is_many(x))
     return finish(ax, xlabel, "residual / σ", legend=False)
 
 
+def _points(fit: Fit) -> tuple[Any, Any]:
+    problem = problem_of(fit)
+    term = problem.terms[problem.only("a curve", remedy="draw uncertainty.band(fit, x, term=0) for one of them")]
+    x, y = term.x, term.y
+    if np.ndim(y) != 1 or np.shape(x) != np.shape(y) or np.iscomplexobj(y):
+        raise ValueError(
+            f"a curve has one feature for each point, got x of shape {_names.shapes(x)} and y of {np.shape(y)}"
+        )
+    return x, y
+
+
+def _sigma(fit: Fit) -> Any:
+    """The standard deviation of each point; None where none was given, which are ones that are not absolute."""
+    problem = problem_of(fit)
+    sigma = np.asarray(problem.sigma)
+    if not problem.absolute_sigma and np.all(sigma == 1):
+        return None
+    return np.sqrt(np.diagonal(sigma)) if sigma.ndim == 2 else sigma
+
+
 def profile(
-    result: uncertainty.Profile,
-    fit: CurveFit,
+    profile: uncertainty.Profile,
+    fit: Fit,
     parameter: str,
     *,
     level: float = 0.95,
-    distribution: str = "t",
+    distribution: str | None = None,
     xlabel: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -149,7 +155,7 @@ def profile(
     ``uncertainty.intervals``. Refits that failed are crosses.
 
     Args:
-        result: of ``uncertainty.profile``.
+        profile: of ``uncertainty.profile``.
         fit: the fit that was profiled.
         parameter: its name, as in ``report.summary``.
         level: of the interval.
@@ -161,15 +167,15 @@ def profile(
     if parameter not in names:
         raise ValueError(f"parameter must be one of {', '.join(names)}, got {parameter!r}")
     place = names.index(parameter)
-    num = np.shape(jax.tree.leaves(result.tau)[0])[-1]
-    values, tau, status = (_rows(part, num)[place] for part in (result.values, result.tau, result.status))
+    num = np.shape(jax.tree.leaves(profile.tau)[0])[-1]
+    values, tau, status = (_rows(part, num)[place] for part in (profile.values, profile.tau, profile.status))
     estimate, stderr = (_rows(part, 1)[place, 0] for part in (fit.params, fit.stderr))
     failed = ~is_optimum(np.asarray(status))
     ax.plot(values, np.where(failed, np.nan, tau), **style(0), label="profile")
     ax.plot(values, (values - estimate) / stderr, **style(1), label="± standard error")
     if failed.any():
         ax.plot(values[failed], np.clip(tau[failed], -9, 9), "x", color=style(0)["color"], label="refit failed")
-    edge = float(uncertainty.quantile(fit.dof, level, distribution))
+    edge = float(uncertainty.quantile(fit.dof, level, distribution_of(fit, distribution)))
     for sign in (-1, 1):
         ax.axhline(sign * edge, color="gray", linewidth=1, label=f"{100 * level:g} %" if sign > 0 else None)
     return finish(ax, xlabel or parameter, "tau")

@@ -1,6 +1,7 @@
 """Pytrees without their leaves, and static values, as JSON and back."""
 
 import collections
+import dataclasses
 import importlib
 import math
 from collections.abc import Iterator
@@ -38,11 +39,14 @@ def structure(tree: Any) -> dict[str, Any]:
     if len(paths) == 1 and not paths[0][0]:
         return {"kind": "leaf"}
     parts = [structure(child) for _, child in paths]
+    kind = type(tree)
+    # Its public home, which stays where private modules are moved.
+    home = kind.__module__.partition("._")[0] if kind.__module__.split(".")[0] == "jaxreg" else ""
+    named = {"name": kind.__qualname__, "home": home, "parts": parts}
     if hasattr(tree, "_fields"):
-        kind = type(tree)
-        # Its public home, which stays where private modules are moved.
-        home = kind.__module__.partition("._")[0] if kind.__module__.split(".")[0] == "jaxreg" else ""
-        return {"kind": "namedtuple", "name": kind.__qualname__, "home": home, "fields": tree._fields, "parts": parts}
+        return {"kind": "namedtuple", "fields": tree._fields, **named}
+    if home and dataclasses.is_dataclass(tree):
+        return {"kind": "dataclass", "fields": [path[0].name for path, _ in paths], **named}
     if isinstance(tree, list | tuple):
         return {"kind": "list" if isinstance(tree, list) else "tuple", "parts": parts}
     keys = [getattr(path[0], "key", getattr(path[0], "name", getattr(path[0], "idx", ""))) for path, _ in paths]
@@ -57,13 +61,17 @@ def rebuilt(tree: dict[str, Any], leaves: Iterator[Any]) -> Any:
     parts = [rebuilt(part, leaves) for part in tree["parts"]]
     if kind == "dict":
         return dict(zip(map(decoded, tree["keys"]), parts, strict=True))
-    return _named_tuple(tree)(*parts) if kind == "namedtuple" else parts if kind == "list" else tuple(parts)
+    if kind in ("namedtuple", "dataclass"):
+        return _of_class(tree, dict(zip(tree["fields"], parts, strict=True)))
+    return parts if kind == "list" else tuple(parts)
 
 
-def _named_tuple(tree: dict[str, Any]) -> Any:
+def _of_class(tree: dict[str, Any], fields: dict[str, Any]) -> Any:
+    """As the class of jaxreg that it was, also where that has got more fields since, or as a new one."""
     name = tree["name"].rpartition(".")[2]
     if tree["home"].split(".")[0] == "jaxreg":
-        found = getattr(importlib.import_module(tree["home"]), name, None)
-        if getattr(found, "_fields", None) == tuple(tree["fields"]):
-            return found
-    return collections.namedtuple(name, tree["fields"])
+        found: Any = getattr(importlib.import_module(tree["home"]), name, None)
+        now: Any = getattr(found, "__dataclass_fields__", ()) or getattr(found, "_fields", ())
+        if fields.keys() == set(now) or (dataclasses.is_dataclass(found) and fields.keys() <= set(now)):
+            return found(**fields)
+    return collections.namedtuple(name, list(fields))(**fields)

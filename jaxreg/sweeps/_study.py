@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxreg import _names, _trace
 from jaxreg._cache import kept
-from jaxreg.results import as_points, key_kind, readable
+from jaxreg.results import as_points, key_kind, readable, without_data
 
 # What JAX raises for a traced value in the place of a Python one; in a shape it is a plain TypeError.
 _NEEDS_A_VALUE = (
@@ -123,7 +123,7 @@ def member_of(fn: Callable[..., Any], choice: Choice, forms: Sequence[Points]) -
 
     def member(*points: list[Array]) -> Any:
         named = {form.name: form.assemble(leaves) for form, leaves in zip(forms, points, strict=True)}
-        return fn(**{name: value for name, value, _ in choice}, **named)
+        return without_data(fn(**{name: value for name, value, _ in choice}, **named))
 
     return member
 

@@ -59,7 +59,8 @@ def minibatch_risk(
     if not (is_rowwise(model) and losses.is_elementwise(loss)) or len(dtypes) > 1 or jnp.finfo(data.y.dtype).bits < 32:
         return plain
     size, in_a_row = sum(leaf.size for leaf in jax.tree.leaves(params)), data.x.size // data.x.shape[0]
-    if loss is losses.squared and isinstance(model, Model) and model.features and _statistics_pay(size, batch_size):
+    is_quadratic = losses.kind_of(loss) is losses.Kind.SQUARED and _statistics_pay(size, batch_size)
+    if is_quadratic and isinstance(model, Model) and model.features:
         # The statistics never call the model, so what does not fit it would pass in silence.
         _checks.shape("the model's prediction", jax.eval_shape(apply_of(model), params, data.x), data.y.shape)
         return _from_statistics(model, params, data, reduction)

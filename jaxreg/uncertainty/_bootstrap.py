@@ -1,5 +1,6 @@
 """The bootstrap: the spread of the parameters over refits of resampled data."""
 
+import dataclasses
 import warnings
 from typing import Any, NamedTuple
 
@@ -11,14 +12,17 @@ from jax.typing import ArrayLike
 
 from jaxreg import _checks, _trace
 from jaxreg._shapes import Float
-from jaxreg.least_squares import CurveFit
-from jaxreg.least_squares._arguments import prepare
-from jaxreg.least_squares._curve_fit import solve, with_care
-from jaxreg.least_squares._problem import Options, Problem, Task, problem_of
-from jaxreg.models import Apply, Model, Params, apply_of
-from jaxreg.objective import Loss
+from jaxreg.least_squares import Fit
+from jaxreg.least_squares._flat_problem import FlatProblem, Options, flat_problem
+from jaxreg.least_squares._flat_term import FlatTerm, coloured
+from jaxreg.least_squares._solver import solve, with_care
+from jaxreg.likelihoods import Likelihood
+from jaxreg.losses import Kind
+from jaxreg.models import Params
+from jaxreg.problems import Problem
+from jaxreg.problems._form import Term, TermForm
 from jaxreg.status import Status, is_optimum
-from jaxreg.uncertainty._linear import variance_of
+from jaxreg.uncertainty._followed import follows, found, variance_of
 
 KINDS = ("pairs", "residual", "parametric")
 
@@ -44,22 +48,13 @@ class Bootstrap(NamedTuple):
     num_failed: Array
 
 
+@follows
 def bootstrap(
     key: Array,
-    model: Model | Apply,
-    x: ArrayLike,
-    y: ArrayLike,
-    fit: CurveFit,
+    fit: Fit,
     *,
     kind: str = "pairs",
     num: int = 1000,
-    sigma: ArrayLike | None = None,
-    absolute_sigma: bool = False,
-    mask: ArrayLike | None = None,
-    bounds: tuple[Any, Any] | None = None,
-    fixed: Params | None = None,
-    loss: str | Loss = "squared",
-    scale: str | None = None,
     level: ArrayLike = 0.95,
     batch_size: int = 250,
     max_steps: int = 5000,
@@ -68,13 +63,13 @@ def bootstrap(
 
     Args:
         key: PRNG key.
-        model: as given to ``curve_fit``, and so are x, y, sigma, absolute_sigma, mask, bounds, fixed, loss and scale.
-        fit: the result; each refit starts at it.
-        kind: "pairs" draws the points (x, y, sigma) with replacement, right also where the errors' variance varies in
-            an unknown way, but for many points: at n = 40 nominal 95 % intervals hold the truth in 88 to 92 %;
-            "residual" keeps x and sigma and draws the residuals in units of sigma, raised by 1/√(1 - leverage) and
-            centred; "parametric" adds normal noise to the fitted curve, of the standard deviation sigma, if absolute,
-            or else of the size that the residuals say, as for a ``band``.
+        fit: one fit; each refit starts at it.
+        kind: "pairs" draws the points (x, y, sigma), along y's first axis, with replacement, right also where the
+            errors' variance varies in an unknown way, but for many points: at n = 40 nominal 95 % intervals hold the
+            truth in 88 to 92 %; "residual" keeps x and sigma and draws the residuals in units of sigma, raised by
+            1/√(1 - leverage) and centred, of correlated errors after these are whitened; "parametric" adds normal noise
+            to the fitted curve, of the standard deviation sigma, if absolute, or else of the size that the residuals
+            say, as for a ``band``.
         num: refits, static.
         level: of the percentile intervals.
         batch_size: refits at once, static: bounds memory.
@@ -89,57 +84,63 @@ def bootstrap(
     >>> x = jnp.arange(5.0)
     >>> y = jnp.array([0.0, 1.1, 1.9, 3.1, 3.9])
     >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), x, y)
-    >>> found = bootstrap(jax.random.key(0), jaxreg.models.ohm(), x, y, fit, kind="residual", num=200)
+    >>> found = bootstrap(jax.random.key(0), fit, kind="residual", num=200)
     >>> print(f"{found.stderr['resistance']:.2f}, {fit.stderr['resistance']:.2f} by the covariance")
     0.02, 0.02 by the covariance
     """
     _checks.one_of("kind", kind, KINDS)
     num = _checks.count("num", num, least=2)
     batch_size = _checks.count("batch_size", batch_size, least=1)
-    if sigma is not None and np.ndim(sigma) > 1:
-        raise ValueError(f"sigma must be a scalar or of shape {np.shape(y)}, got {np.shape(sigma)}")
-    task, options = prepare(
-        model, x, y, fit.params, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed,
-        loss=loss, scale=scale, max_steps=max_steps,
-    )  # fmt: skip
+    max_steps = _checks.count("max_steps", max_steps, least=0)
+    problem = found(fit)
+    data = [term for term, form in zip(problem.terms, problem.form.terms, strict=True) if not form.is_prior]
+    if kind == "pairs" and any(map(_is_covariance, data)):
+        raise ValueError("kind must be 'residual' or 'parametric' where sigma is a covariance: pairs tear it apart")
+    if kind == "residual" and problem.form.has(Kind.LIKELIHOOD):
+        raise ValueError("kind must be 'pairs' or 'parametric' for counts, whose residuals have not one distribution")
     level, index = jnp.asarray(_checks.level(level)), jnp.int32(KINDS.index(kind))
+    variance = [variance_of(fit, place) for place in range(len(problem.terms))]
 
     def run(options: Options) -> Bootstrap:
-        return _run(key, task, fit, level, index, options=options, num=num, batch_size=batch_size)
+        return _run(key, problem, variance, level, index, options=options, num=num, batch_size=batch_size)
 
-    found = with_care(run, options)
-    if _trace.concrete(found) and int(found.num_failed) > num / 100:
-        status = np.asarray(found.status)
+    spread = with_care(run, Options(max_steps=max_steps))
+    if _trace.concrete(spread) and int(spread.num_failed) > num / 100:
+        status = np.asarray(spread.status)
         names = ", ".join(
             f"{np.count_nonzero(status == code)} {Status(code).name}" for code in np.unique(status) if code
         )
-        warnings.warn(f"of {num} refits not all converged, {names}: the errors are of the others alone", stacklevel=2)
-    return found
+        warnings.warn(f"of {num} refits not all converged, {names}: the errors are of the others alone", stacklevel=3)
+    return spread
+
+
+def _is_covariance(term: Term) -> bool:
+    return jnp.ndim(term.sigma) > 0 and jnp.shape(term.sigma) != jnp.shape(term.y)
 
 
 @_trace.compiled("options", "num", "batch_size")
 def _run(
-    key: Array, task: Task, fit: CurveFit, level: Array, kind: Array, *, options: Options, num: int, batch_size: int
+    key: Array,
+    problem: Problem,
+    variance: list[Array],
+    level: Array,
+    kind: Array,
+    *,
+    options: Options,
+    num: int,
+    batch_size: int,
 ) -> Bootstrap:
-    task = jax.tree.map(jnp.asarray, task)
-    problem, num_rows = problem_of(task, options), task.y.size
-    sigma = jnp.broadcast_to(task.sigma, (num_rows,))
-    curve = apply_of(options.model)(fit.params, task.x)
-    residual = _standardised(problem)
-    noise = sigma * jnp.sqrt(variance_of(fit, absolute_sigma=options.absolute_sigma))
-
-    # The rows that are there, first: they are drawn from, and where a row is missing none is put.
-    there = jnp.argsort(~problem.counted, stable=True)
+    flat = flat_problem(problem)
+    residual = _standardised(flat)
+    everything = flat.restore(flat.start)
 
     def one(key: Array) -> tuple[Params, Array]:
-        key_rows, key_noise = jax.random.split(key)
-        drawn = there[jax.random.randint(key_rows, (num_rows,), 0, problem.counted.sum())]
-        pairs = kind == KINDS.index("pairs")
-        rows = jnp.where(pairs, drawn, jnp.arange(num_rows))
-        normal = noise * jax.random.normal(key_noise, (num_rows,), task.y.dtype)
-        error = jnp.where(kind == KINDS.index("residual"), sigma * residual[drawn], normal)
-        target = jnp.where(pairs, task.y[rows], curve + error)
-        refit = solve(task._replace(x=task.x[rows], y=target, sigma=sigma[rows]), options)
+        drawn = []
+        keys = [key] if len(problem.terms) == 1 else jax.random.split(key, len(problem.terms))
+        parts = zip(problem.terms, problem.form.terms, flat.terms, keys, variance, strict=True)
+        for term, form, of, key_of, size in parts:
+            drawn.append(_drawn(key_of, term, form, of, flat, everything, residual[of.rows], size, kind))
+        refit = solve(dataclasses.replace(problem, terms=tuple(drawn)), options)
         good = is_optimum(refit.status)
         return jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan), refit.params), refit.status
 
@@ -156,7 +157,58 @@ def _run(
     )
 
 
-def _standardised(problem: Problem) -> Float[Array, "n"]:
+def _drawn(
+    key: Array,
+    term: Term,
+    form: TermForm,
+    flat: FlatTerm,
+    problem: FlatProblem,
+    params: Params,
+    residual: Float[Array, "k"],
+    variance: Float[Array, ""],
+    kind: Array,
+) -> Term:
+    """A term with resampled data."""
+    key_rows, key_noise = jax.random.split(key)
+    y = jnp.asarray(term.y)
+    num_rows = y.shape[0] if y.ndim else 1
+    there = jnp.ones(num_rows, bool) if term.mask is None else jnp.asarray(term.mask).reshape(num_rows, -1).any(axis=1)
+    first = jnp.argsort(~there, stable=True)  # of the rows; those that are there are drawn from
+    rows = first[jax.random.randint(key_rows, (num_rows,), 0, there.sum())]
+    # Errors in sigmas, of one variance and independent, made into those of the data: by sigma, or by the factor of a
+    # covariance.
+    counted = jnp.argsort(~flat.counted, stable=True)
+    picks = counted[jax.random.randint(key_rows, flat.counted.shape, 0, flat.counted.sum())]
+    normal = jnp.sqrt(variance) * jax.random.normal(key_noise, residual.shape, residual.dtype)
+    error = jnp.where((kind == KINDS.index("residual")) & (not flat.is_prior), residual[picks], normal)
+    error = coloured(flat.root / problem.unit, error)
+    curve = flat.predict(params)
+    size = curve.size
+    shaped = error[:size] + 1j * error[size:] if jnp.iscomplexobj(curve) else error
+    if isinstance(form.loss, Likelihood):
+        curve, shaped = form.loss.draw(key_noise, curve, **term.keywords), jnp.zeros_like(shaped)
+    noise = shaped.reshape(curve.shape).astype(curve.dtype)
+    pairs = kind == KINDS.index("pairs")
+    if flat.is_prior:  # its means are measurements too, of the size of error that it says
+        return term._replace(y=jnp.where(pairs, y, curve) + noise)
+
+    def taken(leaf: Any) -> Any:
+        leaf = jnp.asarray(leaf)
+        return jnp.where(pairs, leaf[rows], leaf) if y.ndim and leaf.shape[:1] == y.shape[:1] else leaf
+
+    mask = None
+    if term.mask is not None:  # where a row is missing none is put
+        mask = taken(term.mask) & there.reshape(num_rows, *[1] * (y.ndim - 1))
+    return term._replace(
+        x=jax.tree.map(taken, term.x),
+        y=jnp.where(pairs, taken(y), (curve + noise).astype(y.dtype)),
+        sigma=term.sigma if _is_covariance(term) else taken(term.sigma),
+        mask=mask,
+        keywords={name: taken(value) for name, value in term.keywords.items()},
+    )
+
+
+def _standardised(problem: FlatProblem) -> Float[Array, "n"]:
     """Residuals in sigmas of the same variance each, r/√(1 - leverage), centred."""
     residual, jacobian = problem.linearise(problem.start)
     norms = jnp.linalg.norm(jacobian, axis=1)

@@ -1,6 +1,6 @@
 """The edge of a region of profile likelihood along a line, by a bracketed search over refits."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,34 @@ from jax import Array
 
 from jaxreg._shapes import Bool, Float, Int
 from jaxreg.status import Status, is_optimum
-from jaxreg.uncertainty._refits import Refits
+from jaxreg.uncertainty._refits import Held
 
 _MOST_TRIALS = 60
 _FARTHEST = 1e4  # times the linear interval: beyond it an end is called infinite
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """What a search asks of: refits with a parameter, two, or another quantity held."""
+
+    @property
+    def center(self) -> Array: ...  # the values at the fit
+
+    @property
+    def start(self) -> Array: ...  # of the first refit
+
+    @property
+    def bounds(self) -> tuple[Array, Array]: ...
+
+    @property
+    def variance(self) -> Array: ...
+
+    @property
+    def fit(self) -> Any: ...
+
+    def tau(self, cost: Array) -> Array: ...
+
+    def hold(self, held: Array, values: Array, start: Array) -> Held: ...
 
 
 class _Search(NamedTuple):
@@ -45,7 +69,7 @@ class Edge(NamedTuple):
     at_bound: Bool[Array, ""]
 
 
-def edge(refits: Refits, held: Int[Array, "k"], direction: Float[Array, "k"], target: Float[Array, ""]) -> Edge:
+def edge(refits: Holding, held: Int[Array, "k"], direction: Float[Array, "k"], target: Float[Array, ""]) -> Edge:
     """Where tau = target lies from the estimate along a direction of the held parameters.
 
     Regula falsi with Illinois's halving inside a bracket, and bisection where the outer end is not finite; tau is
@@ -63,7 +87,7 @@ def edge(refits: Refits, held: Int[Array, "k"], direction: Float[Array, "k"], ta
     def body(state: _Search) -> _Search:
         trial = state.trial
         refit = refits.hold(held, at(trial), state.params)
-        excess = refits.tau(refit.chi2) - target
+        excess = refits.tau(refit.cost) - target
         inside = excess < 0
         side = jnp.where(inside, jnp.int32(1), jnp.int32(-1))
         again = side == state.side
@@ -103,7 +127,7 @@ def edge(refits: Refits, held: Int[Array, "k"], direction: Float[Array, "k"], ta
         high=jnp.inf * one,
         high_excess=jnp.inf * one,
         side=jnp.zeros((), jnp.int32),
-        params=refits.center,
+        params=refits.start,
         status=jnp.int32(Status.OK),
         found=jnp.asarray(False),
         worse=jnp.asarray(False),

@@ -5,20 +5,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _trace
 from jaxreg._shapes import Float
-from jaxreg.least_squares import CurveFit
-from jaxreg.models import Apply, Model, Params, apply_of
+from jaxreg.least_squares import Fit
+from jaxreg.least_squares._flat_term import model_of
+from jaxreg.losses import Kind
+from jaxreg.models import Params
+from jaxreg.problems import Problem
+from jaxreg.problems import _arguments as arguments
 from jaxreg.results import Sweep
+from jaxreg.uncertainty._followed import arrays_of, distribution_of, follows, problem_of, variance_of
 from jaxreg.uncertainty._quantiles import t_quantile
 
 DISTRIBUTIONS = ("t", "normal")
-Fits = CurveFit | Sweep  # a sweep of fits is what ``store.load`` gives
+Fits = Fit | Sweep  # a sweep of fits is what ``store.load`` gives
 
 
 class Intervals(NamedTuple):
@@ -33,15 +38,16 @@ class Intervals(NamedTuple):
     upper: Params
 
 
+@follows
 @_trace.undisturbed
-def intervals(fit: Fits, *, level: ArrayLike = 0.95, distribution: str = "t") -> Intervals:
+def intervals(fit: Fits, *, level: ArrayLike = 0.95, distribution: str | None = None) -> Intervals:
     """Confidence intervals of the parameters: estimate ± quantile · standard error.
 
     Args:
         fit: one ``curve_fit``, or many on leading axes, in memory or in a store, also as ``store.load`` gives them.
         level: the probability that the interval is to hold the true value with.
         distribution: "t" with the fit's degrees of freedom, where the scale of the errors came from the residuals;
-            "normal", where sigma was absolute.
+            "normal", where sigma was absolute. None takes the right one, which fits without their problem do not know.
 
     Returns:
         Intervals, NaN where the standard error is.
@@ -59,7 +65,7 @@ def intervals(fit: Fits, *, level: ArrayLike = 0.95, distribution: str = "t") ->
     params, stderr, dof = jax.tree.map(
         lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), (fits.params, fits.stderr, fits.dof)
     )
-    factor = quantile(dof, level, distribution)
+    factor = quantile(dof, level, distribution_of(fits, distribution))
 
     def half_width(error: Any) -> Array:  # of one fit, or NumPy's of many
         return factor.reshape(factor.shape + (1,) * (error.ndim - factor.ndim)) * error
@@ -73,8 +79,9 @@ class Band(NamedTuple):
     """A curve and the band around it.
 
     Attributes:
-        prediction: (k,), the fitted curve.
-        stderr: (k,), its standard error, or that of a new observation.
+        prediction: (k,), or whatever shape the model gives, the fitted curve.
+        stderr: (k,), its standard error, or that of a new observation; of a complex curve that of its real part, and
+            times i that of its imaginary part, and so are lower and upper.
         lower: (k,).
         upper: (k,).
     """
@@ -85,30 +92,30 @@ class Band(NamedTuple):
     upper: Array
 
 
+@follows
 def band(
-    model: Model | Apply,
-    fit: CurveFit,
-    x: ArrayLike,
+    fit: Fit,
+    x: Any,
     *,
     kind: str = "confidence",
-    sigma: ArrayLike = 1.0,
-    absolute_sigma: bool = False,
+    sigma: ArrayLike | None = None,
+    term: int = 0,
     level: ArrayLike = 0.95,
-    distribution: str = "t",
+    distribution: str | None = None,
 ) -> Band:
     """The band around a fitted curve at x, by the delta method: se² = gᵀ C g with g = ∂model/∂params exactly.
 
     Parameters that are fixed, or that ended at a bound, count as known.
 
     Args:
-        model: the fitted model.
-        fit: its ``curve_fit``.
-        x: (k,) or (k, d), where the band is wanted.
-        kind: "confidence", for the curve itself; "prediction", for a new observation: se² + the variance of one.
-        sigma: standard deviation of a new observation, a scalar or (k,), as it was given to ``curve_fit``; for
-            "prediction" only.
-        absolute_sigma: as it was given to ``curve_fit``: if False that variance is sigma²·chi2/dof, or, of a robust fit
-            with an estimated scale, (sigma·scale)²·n/(n - p): then the band is for points that are no outliers.
+        fit: one fit.
+        x: where the band is wanted, as the model takes it, also beyond the data.
+        kind: "confidence", for the curve itself; "prediction", for a new observation: se² + the variance of one. That
+            is sigma² if the fit's sigma was absolute, or sigma²·chi2/dof, or, of a robust fit with an estimated scale,
+            (sigma·scale)²·n/(n - p): then the band is for points that are no outliers.
+        sigma: of a new observation, a scalar or like the prediction, for "prediction" only. None takes the fit's, if it
+            is one for all points.
+        term: of a sum, the number of the term whose model is meant.
         level: of each point alone, not of all together.
         distribution: as for ``intervals``.
 
@@ -120,28 +127,42 @@ def band(
     >>> import jaxreg
     >>> x = jnp.arange(5.0)
     >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), x, jnp.array([0.0, 1.1, 1.9, 3.1, 3.9]))
-    >>> print(band(jaxreg.models.ohm(), fit, x).lower)
+    >>> print(band(fit, x).lower)
     [0. 0.943 1.887 2.830 3.774]
     """
     _checks.one_of("kind", kind, ("confidence", "prediction"))
-    x, factor = jnp.asarray(_checks.array("x", x)), quantile(fit.dof, level, distribution)
-    scale = variance_of(fit, absolute_sigma=_checks.flag("absolute_sigma", absolute_sigma))
-    added = (
-        jnp.asarray(_checks.array("sigma", sigma), fit.chi2.dtype) ** 2 * scale
-        if kind == "prediction"
-        else jnp.zeros_like(scale)
-    )
-    return _band(fit, x, added, factor, model=model)
+    problem = problem_of(fit)
+    term = _checks.count("term", term, least=0, most=len(problem.terms) - 1)
+    factor = quantile(fit.dof, level, distribution_of(fit, distribution))
+    added = jnp.zeros_like(fit.chi2)
+    if kind == "prediction":
+        if problem.form.terms[term].kind is Kind.LIKELIHOOD:
+            raise ValueError("kind must be 'confidence' for counts, whose errors are not normal")
+        added = jnp.asarray(_new_sigma(problem, term, sigma), fit.chi2.dtype) ** 2 * variance_of(fit, term)
+    elif sigma is not None:
+        raise ValueError(f"sigma is of a new observation, for kind 'prediction', got {kind!r}: the fit knows its own")
+    x = jax.tree.map(jnp.asarray, arguments.features(x))
+    return _band(arrays_of(fit), problem.starting_at(fit.params), x, added, factor, term=term)
 
 
-@_trace.compiled("model")
+def _new_sigma(problem: Problem, term: int, sigma: ArrayLike | None) -> Any:
+    if sigma is not None:
+        return _checks.array("sigma", sigma)
+    own = problem.terms[term].sigma
+    if np.ndim(own):
+        raise ValueError("sigma of a new observation must be given where the points of the fit have one each")
+    return own
+
+
+@_trace.compiled("term")
 def _band(
-    fit: CurveFit, x: Array, added: Float[Array, "*k"], factor: Float[Array, ""], *, model: Model | Apply
+    fit: Fit, problem: Problem, x: Any, added: Float[Array, "*k"], factor: Float[Array, ""], *, term: int
 ) -> Band:
     flat, unravel = ravel_pytree(fit.params)
+    predict_at = model_of(problem.terms[term], problem.form.terms[term])
 
-    def predict(parameters: Float[Array, "p"]) -> Float[Array, "k"]:
-        return apply_of(model)(unravel(parameters), x)
+    def predict(parameters: Float[Array, "p"]) -> Array:
+        return predict_at(unravel(parameters), x)
 
     prediction = predict(flat)
     slope = jax.jacfwd(predict)(flat)
@@ -149,22 +170,12 @@ def _band(
     if fit.at_bound is not None:
         stopped, _ = ravel_pytree(fit.at_bound)
         covariance = jnp.where(stopped[:, None] | stopped[None], 0, covariance)
-    stderr = jnp.sqrt(jnp.einsum("ki,ij,kj->k", slope, covariance, slope) + added)
+
+    def error(slope: Float[Array, "..."]) -> Float[Array, "..."]:
+        return jnp.sqrt(jnp.einsum("...i,ij,...j->...", slope, covariance, slope) + added)
+
+    stderr = lax.complex(error(slope.real), error(slope.imag)) if jnp.iscomplexobj(slope) else error(slope)
     return Band(prediction, stderr, prediction - factor * stderr, prediction + factor * stderr)
-
-
-def variance_of(fit: CurveFit, *, absolute_sigma: bool) -> Array:
-    """The variance of a residual in sigmas: 1, or what the residuals say; with a robust scale, of no outlier.
-
-    The median of residuals that p parameters have taken from is small by √(1 - p/n), as their mean square is.
-    """
-    if absolute_sigma:
-        return jnp.ones_like(fit.chi2)
-    dof = jnp.asarray(fit.dof, fit.chi2.dtype)
-    if fit.scale is None:
-        return jnp.divide(fit.chi2, dof)
-    num_points = dof + (jnp.diagonal(fit.covariance) > 0).sum().astype(dof.dtype)
-    return jnp.divide(fit.scale**2 * num_points, dof)
 
 
 def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -> Array:

@@ -12,13 +12,16 @@ from jax.typing import ArrayLike
 
 from jaxreg import _checks, _names, _trace
 from jaxreg._shapes import Float, Int
-from jaxreg.least_squares import CurveFit
-from jaxreg.least_squares._problem import Options
-from jaxreg.models import Apply, Model, Params
+from jaxreg.least_squares import Fit
+from jaxreg.least_squares._flat_problem import flat_problem
+from jaxreg.losses import Kind
+from jaxreg.models import Params
+from jaxreg.problems import Problem
 from jaxreg.status import Status
 from jaxreg.uncertainty._edge import edge
+from jaxreg.uncertainty._followed import arrays_of, distribution_of, follows, found
 from jaxreg.uncertainty._linear import DISTRIBUTIONS, Intervals, quantile
-from jaxreg.uncertainty._refits import Fitted, Refits, fitted_of, refits_of
+from jaxreg.uncertainty._refits import Refits, refits_of
 
 
 class Profile(NamedTuple):
@@ -72,26 +75,12 @@ class Contour(NamedTuple):
     at_bound: Array
 
 
-def profile(
-    model: Model | Apply,
-    x: ArrayLike,
-    y: ArrayLike,
-    fit: CurveFit,
-    *,
-    sigma: ArrayLike | None = None,
-    absolute_sigma: bool = False,
-    mask: ArrayLike | None = None,
-    bounds: tuple[Params, Params] | None = None,
-    fixed: Params | None = None,
-    reach: ArrayLike = 3.0,
-    num: int = 25,
-    max_steps: int = 5000,
-) -> Profile:
+@follows
+def profile(fit: Fit, *, reach: ArrayLike = 3.0, num: int = 25, max_steps: int = 5000) -> Profile:
     """Profile each parameter over a grid of ± reach standard errors, refitting the others: all at once.
 
     Args:
-        model: as given to ``curve_fit``, and so are x, y, sigma, absolute_sigma, mask, bounds and fixed.
-        fit: the result, under the squared loss.
+        fit: one fit. Under a robust loss its own cost takes the place of χ², at the scale that was estimated.
         reach: half the grid's width, in standard errors.
         num: points of the grid, static.
         max_steps: budget of each refit, static.
@@ -104,28 +93,36 @@ def profile(
     >>> import jaxreg
     >>> x, y = jnp.arange(5.0), jnp.array([0.0, 1.1, 1.9, 3.1, 3.9])
     >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), x, y)
-    >>> print(profile(jaxreg.models.ohm(), x, y, fit, reach=2.0, num=5).tau["resistance"])
+    >>> print(profile(fit, reach=2.0, num=5).tau["resistance"])
     [-2. -1. 0. 1. 2.]
     """
     num = _checks.count("num", num, least=2)
-    fitted, options = fitted_of(
-        model, x, y, fit, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed,
-        max_steps=max_steps,
-    )  # fmt: skip
-    return _profile(fitted, jnp.asarray(reach, fit.chi2.dtype), options=options, num=num)
+    problem = profiled(fit)
+    return _profile(problem, arrays_of(fit), jnp.asarray(reach, fit.chi2.dtype), num=num, max_steps=max_steps)
 
 
-@_trace.compiled("options", "num")
-def _profile(fitted: Fitted, reach: Array, *, options: Options, num: int) -> Profile:
-    refits = refits_of(fitted, options)
+def profiled(fit: Fit) -> Problem:
+    """The problem of a fit that a profile can be drawn of."""
+    problem = found(fit)
+    if problem.form.has(Kind.LINEAR_PROGRAM):
+        raise ValueError("a profile needs a loss that bends, not an absolute or quantile one: take bootstrap(key, fit)")
+    robust = [form.kind is Kind.ROBUST for form in problem.form.terms]
+    if problem.absolute_sigma and any(robust) and not all(robust):
+        raise ValueError("a profile needs one kind of loss, not a robust one beside others: take bootstrap(key, fit)")
+    return problem
+
+
+@_trace.compiled("num", "max_steps")
+def _profile(problem: Problem, fit: Fit, reach: Array, *, num: int, max_steps: int) -> Profile:
+    refits = refits_of(problem, fit, max_steps)
     # The first refit, at the estimate, is not returned: it says whether the fit is the optimum.
     offsets = jnp.concatenate([jnp.zeros(1, reach.dtype), jnp.linspace(-reach, reach, num)])
 
     def at(parameter: Int[Array, ""], offset: Float[Array, ""]) -> tuple[Array, Array, Array, Array]:
         value = refits.center[parameter] + offset * jnp.sqrt(refits.covariance[parameter, parameter])
         held = refits.hold(parameter[None], value[None], refits.center)
-        params = ravel_pytree(fitted.fit.params)[0].at[refits.places].set(held.params)
-        return value, jnp.sign(offset) * refits.tau(held.chi2), params, held.status
+        params, _ = ravel_pytree(refits.problem.restore(held.params))
+        return value, jnp.sign(offset) * refits.tau(held.cost), params, held.status
 
     found = jax.vmap(jax.vmap(at, (None, 0)), (0, None))(jnp.arange(refits.center.size), offsets)
     wrong = (found[-1] == Status.NOT_OPTIMUM).any()
@@ -134,28 +131,16 @@ def _profile(fitted: Fitted, reach: Array, *, options: Options, num: int) -> Pro
     return Profile(*(_spread(refits, part) for part in (values, tau, params, status)))
 
 
+@follows
 def profile_intervals(
-    model: Model | Apply,
-    x: ArrayLike,
-    y: ArrayLike,
-    fit: CurveFit,
-    *,
-    sigma: ArrayLike | None = None,
-    absolute_sigma: bool = False,
-    mask: ArrayLike | None = None,
-    bounds: tuple[Params, Params] | None = None,
-    fixed: Params | None = None,
-    level: ArrayLike = 0.95,
-    distribution: str = "t",
-    max_steps: int = 5000,
+    fit: Fit, *, level: ArrayLike = 0.95, distribution: str | None = None, max_steps: int = 5000
 ) -> ProfileIntervals:
     """Confidence intervals by profile likelihood: where \\|tau\\| reaches the quantile, Δχ² = quantile²·s².
 
     They do not depend on how the model is parametrised, need not be symmetric, and equal ``intervals`` if it is linear.
 
     Args:
-        model: as given to ``curve_fit``, and so are x, y, sigma, absolute_sigma, mask, bounds and fixed.
-        fit: the result, under the squared loss.
+        fit: one fit. Under a robust loss its own cost takes the place of χ², at the scale that was estimated.
         level: as for ``intervals``.
         distribution: as for ``intervals``; "normal" is the rule Δχ² = 1 at level 0.683.
         max_steps: budget of each refit, static.
@@ -168,22 +153,18 @@ def profile_intervals(
     >>> import jaxreg
     >>> x, y = jnp.arange(5.0), jnp.array([0.0, 1.1, 1.9, 3.1, 3.9])
     >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), x, y)
-    >>> found = profile_intervals(jaxreg.models.ohm(), x, y, fit)
+    >>> found = profile_intervals(fit)
     >>> print(f"{found.lower['resistance']:.3f} to {found.upper['resistance']:.3f}")
     0.943 to 1.043
     """
-    _checks.one_of("distribution", distribution, DISTRIBUTIONS)
-    fitted, options = fitted_of(
-        model, x, y, fit, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed,
-        max_steps=max_steps,
-    )  # fmt: skip
-    target = quantile(fit.dof, level, distribution).astype(fit.chi2.dtype)
-    return _intervals(fitted, target, options=options)
+    problem = profiled(fit)
+    target = jnp.asarray(quantile(fit.dof, level, distribution_of(fit, distribution)), fit.chi2.dtype)
+    return _intervals(problem, arrays_of(fit), target, max_steps=_checks.count("max_steps", max_steps, least=0))
 
 
-@_trace.compiled("options")
-def _intervals(fitted: Fitted, target: Array, *, options: Options) -> ProfileIntervals:
-    refits = refits_of(fitted, options)
+@_trace.compiled("max_steps")
+def _intervals(problem: Problem, fit: Fit, target: Array, *, max_steps: int) -> ProfileIntervals:
+    refits = refits_of(problem, fit, max_steps)
 
     def end(parameter: Int[Array, ""], sign: Float[Array, ""]) -> tuple[Array, ...]:
         stderr = jnp.sqrt(refits.covariance[parameter, parameter])
@@ -199,20 +180,13 @@ def _intervals(fitted: Fitted, target: Array, *, options: Options) -> ProfileInt
     return ProfileIntervals(lower, upper, discrepancies, statuses, Intervals(*stops))
 
 
+@follows
 def profile_contour(
-    model: Model | Apply,
-    x: ArrayLike,
-    y: ArrayLike,
-    fit: CurveFit,
+    fit: Fit,
     parameters: Sequence[str],
     *,
-    sigma: ArrayLike | None = None,
-    absolute_sigma: bool = False,
-    mask: ArrayLike | None = None,
-    bounds: tuple[Params, Params] | None = None,
-    fixed: Params | None = None,
     level: ArrayLike = 0.95,
-    distribution: str = "t",
+    distribution: str | None = None,
     num: int = 48,
     max_steps: int = 5000,
 ) -> Contour:
@@ -222,8 +196,7 @@ def profile_contour(
     for a linear model it is that ellipse. A region that such a ray leaves more than once is cut at an edge.
 
     Args:
-        model: as given to ``curve_fit``, and so are x, y, sigma, absolute_sigma, mask, bounds and fixed.
-        fit: the result, under the squared loss.
+        fit: one fit. Under a robust loss its own cost takes the place of χ², at the scale that was estimated.
         parameters: two names, as in ``report.summary``: "a", or "w[0]" for a number in an array.
         level: of the two together.
         distribution: "t" takes F with 2 and dof degrees of freedom, "normal" χ² with 2.
@@ -238,18 +211,15 @@ def profile_contour(
     >>> import jaxreg
     >>> x, y = jnp.arange(5.0), jnp.array([0.0, 1.1, 1.9, 3.1, 3.9])
     >>> line = jaxreg.models.expression("a + b*x")
-    >>> edge = profile_contour(line, x, y, jaxreg.curve_fit(line, x, y), ("a", "b"), num=4)
+    >>> edge = profile_contour(jaxreg.curve_fit(line, x, y), ("a", "b"), num=4)
     >>> print(f"{edge.points[0, 0]:.2f}, {edge.points[0, 1]:.2f}")
     0.41, 0.86
     """
-    _checks.one_of("distribution", distribution, DISTRIBUTIONS)
     num = _checks.count("num", num, least=3)
-    fitted, options = fitted_of(
-        model, x, y, fit, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed,
-        max_steps=max_steps,
-    )  # fmt: skip
+    problem, distribution = profiled(fit), distribution_of(fit, distribution)
+    _checks.one_of("distribution", distribution, DISTRIBUTIONS)
     names = _names.of(fit.params)
-    free = [name for index, name in enumerate(names) if options.free is None or options.free[index]]
+    free = [names[place] for place in flat_problem(problem).places]
     if len(set(parameters)) != 2 or not set(parameters) <= set(free):
         raise ValueError(f"parameters must be two of {', '.join(free)}, got {parameters!r}")
     pair = jnp.array([free.index(name) for name in parameters])
@@ -257,12 +227,15 @@ def profile_contour(
     # Twice the quantile of F(2, dof), and the quantile of χ² with 2 degrees of freedom.
     dof = fit.dof.astype(beyond.dtype)
     square = dof * (beyond ** (-2 / dof) - 1) if distribution == "t" else -2 * jnp.log(beyond)
-    return _contour(fitted, pair, jnp.sqrt(square), options=options, num=num)
+    max_steps = _checks.count("max_steps", max_steps, least=0)
+    return _contour(problem, arrays_of(fit), pair, jnp.sqrt(square), num=num, max_steps=max_steps)
 
 
-@_trace.compiled("options", "num")
-def _contour(fitted: Fitted, pair: Int[Array, "2"], target: Float[Array, ""], *, options: Options, num: int) -> Contour:
-    refits = refits_of(fitted, options)
+@_trace.compiled("num", "max_steps")
+def _contour(
+    problem: Problem, fit: Fit, pair: Int[Array, "2"], target: Float[Array, ""], *, num: int, max_steps: int
+) -> Contour:
+    refits = refits_of(problem, fit, max_steps)
     root = jnp.linalg.cholesky(refits.covariance[pair[:, None], pair[None]])
     angle = jnp.linspace(0, 2 * jnp.pi, num, endpoint=False, dtype=root.dtype)
     directions = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1) @ root.T

@@ -1,42 +1,33 @@
 """A fit repeated with some of its parameters held, as profiles need it."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
-from jaxreg import _checks
 from jaxreg._shapes import Float, Int
-from jaxreg.least_squares import CurveFit
-from jaxreg.least_squares._arguments import prepare
+from jaxreg.covariance import classic_variance
+from jaxreg.least_squares import Fit
+from jaxreg.least_squares._flat_problem import FlatProblem, flat_problem
 from jaxreg.least_squares._kinks import minimise
-from jaxreg.least_squares._problem import Options, Problem, Task, problem_of
 from jaxreg.least_squares._result import status_of
-from jaxreg.models import Apply, Model
+from jaxreg.least_squares._same_data import rounding_of_chi2
+from jaxreg.problems import Problem
 from jaxreg.status import Status
-from jaxreg.uncertainty._linear import variance_of
-
-
-class Fitted(NamedTuple):
-    """A fit and what it was fitted to; arrays only, so that it goes through ``jit``."""
-
-    fit: CurveFit
-    task: Task
 
 
 class Held(NamedTuple):
     """A fit with some parameters held.
 
     Attributes:
-        chi2: scalar; infinite where the model is not finite or a held value is out of its bounds.
+        cost: scalar, χ², of a robust loss twice its sum; infinite where the model is not finite or a held value is out
+            of its bounds.
         params: (p,), of the free parameters, held ones included.
-        status: of the refit; NOT_OPTIMUM where the fit has another χ² than its parameters, or this one a lower.
+        status: of the refit; NOT_OPTIMUM where the fit has another χ² than its parameters, or this one a lower cost.
     """
 
-    chi2: Array
+    cost: Array
     params: Array
     status: Array
 
@@ -44,12 +35,12 @@ class Held(NamedTuple):
 class Refits(NamedTuple):
     """What all refits of one fit share; the p parameters are those that are not fixed."""
 
-    fit: CurveFit
-    problem: Problem  # which starts at the fit
-    places: np.ndarray  # (p,), of the free parameters in ravel_pytree(params)
+    fit: Fit
+    problem: FlatProblem  # which starts at the fit, with the unit of its loss held
     covariance: Float[Array, "p p"]
-    variance: Float[Array, ""]  # of a residual in sigmas
-    known: Float[Array, ""]  # to how much χ² is
+    cost: Float[Array, ""]  # at the fit
+    variance: Float[Array, ""]  # by how much the cost grows at one standard error
+    known: Float[Array, ""]  # to how much it is
     max_steps: int
 
     @property
@@ -63,9 +54,19 @@ class Refits(NamedTuple):
         limit = jnp.full_like(self.center, jnp.inf)
         return self.problem.bounds or (-limit, limit)
 
-    def tau(self, chi2: Float[Array, ""]) -> Float[Array, ""]:
-        """√(Δχ²/s²): in standard errors, for a linear model."""
-        return jnp.sqrt(jnp.maximum(chi2 - self.fit.chi2, 0) / self.variance)
+    @property
+    def start(self) -> Float[Array, "p"]:
+        """Where refits begin."""
+        return self.center
+
+    @property
+    def places(self) -> Int[np.ndarray, "p"]:
+        """Of the free parameters in ravel_pytree(params)."""
+        return self.problem.places
+
+    def tau(self, cost: Float[Array, ""]) -> Float[Array, ""]:
+        """√(Δcost/s²): in standard errors, for a linear model."""
+        return jnp.sqrt(jnp.maximum(cost - self.cost, 0) / self.variance)
 
     def hold(self, held: Int[Array, "k"], values: Float[Array, "k"], start: Float[Array, "p"]) -> Held:
         """Fit the others with the parameters ``held`` at ``values``, from ``start``."""
@@ -91,41 +92,37 @@ class Refits(NamedTuple):
             # Where only a derivative is not finite the χ² before any step is still one that the others can have.
             residual = jnp.where(end.startable, end.residual, self.problem.residual(restore(start[others])))
             params, status = restore(end.params), status_of(problem, end)
-        chi2 = self.problem.chi2(residual)
-        chi2 = jnp.where(inside & jnp.isfinite(chi2), chi2, jnp.inf)
-        fitted = self.problem.chi2(self.problem.residual(self.center))
-        optimum = (jnp.abs(fitted - self.fit.chi2) <= self.known) & ~(chi2 < self.fit.chi2 - self.known)
-        return Held(chi2, params, jnp.where(optimum, status, jnp.int32(Status.NOT_OPTIMUM)))
+        cost = cost_of(self.problem, residual)
+        cost = jnp.where(inside & jnp.isfinite(cost), cost, jnp.inf)
+        chi2 = self.problem.chi2(self.problem.residual(self.center), priors=False)
+        optimum = (jnp.abs(chi2 - self.fit.chi2) <= self.known) & ~(cost < self.cost - self.known)
+        return Held(cost, params, jnp.where(optimum, status, jnp.int32(Status.NOT_OPTIMUM)))
 
 
-def fitted_of(
-    model: Model | Apply, x: ArrayLike, y: ArrayLike, fit: CurveFit, **setting: Any
-) -> tuple[Fitted, Options]:
-    """A fit under the squared loss with its data, checked; ``setting`` as it was given to ``curve_fit``."""
-    if jnp.ndim(fit.chi2):
-        raise ValueError(f"fit must be one fit (vmap over many), got leading axes {jnp.shape(fit.chi2)}")
-    task, options = prepare(model, x, y, fit.params, **setting)
-    _checks.shape("fit.residuals", fit.residuals, task.y.shape)
-    if fit.scale is not None:
-        raise ValueError("fit must be under the squared loss, got one with a robust scale: take uncertainty.bootstrap")
-    return Fitted(jax.tree.map(jnp.asarray, fit), task), options
+def cost_of(problem: FlatProblem, residual: Float[Array, "n"]) -> Float[Array, ""]:
+    """Σ ((model - y)/sigma)² for the squared loss, twice the loss for others."""
+    return problem.cost(residual, problem.noise(residual)) * problem.unit * problem.unit
 
 
-def refits_of(fitted: Fitted, options: Options) -> Refits:
-    """What all refits share."""
-    fit, task = fitted
-    num_params = fit.covariance.shape[0]
-    places = np.arange(num_params) if options.free is None else np.flatnonzero(options.free)
-    problem, variance = problem_of(task, options), variance_of(fit, absolute_sigma=options.absolute_sigma)
-    eps = jnp.finfo(fit.chi2.dtype).eps
-    size = problem.size * problem.unit
-    rounding = 1e3 * eps * fit.chi2 + 4 * eps * size * (jnp.sqrt(fit.chi2) + eps * size)
+def refits_of(problem: Problem, fit: Fit, max_steps: int) -> Refits:
+    """What all refits share; the problem starts at the fit."""
+    flat = flat_problem(problem)
+    residual = flat.residual(flat.start)
+    flat = flat._replace(scaled=False, held=flat.noise(residual))
+    if not flat.rows.robust.any():
+        variance = jnp.ones_like(fit.chi2) if problem.absolute_sigma else fit.chi2 / fit.dof.astype(fit.chi2.dtype)
+    else:
+        noise = flat.noise(residual)
+        slope, curvature = flat.slope(residual, noise), flat.curvature(residual, noise)
+        used = jnp.asarray(flat.start.size, slope.dtype)
+        variance = classic_variance(slope * flat.unit, curvature, flat.counted, used)
+    rounding = rounding_of_chi2(flat.size * flat.unit, fit.chi2)
     return Refits(
         fit=fit,
-        problem=problem,
-        places=places,
-        covariance=fit.covariance[jnp.ix_(places, places)],
+        problem=flat,
+        covariance=fit.covariance[np.ix_(flat.places, flat.places)],
+        cost=cost_of(flat, residual),
         variance=variance,
-        known=rounding + jnp.sqrt(eps) * variance,
-        max_steps=options.max_steps,
+        known=rounding + jnp.sqrt(jnp.finfo(fit.chi2.dtype).eps) * variance,
+        max_steps=max_steps,
     )

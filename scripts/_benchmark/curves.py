@@ -105,7 +105,7 @@ def stacked(tree: Any) -> np.ndarray:
     return np.stack([np.asarray(leaf) for leaf in jax.tree.leaves(tree)])
 
 
-def _numbers(fit: jaxreg.CurveFit) -> tuple[np.ndarray, np.ndarray]:
+def _numbers(fit: jaxreg.Fit) -> tuple[np.ndarray, np.ndarray]:
     jaxreg.raise_if_failed(fit)
     return stacked(fit.params), stacked(fit.stderr)
 
@@ -121,7 +121,7 @@ def fit_many_residuals(given: Problem) -> Competitor:
 
 
 def _fit_many(given: Problem, **options: Any) -> Competitor:
-    def run() -> jaxreg.CurveFit:
+    def run() -> jaxreg.Fit:
         return jaxreg.fit_many(given.law.model, given.law.x, given.y, given.law.start, progress=False, **options)
 
     return Competitor(len(given.y), run, _numbers)
@@ -131,7 +131,7 @@ def curve_fit(given: Problem) -> Competitor:
     """``jaxreg.curve_fit`` of the first data set."""
     law, y = given.law, given.y[0]
 
-    def numbers(fit: jaxreg.CurveFit) -> tuple[np.ndarray, np.ndarray]:
+    def numbers(fit: jaxreg.Fit) -> tuple[np.ndarray, np.ndarray]:
         params, stderr = _numbers(fit)
         return params[:, None], stderr[:, None]
 
@@ -140,7 +140,9 @@ def curve_fit(given: Problem) -> Competitor:
 
 def vmap(given: Problem) -> Competitor:
     """``jax.jit(jax.vmap(…))`` of ``jaxreg.curve_fit``."""
-    run = jax.jit(jax.vmap(lambda y: jaxreg.curve_fit(given.law.model, given.law.x, y, given.law.start)))
+    law = given.law
+    # Without its problem, of which each member would hold a copy.
+    run = jax.jit(jax.vmap(lambda y: jaxreg.curve_fit(law.model, law.x, y, law.start).without_data()))
     return Competitor(len(given.y), lambda: run(given.y), _numbers)
 
 

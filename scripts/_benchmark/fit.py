@@ -192,8 +192,9 @@ def isolation(settings: Settings) -> Case:
     places = [place * settings.sets // 4 + settings.sets // 8 for place in range(4)]
     wanted = dict(zip(places, (Status.NONFINITE, Status.SINGULAR, Status.SINGULAR, Status.INVALID_INPUT), strict=True))
 
-    def fitted() -> jaxreg.CurveFit:
-        return jaxreg.fit_many(law.model, law.x, y, starts, p0_each=True, mask=mask, progress=False)
+    def fitted() -> jaxreg.Fit:
+        fits = jaxreg.fit_many(law.model, law.x, y, starts, p0_each=True, mask=mask, progress=False)
+        return fits.without_data()
 
     good = fitted()
     y[places[0], 5] = np.nan
@@ -224,13 +225,13 @@ def isolation(settings: Settings) -> Case:
 def precision(settings: Settings) -> Case:
     """float32 beside float64, on whatever device there is."""
 
-    def fitted(name: str, x64: bool) -> jaxreg.CurveFit:
+    def fitted(name: str, x64: bool) -> jaxreg.Fit:
         given, dtype = sets[name], np.float64 if x64 else np.float32
         x, y = given.law.x.astype(dtype), given.y.astype(dtype, copy=False)
         with jax.enable_x64(x64):
             return jaxreg.fit_many(given.law.model, x, y, given.law.start, residuals=False, progress=False)
 
-    def check(results: dict[str, jaxreg.CurveFit]) -> None:
+    def check(results: dict[str, jaxreg.Fit]) -> None:
         failed = {name: int(np.count_nonzero(fit.status)) for name, fit in results.items()}
         notes.extend(f"{name}: {count} of {settings.sets} fits failed" for name, count in failed.items() if count)
 

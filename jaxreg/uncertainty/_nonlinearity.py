@@ -4,23 +4,22 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _trace
 from jaxreg._shapes import Float
-from jaxreg.least_squares import CurveFit
-from jaxreg.least_squares._arguments import prepare
-from jaxreg.least_squares._problem import Options, Task, problem_of
-from jaxreg.models import Apply, Model, Params
+from jaxreg.least_squares import Fit
+from jaxreg.least_squares._flat_problem import flat_problem
+from jaxreg.losses import Kind
+from jaxreg.problems import Problem
 from jaxreg.status import Status
-from jaxreg.uncertainty._linear import variance_of
+from jaxreg.uncertainty._followed import arrays_of, follows, found, variance_of
 from jaxreg.uncertainty._quantiles import chi2_quantile, f_quantile
 
 
-class Curvature(NamedTuple):
+class Nonlinearity(NamedTuple):
     """How far a model bends within its confidence region, relative to the region's size.
 
     Attributes:
@@ -32,17 +31,8 @@ class Curvature(NamedTuple):
     intrinsic: Array
 
 
-def curvature(
-    model: Model | Apply,
-    fit: CurveFit,
-    x: ArrayLike,
-    *,
-    sigma: ArrayLike = 1.0,
-    absolute_sigma: bool = False,
-    mask: ArrayLike | None = None,
-    fixed: Params | None = None,
-    level: ArrayLike = 0.95,
-) -> Curvature:
+@follows
+def nonlinearity(fit: Fit, *, level: ArrayLike = 0.95) -> Nonlinearity:
     """Root-mean-square relative curvatures times √F (√(χ²_p/p) if sigma is absolute): the warning number of error bars.
 
     Second derivatives of the model are split into the part along its tangent plane, which another choice of parameters
@@ -50,43 +40,35 @@ def curvature(
     plane by 15 % of the region's radius at the region's edge.
 
     Args:
-        model: the fitted model.
-        fit: its ``curve_fit``.
-        x: (n,) or (n, d), as fitted.
-        sigma: scalar, (n,) or (n, n), as fitted.
-        absolute_sigma: as fitted: whether sigma itself, or sigma·√(chi2/dof), is the standard deviation of the noise.
-        mask: as fitted.
-        fixed: as fitted.
+        fit: one fit.
         level: of the confidence region.
 
     Returns:
-        Curvature of the parameters that were not fixed; NaN if the fit failed or one of them is at a bound.
+        Nonlinearity of the parameters that were not fixed; NaN if the fit failed or one of them is at a bound.
 
     Source: D. M. Bates and D. G. Watts, Journal of the Royal Statistical Society B 42 (1980) 1, section 2.
 
     >>> import jaxreg
     >>> x, y = jnp.arange(5.0), jnp.array([0.0, 1.1, 1.9, 3.1, 3.9])
     >>> fit = jaxreg.curve_fit(jaxreg.models.ohm(), x, y)
-    >>> print(curvature(jaxreg.models.ohm(), fit, x).intrinsic)
+    >>> print(nonlinearity(fit).intrinsic)
     0.0
     """
-    zeros = np.zeros(np.shape(x)[0], fit.chi2.dtype)
-    task, options = prepare(
-        model, x, zeros, fit.params, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=None, fixed=fixed,
-        max_steps=0,
-    )  # fmt: skip
-    return _curvature(task, fit, jnp.asarray(_checks.level(level), fit.chi2.dtype), options=options)
+    if any(form.kind is not Kind.SQUARED for form in found(fit).form.terms):
+        raise ValueError("nonlinearity is of the squared loss: of others ask profile_intervals(fit).discrepancy")
+    problem, level = found(fit), jnp.asarray(_checks.level(level), fit.chi2.dtype)
+    return _nonlinearity(problem, arrays_of(fit), variance_of(fit), level)
 
 
-@_trace.compiled("options")
-def _curvature(task: Task, fit: CurveFit, level: Array, *, options: Options) -> Curvature:
-    problem = problem_of(task, options)
-    center, num_params = problem.start, problem.start.size
-    norms = jnp.linalg.norm(problem.linearise(center)[1], axis=1)
+@_trace.compiled()
+def _nonlinearity(problem: Problem, fit: Fit, variance: Float[Array, ""], level: Float[Array, ""]) -> Nonlinearity:
+    flat = flat_problem(problem)
+    center, num_params = flat.start, flat.start.size
+    norms = jnp.linalg.norm(flat.linearise(center)[1], axis=1)
     scale = jnp.where(norms > 0, norms, 1)
 
     def scaled(free: Float[Array, "p"]) -> Float[Array, "n"]:
-        return problem.residual(free / scale)  # of targets that are zero: the model in sigmas
+        return flat.residual(free / scale)
 
     velocity = jax.jacfwd(scaled)(center * scale)
     acceleration = jax.jacfwd(jax.jacfwd(scaled))(center * scale)
@@ -97,12 +79,11 @@ def _curvature(task: Task, fit: CurveFit, level: Array, *, options: Options) -> 
     along = jnp.einsum("na,nij->aij", q, acceleration)
     normal = acceleration - jnp.einsum("na,aij->nij", q, along)
 
-    variance = variance_of(fit, absolute_sigma=options.absolute_sigma)
-    known = options.absolute_sigma
+    known = problem.absolute_sigma
     square = chi2_quantile(level, num_params) if known else num_params * f_quantile(level, num_params, fit.dof)
-    radius = jnp.sqrt(variance * square)
+    radius = jnp.sqrt(variance * square) / flat.unit  # in units of the residuals
     regular = jnp.isfinite(fit.covariance).all() & (fit.status == Status.OK)
-    return Curvature(*(jnp.where(regular, radius * _root_mean_square(part), jnp.nan) for part in (along, normal)))
+    return Nonlinearity(*(jnp.where(regular, radius * _root_mean_square(part), jnp.nan) for part in (along, normal)))
 
 
 def _root_mean_square(acceleration: Float[Array, "k p p"]) -> Float[Array, ""]:

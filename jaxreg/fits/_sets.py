@@ -1,0 +1,170 @@
+"""Many data sets as one problem whose numbers have a leading axis where each data set has its own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxreg import _checks
+from jaxreg.models import Apply, Model
+from jaxreg.problems import Problem
+from jaxreg.problems import _arguments as arguments
+from jaxreg.problems._problem import checked_problem
+
+
+class Sets(NamedTuple):
+    """Data sets to be fitted.
+
+    Attributes:
+        problem: with all numbers, those that each data set has for itself on a leading axis.
+        own: like the problem, for each of its numbers whether that is so.
+        dtypes: like the problem, what each number is computed in; memory maps are read in parts, and converted then.
+        one: the problem of the first data set; its values are not looked at.
+    """
+
+    problem: Problem
+    own: Any
+    dtypes: Any
+    one: Problem
+
+
+def sets_of_data(
+    model: Model | Apply, x: Any, y: Any, p0: Any, *, p0_each: bool, mask: Any, sigma: Any, bounds: Any, **given: Any
+) -> Sets:
+    """Of the arguments of ``fit_many``: what has y's shape is each data set's own."""
+    if y is None:
+        raise ValueError("y must be given, as in fit_many(model, x, y, p0), got None")
+    p0_each = _checks.flag("p0_each", p0_each)
+    y = _array("y", y)
+    if y.ndim < 2 or y.size == 0:
+        raise ValueError(f"y must have shape (m, n), a row for each of at least one data set, got {y.shape}")
+    x, x_own = _features(x, y.shape)
+    mask, mask_own = _like("mask", mask, y.shape)
+    sigma, sigma_own = _sigma(sigma, y.shape)
+    like = p0
+    if p0 is not None:
+        p0 = jax.tree.map(np.asarray, _checks.params("p0", p0))
+        like = _first_start(p0, len(y)) if p0_each else p0
+
+    # The first data set stands for all, but for its values: a start of its own may lie outside the bounds.
+    first_x = jax.tree.map(lambda leaf, own: leaf[0] if own else leaf, x, x_own)
+    one = checked_problem(
+        model, first_x, np.zeros(y.shape[1:], arguments.native(y.dtype)), like, sigma=None if sigma_own else sigma,
+        mask=None, bounds=None if p0_each else bounds, **given,
+    )  # fmt: skip
+    box = one.bounds
+    if p0_each and bounds is not None:
+        box = arguments.box(bounds, like)
+    sigma = sigma if sigma_own else one.sigma
+    term = one.terms[0]._replace(x=x if any(jax.tree.leaves(x_own)) else one.x, y=y, sigma=sigma, mask=mask)
+    problem = Problem(p0 if p0_each else one.p0, box, (term,), one.form)
+    no = jax.tree.map(lambda _: False, problem)
+    own_term = no.terms[0]._replace(x=x_own, y=True, sigma=sigma_own, mask=None if mask is None else mask_own)
+    own = Problem(jax.tree.map(lambda _: p0_each, problem.p0), no.bounds, (own_term,), one.form)
+    return Sets(problem, own, _dtypes(problem), one)
+
+
+def sets_of_problem(problem: Problem, each: Sequence[str] | Mapping[str, Any] | None) -> Sets:
+    """Of a problem some of whose numbers have a leading axis, or are given with one."""
+    if not each or isinstance(each, str):
+        raise ValueError(f'each must name what each data set has for itself, as in each=("y",), got {each!r}')
+    values = dict(each) if isinstance(each, Mapping) else {}
+    place = problem.only("each", remedy="fit each data set by jaxreg.fit, or vmap over it")
+    term, p0 = problem.terms[place], problem.p0
+    known = {"x", "y", "sigma", "mask", "p0", *term.keywords}
+    if unknown := set(each) - known:
+        raise ValueError(f"each must be of {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}")
+    if "p0" in values:
+        p0 = jax.tree.map(np.asarray, _checks.params("p0", values.pop("p0")))
+    fields = {name: _array(name, value) for name, value in values.items() if name in ("y", "sigma")}
+    fields |= {"x": jax.tree.map(np.asarray, values["x"])} if "x" in values else {}
+    fields |= {"mask": np.asarray(_checks.booleans("mask", values["mask"]))} if "mask" in values else {}
+    keywords = {name: _array(f"the loss's {name}", values[name]) for name in values.keys() - fields.keys()}
+    term = term._replace(**fields, keywords=term.keywords | keywords)
+
+    def marked(name: str, value: Any) -> Any:
+        return jax.tree.map(lambda _: name in each, value)
+
+    own_term = term._replace(
+        **{name: marked(name, getattr(term, name)) for name in ("x", "y", "sigma", "mask")},
+        keywords={name: name in each for name in term.keywords},
+    )
+    terms = list(problem.terms)
+    own_terms: list[Any] = [jax.tree.map(lambda _: False, one) for one in terms]
+    terms[place], own_terms[place] = term, own_term
+    whole = Problem(p0, problem.bounds, tuple(terms), problem.form)
+    no_bounds = jax.tree.map(lambda _: False, problem.bounds)
+    own = Problem(marked("p0", p0), no_bounds, tuple(own_terms), problem.form)
+    lengths = {np.shape(leaf)[:1] for leaf, is_own in zip(*map(jax.tree.leaves, (whole, own)), strict=True) if is_own}
+    if len(lengths) != 1 or lengths == {()} or lengths == {(0,)}:
+        shapes = {name: jax.tree.map(np.shape, p0 if name == "p0" else getattr(term, name, None)) for name in each}
+        raise ValueError(f"each must name arrays with one leading axis, as long for all, got the shapes {shapes}")
+    first = jax.tree.map(lambda leaf, is_own: leaf[0] if is_own else leaf, whole, own)
+    arguments.checked_shapes(first.terms[place])
+    return Sets(whole, own, _dtypes(whole), first)
+
+
+def _dtypes(problem: Problem) -> Any:
+    """Whole numbers of a container of features stay what they are; all else is floats, or booleans."""
+    found = jax.tree.map(lambda leaf: canonical(leaf.dtype), problem)
+    kept = [
+        term._replace(x=jax.tree.map(lambda leaf: jax.dtypes.canonicalize_dtype(leaf.dtype), term.x))
+        if not hasattr(term.x, "dtype")
+        else found.terms[place]._replace(x=canonical(term.x.dtype))
+        for place, term in enumerate(problem.terms)
+    ]
+    terms = tuple(of._replace(x=one.x) for of, one in zip(found.terms, kept, strict=True))
+    return Problem(found.p0, found.bounds, terms, problem.form)
+
+
+def canonical(dtype: Any) -> Any:
+    """The dtype that JAX computes with in place of one of the user's."""
+    return jax.dtypes.canonicalize_dtype(_checks.native(dtype))
+
+
+def _features(x: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """x, and whether each data set has its own: of a container for each leaf."""
+    checked = arguments.features(x, converted=False)
+    if not hasattr(checked, "dtype"):
+        return checked, jax.tree.map(lambda leaf: leaf.shape[: len(shape)] == shape, checked)
+    x = np.asarray(checked)
+    if x.shape[: len(shape)] == shape:
+        return x, True
+    if x.shape[: len(shape) - 1] == shape[1:]:
+        return x, False
+    raise ValueError(f"x must have shape {shape[1:]} or {shape}, features in an axis after these, got {x.shape}")
+
+
+def _like(name: str, value: Any, shape: tuple[int, ...]) -> tuple[Any, bool]:
+    """A mask, and whether each data set has its own."""
+    if value is None:
+        return None, False
+    found = np.asarray(_checks.booleans(name, value))
+    if found.shape not in (shape, shape[1:]):
+        raise ValueError(f"{name} must have shape {shape} or {shape[1:]}, got {found.shape}")
+    return found, found.shape == shape
+
+
+def _sigma(sigma: Any, shape: tuple[int, ...]) -> tuple[Any, bool]:
+    """sigma, and whether each data set has its own."""
+    if sigma is None or np.ndim(sigma) < 2:
+        return sigma, False
+    sigma = _array("sigma", sigma)
+    size = int(np.prod(shape[1:]))
+    if sigma.shape not in (shape, shape[1:], (size, size)):
+        raise ValueError(f"sigma must have shape (), {shape[1:]}, {shape} or {(size, size)}, got {sigma.shape}")
+    return sigma, sigma.shape == shape
+
+
+def _first_start(p0: Any, num_sets: int) -> Any:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(p0):
+        if leaf.ndim == 0 or len(leaf) != num_sets:
+            name = f"p0{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{name} must have a leading axis of {num_sets} data sets, got shape {leaf.shape}")
+    return jax.tree.map(lambda leaf: leaf[0], p0)
+
+
+def _array(name: str, value: Any) -> Any:
+    """NumPy's; a memory map as it is, and in its own dtype, to be read in chunks."""
+    return np.asarray(_checks.array(name, value, converted=False, is_complex=name == "y"))

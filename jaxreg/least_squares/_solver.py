@@ -1,0 +1,92 @@
+"""One fit as one compiled program: ``solve``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxreg import _checks, _trace
+from jaxreg import covariance as covariances
+from jaxreg.least_squares import _quantile_regression as quantile_regression
+from jaxreg.least_squares._fit import Fit
+from jaxreg.least_squares._flat_problem import Options, flat_problem
+from jaxreg.least_squares._kinks import minimise, without_derivative
+from jaxreg.least_squares._result import UNRESOLVED, finish, status_of
+from jaxreg.losses import Kind
+from jaxreg.problems import Problem
+from jaxreg.problems._starts import shapes_of_start
+from jaxreg.problems._sums import check_priors
+from jaxreg.status import Status
+
+
+def checked_options(problem: Problem, covariance: str, max_steps: int) -> Options:
+    """What is asked of a fit beside its problem, checked against that."""
+    max_steps = _checks.count("max_steps", max_steps, least=0)
+    if all(form.is_prior for form in problem.form.terms):
+        raise ValueError("a problem needs a term with data, got priors alone: problem(model, x, y, …) + prior(…)")
+    check_priors(problem)
+    _checks.one_of("covariance", covariance, covariances.KINDS)
+    if covariance == "hessian" and problem.form.has(Kind.LINEAR_PROGRAM):
+        raise ValueError("covariance must not be 'hessian' for an absolute or quantile loss, which has no curvature")
+    if covariance in ("HC2", "HC3") and any(np.ndim(term.y) > 1 or np.iscomplexobj(term.y) for term in problem.terms):
+        raise ValueError(f"covariance {covariance!r} is for one number a row: of several outputs 'HC0' or 'HC1' hold")
+    num_params, num_points = num_free(problem), num_counted(problem)
+    if num_params > num_points:
+        raise ValueError(f"y must have at least as many points as there are parameters, {num_params}, got {num_points}")
+    return Options(covariance, max_steps)
+
+
+def num_free(problem: Problem) -> int:
+    """How many numbers are fitted."""
+    if problem.form.free is not None:
+        return sum(problem.form.free)
+    start = shapes_of_start(problem.p0, problem.bounds, problem.terms, problem.form)
+    return sum(leaf.size for leaf in jax.tree.leaves(start))
+
+
+def num_rows(problem: Problem) -> int:
+    """How many residuals there are, masked ones too."""
+    return sum(int(np.prod(np.shape(term.y))) * (2 if np.iscomplexobj(term.y) else 1) for term in problem.terms)
+
+
+def num_counted(problem: Problem) -> int:
+    """How many residuals there are: of masks that are traced, all."""
+    count = 0
+    for term in problem.terms:
+        known = term.mask is not None and _trace.concrete(term.mask)
+        count += (int(np.count_nonzero(term.mask)) if known else term.y.size) * (2 if np.iscomplexobj(term.y) else 1)
+    return count
+
+
+def with_care(run: Callable[[Options], Any], options: Options) -> Any:
+    """What ``run`` finds without care, which few fits need; with it where one does, and where nobody can ask."""
+    if _trace.at_top_level():
+        found = run(options._replace(careful=False))
+        if UNRESOLVED not in np.asarray(found.status).ravel().tolist():
+            return found
+    return run(options)
+
+
+@_trace.compiled("options")
+def solve(problem: Problem, options: Options) -> Fit:
+    """One fit, pure and differentiable, without its problem."""
+    flat = flat_problem(problem, careful=options.careful)
+    if problem.form.has(Kind.LINEAR_PROGRAM):
+        return quantile_regression.solve(flat, jnp.asarray(problem.terms[0].keywords.get("q", 0.5)), options)
+
+    def iterate(_: Any, start: Array) -> tuple[Array, tuple[Array, ...]]:
+        end = minimise(flat, options.max_steps)
+        counts = status_of(flat, end), end.num_steps  # custom_root takes only floats
+        return end.params, (end.side, *(count.astype(start.dtype) for count in counts))
+
+    def newton(slope: Any, rhs: Array) -> Array:
+        return jnp.linalg.solve(jax.vmap(slope, out_axes=1)(jnp.eye(rhs.size, dtype=rhs.dtype)), rhs)
+
+    # At the optimum this is zero; custom_root differentiates through that equation, not the iterations.
+    params, (side, *counts) = lax.custom_root(flat.stationarity, flat.start, iterate, newton, has_aux=True)
+    status, num_steps = (count.astype(jnp.int32) for count in counts)
+    params = without_derivative(params, status == Status.KINK)
+    return finish(flat, options, problem.absolute_sigma, params, side, status, num_steps)

@@ -1,0 +1,110 @@
+"""``fit``, and ``curve_fit``, the easy door to it."""
+
+from typing import Any
+
+from jax.typing import ArrayLike
+
+from jaxreg.least_squares._fit import Fit
+from jaxreg.least_squares._solver import checked_options, solve, with_care
+from jaxreg.models import Apply, Model, Params
+from jaxreg.objective import Loss
+from jaxreg.problems import Problem
+from jaxreg.problems._problem import checked_problem, warn_if_narrowed
+
+
+def fit(problem: Problem, *misplaced: Any, covariance: str = "classic", max_steps: int = 5000) -> Fit:
+    """Solve a fit problem, with standard errors.
+
+    Pure: jit, vmap and grad go through ``fit(problem.replace(…))`` (the gradient by the implicit function theorem; NaN
+    at a kink, where there is none). Called at the top level it is compiled once for the same form and shapes. A fit
+    that is mapped over by your own ``vmap`` carries the problem's numbers for each member: return ``fit.params``, or
+    ``fit.without_data()``, where memory counts.
+
+    Args:
+        problem: what ``problem`` makes.
+        misplaced: nothing; what is given there is refused with the call that was meant.
+        covariance: "classic", a sandwich "HC0" to "HC3" where the errors' sizes are not as sigma says, "hessian", or
+            "H1", for robust losses the form that R and statsmodels take; see ``covariance.estimate``. A sandwich takes
+            the rows of y's first axis as independent of each other.
+        max_steps: budget of steps tried, static.
+
+    Returns:
+        Fit, with the problem.
+
+    Raises:
+        ValueError: for fewer points than parameters, an unknown name, a model whose output has not y's shape, and what
+            else is no problem.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import jaxreg
+    >>> x = jnp.linspace(0.0, 1.0, 50)
+    >>> y = 2.0 * jnp.exp(-3.0 * x) + 0.01 * jax.random.normal(jax.random.key(0), (50,))
+    >>> p = jaxreg.problem(lambda p, x: p["a"] * jnp.exp(-p["k"] * x), x, y, {"a": 1.0, "k": 1.0}, sigma=0.01)
+    >>> found = fit(p)
+    >>> print(f"{found.params['k']:.2f} ± {found.stderr['k']:.2f}")
+    3.01 ± 0.01
+    """
+    if misplaced and isinstance(problem, Problem):
+        raise ValueError("fit takes one problem, and all else by name: fit(problem, covariance=…, max_steps=…)")
+    if misplaced or not isinstance(problem, Problem):
+        raise ValueError(
+            f"fit takes one problem, problem(model, x, y, …), got {type(problem).__name__}: curve_fit(model, x, y, …) "
+            "says both in one call"
+        )
+    options = checked_options(problem, covariance, max_steps)
+    found: Fit = with_care(lambda options: solve(problem, options), options)
+    return found.replace(problem=problem)
+
+
+def curve_fit(
+    model: Model | Apply,
+    x: Any = None,
+    y: ArrayLike | None = None,
+    p0: Params | None = None,
+    *,
+    sigma: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+    mask: ArrayLike | None = None,
+    bounds: tuple[Any, Any] | None = None,
+    fixed: Any = None,
+    loss: str | Loss = "squared",
+    scale: str | None = None,
+    covariance: str = "classic",
+    max_steps: int = 5000,
+) -> Fit:
+    """Fit a model by least squares, minimise Σ ((y - model)/sigma)², or under a robust loss, with standard errors.
+
+    The easy door to ``fit(problem(…))``. With a loss ρ it minimises Σ ρ((y - model)/(scale·sigma)). Pure: jit, vmap and
+    grad go through it. Called at the top level it is compiled once for the same model object and shapes. Use float64
+    (``jax.config.update("jax_enable_x64", True)``) where more than three or four digits are wanted.
+
+    Args:
+        model, x, y, p0, sigma, absolute_sigma, mask, bounds, fixed, loss, scale: as for ``problem``.
+        covariance, max_steps: as for ``fit``.
+
+    Returns:
+        Fit.
+
+    Raises:
+        ValueError: what ``problem`` and ``fit`` raise.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from jaxreg import Status
+    >>> x = jnp.linspace(0.0, 1.0, 50)
+    >>> y = 2.0 * jnp.exp(-3.0 * x) + 0.01 * jax.random.normal(jax.random.key(0), (50,))
+    >>> fit = curve_fit(lambda p, x: p["a"] * jnp.exp(-p["k"] * x), x, y, {"a": 1.0, "k": 1.0})
+    >>> print(f"{fit.params['k']:.2f} ± {fit.stderr['k']:.2f}", Status(int(fit.status)).name)
+    3.01 ± 0.01 OK
+    """
+    if isinstance(model, Problem):
+        raise ValueError("curve_fit takes a model, x and y, got a Problem: jaxreg.fit(problem) fits one")
+    if y is None:
+        raise ValueError("y must be given, as in curve_fit(model, x, y, p0), got None")
+    warn_if_narrowed(x, y, p0, sigma)
+    problem = checked_problem(
+        model, x, y, p0, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed, loss=loss,
+        scale=scale,
+    )  # fmt: skip
+    return fit(problem, covariance=covariance, max_steps=max_steps)

@@ -1,0 +1,272 @@
+"""The arguments of ``problem``: checked, and in the form in which they go into a compiled program."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg import _checks, _names, _trace
+from jaxreg.likelihoods import Likelihood
+from jaxreg.losses import Kind
+from jaxreg.models import Apply, Model, Params
+from jaxreg.objective import Loss
+from jaxreg.problems import _losses as of_losses
+from jaxreg.problems._form import Form, Term, TermForm
+from jaxreg.problems._starts import guess_of, shapes_of_start
+
+
+def checked_term(
+    model: Model | Apply,
+    x: Any,
+    y: Any,
+    *,
+    sigma: Any,
+    mask: Any,
+    loss: str | Loss,
+    scale: str | None,
+    absolute_sigma: bool,
+) -> tuple[Term, TermForm]:
+    """One term with data."""
+    y = targets(y)
+    absolute_sigma = _checks.flag("absolute_sigma", absolute_sigma)
+    function, keywords = of_losses.function_and_keywords(loss)
+    of_losses.check_loss(loss, function, model, scale)
+    if isinstance(function, Likelihood):
+        of_losses.check_likelihood(function, sigma, scale, keywords)
+        absolute_sigma = True
+    form = TermForm(model, function, scale, absolute_sigma)
+    term = _checked(Term(features(x), y, sigma, mask, keywords), form)
+    return kept(term), form
+
+
+def replaced(term: Term, form: TermForm, changes: dict[str, Any]) -> Term:
+    """A term with some of its numbers replaced by what a user gave."""
+    own = {name: changes[name] for name in ("x", "y", "sigma", "mask") if name in changes}
+    keywords = {name: value for name, value in changes.items() if name not in own}
+    if unknown := keywords.keys() - term.keywords.keys():
+        known = ", ".join(["p0", "bounds", "x", "y", "sigma", "mask", *term.keywords])
+        raise ValueError(
+            f"replace takes the numbers of a problem, {known}, got {', '.join(sorted(unknown))}: what chooses the "
+            "program (model, loss, scale, fixed, absolute_sigma) is said in a new problem"
+        )
+    if "x" in own:
+        own["x"] = features(own["x"])
+    if "y" in own:
+        own["y"] = targets(own["y"])
+    keywords = {name: _checks.array(f"the loss's {name}", value) for name, value in keywords.items()}
+    return kept(_checked(term._replace(**own, keywords=term.keywords | keywords), form))
+
+
+def kept(term: Term) -> Term:
+    """Numbers that nobody changes afterwards: NumPy's own arrays are copied, memory maps stay what they are."""
+    x = _kept(term.x) if hasattr(term.x, "dtype") else jax.tree.map(_kept, term.x)
+    keywords = {name: _kept(value) for name, value in term.keywords.items()}
+    return Term(x, _kept(term.y), _kept(term.sigma), _kept(term.mask), keywords)
+
+
+def _kept(leaf: Any) -> Any:
+    if type(leaf) is not np.ndarray or not leaf.flags.writeable:
+        return leaf
+    copy = leaf.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def _checked(term: Term, form: TermForm) -> Term:
+    """What depends on several parts of a term."""
+    if form.loss is not None and np.iscomplexobj(term.y):
+        raise ValueError("loss must be 'squared' for complex y, whose real and imaginary parts are residuals each")
+    mask = None if term.mask is None else _mask(term.mask, jnp.shape(term.y))
+    of_losses.check_keywords(form.loss, term.keywords)
+    if isinstance(form.loss, Likelihood):
+        of_losses.check_counts(form.loss, term.y, mask, term.keywords)
+    sigma = _one(term.y.dtype) if term.sigma is None else _sigma(term.sigma, jnp.shape(term.y), mask)
+    return term._replace(mask=mask, sigma=sigma)
+
+
+@functools.cache
+def _one(dtype: Any) -> np.ndarray:
+    one = np.ones((), jnp.finfo(dtype).dtype)  # of a complex number its parts
+    one.flags.writeable = False
+    return one
+
+
+def start_and_bounds(p0: Params, bounds: Any, terms: Any, form: Form) -> tuple[Params, Any]:
+    """The start, or None for the model's own, and the box, checked against it."""
+    if p0 is None:
+        for one in form.terms:
+            if not one.is_prior:
+                guess_of(one.model)
+    else:
+        p0 = jax.tree.map(_kept, _checks.params("p0", p0))
+    if bounds is None:
+        return p0, None
+    like = shapes_of_start(p0, None, tuple(terms), form)
+    lower, upper = box(bounds, like)
+    if p0 is not None and _trace.concrete(lower, upper, p0):
+        _inside(p0, lower, upper)
+    return p0, (lower, upper)
+
+
+def same_params(p0: Params, known: Params) -> None:
+    """Refuse parameters of another structure or shape."""
+    if _names.structure(p0) != _names.structure(known):
+        raise ValueError(f"p0 must have the form {_names.structure(known)}, got {_names.structure(p0)}")
+    for (path, leaf), wanted in zip(jax.tree_util.tree_leaves_with_path(p0), jax.tree.leaves(known), strict=True):
+        _checks.shape(f"p0{jax.tree_util.keystr(path)}", leaf, jnp.shape(wanted))
+
+
+def bounds_fit(form: TermForm, bounds: Any) -> None:
+    """Refuse bounds for a loss that has none."""
+    if bounds is not None and form.kind is Kind.LINEAR_PROGRAM:
+        raise ValueError(f"bounds must be None for an absolute or quantile loss, got {bounds}")
+
+
+def _inside(p0: Params, lower: Params, upper: Params) -> None:
+    for (path, value), low, high in zip(
+        jax.tree_util.tree_leaves_with_path(p0), jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True
+    ):
+        name = f"p0{jax.tree_util.keystr(path)}"
+        inside = np.asarray((low <= value) & (value <= high))
+        _checks.refuse(name, value, inside, f"between its bounds {low} and {high}")
+
+
+def free_of(fixed: Any, p0: Params) -> tuple[bool, ...] | None:
+    """For each number of p0 whether it is fitted; None for all."""
+    if fixed is None:
+        return None
+    if p0 is None:
+        raise ValueError("p0 must be given where parameters are fixed, got None")
+    if not _trace.concrete(fixed):
+        raise ValueError("fixed chooses the program, so it cannot be a traced value")
+    leaves = jax.tree.leaves(_shaped("fixed", fixed, p0))
+    free = tuple(bool(value) for leaf in leaves for value in ~leaf.ravel())
+    if not any(free):
+        raise ValueError("fixed must leave at least one parameter free, got none")
+    return free
+
+
+def features(x: Any, *, converted: bool = True) -> Any:
+    """An array, or any other pytree of arrays, whose integers and booleans stay what they are: a model may index."""
+    if isinstance(x, jax.Array | np.ndarray | float | int | list):
+        return _checks.array("x", x, converted=converted)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda node: isinstance(node, list))
+    is_leaf = any(leaf is x for _, leaf in leaves)  # what is no pytree, such as a table's column
+    is_row = isinstance(x, tuple) and leaves and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(x))
+    if is_leaf or is_row:
+        return _checks.array("x", x, converted=converted)
+    found = [_feature(f"x{jax.tree_util.keystr(path)}", leaf) for path, leaf in leaves]
+    return jax.tree.unflatten(structure, found)
+
+
+def _feature(name: str, leaf: Any) -> Any:
+    found = _checks.gathered(name, leaf)
+    if getattr(found.dtype, "kind", "key") in ("i", "u", "b"):
+        return found if found.dtype.isnative else found.astype(found.dtype.newbyteorder("="))
+    return _checks.array(name, found)
+
+
+def targets(y: Any) -> Any:
+    """Real or complex numbers of any shape, at least one."""
+    y = _checks.array("y", y, is_complex=True)
+    if y.size == 0:
+        raise ValueError(f"y must have at least one point, got shape {y.shape}")
+    return y
+
+
+def native(dtype: Any) -> Any:
+    """What JAX computes with for targets of a dtype."""
+    return dtype if dtype.kind == "c" else _checks.native(dtype)
+
+
+def checked_shapes(term: Term) -> None:
+    """Refuse sigma and mask of other shapes than y allows, whatever their values are."""
+    shape = np.shape(term.y)
+    if term.mask is not None:
+        _checks.shape("mask", term.mask, shape)
+    _sigma_fits(np.shape(term.sigma), shape)
+
+
+def _mask(mask: Any, shape: tuple[int, ...]) -> Any:
+    mask = _checks.booleans("mask", mask)
+    _checks.shape("mask", mask, shape)
+    return mask
+
+
+def box(bounds: tuple[Any, Any], p0: Params) -> tuple[Params, Params]:
+    """Lower and upper bounds, each shaped like p0."""
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        raise ValueError(f"bounds must be a pair (lower, upper), got {bounds!r}")
+    lower, upper = (_shaped("bounds", bound, p0) for bound in bounds)
+    if _trace.concrete(lower, upper):
+        for low, high in zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True):
+            _checks.refuse("bounds", low, low <= high, f"in order, lower ≤ upper = {high}")
+    return lower, upper
+
+
+def _shaped(name: str, value: Any, p0: Params) -> Params:
+    """One number for all parameters, or a tree like p0 whose leaves are numbers or shaped like those of p0."""
+    leaves = jax.tree.leaves(p0)
+    structure: Any = jax.tree.structure(p0)
+    read = _checks.booleans if name == "fixed" else _checks.array
+    if structure == jax.tree.structure(value):
+        values = [read(name, leaf) for leaf in jax.tree.leaves(value)]
+    else:
+        values = [_alone(name, value, read)] * len(leaves)
+        if values[0] is None or (len(leaves) > 1 and values[0].ndim):
+            raise ValueError(f"{name} must be one number or shaped like p0, {_names.structure(p0)}, got {value!r}")
+    for leaf, wanted in zip(values, leaves, strict=True):
+        if leaf.shape not in ((), jnp.shape(wanted)):
+            raise ValueError(f"{name} must have the shape {jnp.shape(wanted)} of p0's leaf, got {leaf.shape}")
+    spread = [
+        np.broadcast_to(leaf, jnp.shape(wanted)) if _trace.concrete(leaf) else jnp.broadcast_to(leaf, wanted.shape)
+        for leaf, wanted in zip(values, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, spread)
+
+
+def _alone(name: str, value: Any, read: Callable[[str, Any], Any]) -> Any:
+    """A number, or a list of numbers; None for anything else."""
+    return None if value is None or isinstance(value, dict) else read(name, value)
+
+
+def _sigma(sigma: Any, shape: tuple[int, ...], mask: Any) -> Any:
+    """A scalar, of y's shape, or a covariance of all points."""
+    sigma = _checks.array("sigma", sigma)
+    _sigma_fits(sigma.shape, shape)
+    if not _trace.concrete(sigma, mask):
+        return sigma
+    values, counted = np.asarray(sigma), np.ones(shape, bool) if mask is None else np.asarray(mask)
+    if sigma.shape in ((), shape):
+        usable = positive(values) if sigma.ndim == 0 else positive(values) | ~counted
+        _checks.refuse("sigma", values, usable, "positive and finite")
+    elif not _positive_definite(values[np.ix_(counted.ravel(), counted.ravel())]):
+        raise ValueError("sigma must be symmetric and positive definite where it is a covariance, got one that is not")
+    return sigma
+
+
+def _sigma_fits(shape: tuple[int, ...], of_y: tuple[int, ...]) -> None:
+    size = int(np.prod(of_y, dtype=int))
+    if shape not in ((), of_y, (size, size)):
+        raise ValueError(
+            f"sigma must be a number, have y's shape {of_y}, or be a covariance of shape {(size, size)}, got shape "
+            f"{shape}"
+        )
+
+
+def positive(sigma: Any) -> Any:
+    """Whether each sigma is positive and finite."""
+    return (sigma > 0) & (sigma < np.inf)
+
+
+def _positive_definite(matrix: np.ndarray) -> bool:
+    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, rtol=1e-5, atol=0):
+        return False
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return True

@@ -1,0 +1,70 @@
+"""The parts of a problem: the numbers of a term, and what chooses the program of a term and of the whole."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxreg.losses import Kind, kind_of
+from jaxreg.models import Apply, Model, Params
+from jaxreg.objective import Loss
+
+
+class Term(NamedTuple):
+    """The numbers of one term: data, or a prior's means.
+
+    Attributes:
+        x: a pytree of arrays, as the model takes it.
+        y: of any shape, real or complex.
+        sigma: a scalar, of y's shape, or (y.size, y.size), a covariance.
+        mask: of y's shape; None for all.
+        keywords: of the loss, such as its threshold.
+    """
+
+    x: Any
+    y: Any
+    sigma: Any
+    mask: Any
+    keywords: dict[str, Any]
+
+
+class TermForm(NamedTuple):
+    """What chooses the program of one term: hashable.
+
+    Attributes:
+        model: a Model or ``f(params, x)``.
+        loss: elementwise in prediction and target, without its keywords; None for the squared one.
+        scale: "mad" for a loss whose unit is estimated.
+        absolute_sigma: whether sigma is the standard deviation itself.
+        names: pairs (the model's name of a parameter, the problem's), in the order given; None where the model takes
+            all parameters, as they are.
+        is_prior: whether it is no data.
+    """
+
+    model: Model | Apply
+    loss: Loss | None
+    scale: str | None
+    absolute_sigma: bool
+    names: tuple[tuple[str, str], ...] | None = None
+    is_prior: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """Of its loss."""
+        return kind_of(self.loss)
+
+
+class Form(NamedTuple):
+    """What chooses the program of a problem: hashable.
+
+    Attributes:
+        terms: a form for each.
+        free: of the numbers of ravel_pytree(p0), whether each is fitted; None for all.
+        tie: free parameters -> all parameters that the models take; None where those are the same.
+    """
+
+    terms: tuple[TermForm, ...]
+    free: tuple[bool, ...] | None = None
+    tie: Callable[[Params], Params] | None = None
+
+    def has(self, *kinds: Kind) -> bool:
+        """Whether a term has a loss of one of these kinds."""
+        return any(term.kind in kinds for term in self.terms)

@@ -1,0 +1,96 @@
+"""What follows a fit reads from the fit: its problem, at the parameters that it found."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxreg.least_squares import Fit
+from jaxreg.models import Model
+from jaxreg.problems import Problem
+
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned")
+
+_KNOWN = ("model", "x", "y", "sigma", "absolute_sigma", "mask", "bounds", "fixed", "loss", "scale")
+
+
+def follows(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
+    """A function of a fit, which says of what the fit knows that it is not said again."""
+    parameters = inspect.signature(fn).parameters
+    names = tuple(parameters)
+    most = sum(one.kind is not one.KEYWORD_ONLY for one in parameters.values())
+    place = names.index("fit")
+
+    @functools.wraps(fn)
+    def call(*args: Given.args, **kwargs: Given.kwargs) -> Returned:
+        again = [name for name in kwargs if name in _KNOWN and name not in names]
+        misplaced = len(args) > place and (isinstance(args[place], Model | Problem) or callable(args[place]))
+        if again or misplaced or len(args) > most:
+            is_problem = misplaced and isinstance(args[place], Problem)
+            what = again[0] if again else "problem" if is_problem else "model and data"
+            shown = ", ".join((*names[:place], "fit", "…"))
+            raise ValueError(f"the fit knows its {what}: {fn.__name__}({shown}) takes no other")
+        return fn(*args, **kwargs)
+
+    return call
+
+
+def problem_of(fit: Fit) -> Problem:
+    """The problem of one fit."""
+    if not isinstance(fit, Fit):
+        raise ValueError(f"fit must be what jaxreg.fit or curve_fit returned, got {type(fit).__name__}")
+    if np.ndim(fit.status):
+        raise ValueError(f"fit must be one fit, such as fits[0] (vmap over many), got leading axes {fit.status.shape}")
+    if fit.problem is None:
+        raise ValueError("this fit is without its problem, as sweeps and stores keep it: fit.with_problem(problem)")
+    problem: Problem = fit.problem
+    return problem
+
+
+def found(fit: Fit) -> Problem:
+    """The problem of one fit, which starts at what the fit found."""
+    return problem_of(fit).starting_at(fit.params)
+
+
+def is_absolute(fit: Fit) -> bool:
+    """Whether the size of the errors was said."""
+    if fit.problem is None:
+        raise ValueError(
+            "this fit is without its problem, as sweeps and stores keep it, so that nobody knows whether its sigma was "
+            "absolute: say distribution='t' or 'normal', or give it back, fit.with_problem(problem)"
+        )
+    absolute: bool = fit.problem.absolute_sigma
+    return absolute
+
+
+def distribution_of(fit: Fit, distribution: str | None) -> str:
+    """Which quantiles an interval takes: what was asked for, or what follows from whether sigma was absolute."""
+    if distribution is not None:
+        return distribution
+    return "normal" if is_absolute(fit) else "t"
+
+
+def variance_of(fit: Fit, term: int = 0) -> Array:
+    """The variance of a residual in sigmas: 1, or what the residuals say; with a robust scale, of no outlier.
+
+    The median of residuals that p parameters have taken from is small by √(1 - p/n), as their mean square is.
+    """
+    if is_absolute(fit):
+        return jnp.ones_like(fit.chi2)
+    dof = jnp.asarray(fit.dof, fit.chi2.dtype)
+    if fit.scale is None:
+        return jnp.divide(fit.chi2, dof)
+    scale = fit.scale[term] if isinstance(fit.scale, tuple) else fit.scale
+    num_points = dof + (jnp.diagonal(fit.covariance) > 0).sum().astype(dof.dtype)
+    return jnp.divide(scale**2 * num_points, dof)
+
+
+def arrays_of(fit: Fit) -> Fit:
+    """The fit as JAX's arrays, without its problem."""
+    return jax.tree.map(jnp.asarray, fit.without_data())
