@@ -4,6 +4,7 @@ Neither the build nor the pages need a network.
 """
 
 import ast
+import dataclasses
 import inspect
 import textwrap
 from typing import Any
@@ -55,6 +56,10 @@ def as_written(
     result: str | None,
 ) -> tuple[str | None, str | None]:
     """Signatures as they stand in the source: "ArrayLike", not the union that it stands for."""
+    if inspect.isclass(thing) and dataclasses.is_dataclass(thing):
+        own = dataclasses.fields(thing)
+        fields = (one.name if one.default is dataclasses.MISSING else f"{one.name}={one.default!r}" for one in own)
+        return f"({', '.join(fields)})", None
     if hasattr(thing, "_fields"):
         fields = (f"{field}=None" if field in thing._field_defaults else field for field in thing._fields)
         return f"({', '.join(fields)})", None
