@@ -8,6 +8,7 @@ import pickle
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.optimize
 
@@ -244,6 +245,18 @@ def test_differing_starts_under_a_trace_are_invalid_input():
     assert jax.jit(status)(2.0) == jaxreg.Status.INVALID_INPUT
 
 
+def test_models_as_scipy_has_them_are_added_by_the_names_they_are_given():
+    named = models.positional(lambda x, a, k: a * jnp.exp(-k * x), names=("a", "k"))
+    one = jaxreg.problem(named, X, Y, START, sigma=0.01, absolute_sigma=True)
+    np.testing.assert_allclose(jaxreg.fit(one + TWO()).covariance, jaxreg.fit(ONE() + TWO()).covariance, rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss", [functools.partial(losses.squared), optax.l2_loss], ids=["partial", "optax"])
+def test_what_is_the_squared_loss_is_fitted_as_it(loss):
+    fit = jaxreg.curve_fit(decay, X, Y, START, loss=loss)
+    jax.tree.map(np.testing.assert_array_equal, fit.without_data(), jaxreg.curve_fit(decay, X, Y, START).without_data())
+
+
 # Priors.
 
 
@@ -399,6 +412,10 @@ BAD = {
         "positive definite",
     ),
     "no pair": (lambda: jaxreg.prior({"k": 1.0}), r"the prior of k must be a pair \(mean, sigma\), got 1\.0"),
+    "two linear programs": (
+        lambda: sum([jaxreg.problem(models.linear(1), X[:, None], Y, loss="absolute")] * 2),
+        "an absolute or quantile loss is fitted alone, as a linear program",
+    ),
     "priors alone": (lambda: jaxreg.fit(jaxreg.prior({"k": (1.0, 1.0)})), "a problem needs a term with data"),
     "no names": (
         lambda: jaxreg.problem(models.positional(lambda x, a: a * x), X, Y, (1.0,)) + TWO(absolute_sigma=False),
