@@ -53,12 +53,18 @@ def keys_of_xla(jaxpr: Any) -> list[tuple[int, ...]]:
     return found
 
 
-def names_read(fn: Callable[[Any], Any], params: Mapping[str, Any]) -> set[str]:
-    """The names of a dict of arrays whose values the result of a function depends on."""
-    closed = jax.make_jaxpr(fn)(params)
+def names_read(fn: Callable[[Any], Any], params: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """The names of a dict of arrays that a function to another depends on, and those it gives back as they are."""
+    closed, shapes = jax.make_jaxpr(fn, return_shape=True)(params)
     wanted = {atom for atom in closed.jaxpr.outvars if not isinstance(atom, Literal)}
     for equation in reversed(closed.jaxpr.eqns):
         if wanted & set(equation.outvars):
             wanted |= {atom for atom in equation.invars if not isinstance(atom, Literal)}
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    return {path[0].key for path, atom in zip(paths, closed.jaxpr.invars, strict=True) if atom in wanted}
+    given = dict(zip(_paths(params), closed.jaxpr.invars, strict=True))
+    back = dict(zip(_paths(shapes), closed.jaxpr.outvars, strict=True))
+    read = {path[0].key for path, atom in given.items() if atom in wanted}
+    return read, read - {path[0].key for path, atom in given.items() if back.get(path) is not atom}
+
+
+def _paths(tree: Any) -> list[Any]:
+    return [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]

@@ -52,18 +52,20 @@ class Rows(NamedTuple):
 
     Attributes:
         robust: (n,) booleans, rows under a robust loss, the size of whose errors is taken from them.
+        sizes: (n,) whole numbers, equal for rows whose errors have one unknown size.
         prior: (n,) booleans, rows that are no data: their variance is 1 in every covariance.
         units: (n,) whole numbers, equal for rows that a sandwich takes together as one.
     """
 
     robust: np.ndarray
+    sizes: np.ndarray
     prior: np.ndarray
     units: np.ndarray
 
     @classmethod
     def of_data(cls, num_rows: int, *, robust: bool) -> "Rows":
         """Independent rows of one term."""
-        return cls(np.full(num_rows, robust), np.zeros(num_rows, bool), np.arange(num_rows))
+        return cls(np.full(num_rows, robust), np.zeros(num_rows, int), np.zeros(num_rows, bool), np.arange(num_rows))
 
     @property
     def num_units(self) -> int:
@@ -126,7 +128,7 @@ def estimate(
     num_params, num_rows = jacobian.shape
     free = jnp.ones(num_params, bool) if free is None else free
     counted = jnp.ones(num_rows, bool) if counted is None else counted
-    total, used = counted.sum().astype(slope.dtype), free.sum().astype(slope.dtype)
+    used = free.sum().astype(slope.dtype)
     jacobian, slope = jnp.where(free[:, None], jacobian, 0), jnp.where(counted, slope, 0)
     weight = None if curvature is None or kind == "H1" else jnp.where(counted, curvature, 0)
 
@@ -154,11 +156,9 @@ def estimate(
     if kind in ("classic", "H1", "hessian"):
         if absolute_sigma and not rows.robust.any():
             size = one
-        elif absolute_sigma and not rows.robust.all():
-            share = rows.robust.mean()
-            only, power = jnp.where(rows.robust, slope, 0), 2 if kind == "H1" else 1
-            variance = _variance(only, curvature, counted & rows.robust, used * share, power)
-            each = jnp.where(rows.robust, variance, (one / size) ** 2)
+        elif len(np.unique(rows.sizes)) > 1 or (absolute_sigma and not rows.robust.all()):
+            each = _variances(kind, slope, curvature, counted, used, rows, absolute_sigma=absolute_sigma)
+            each = jnp.where(rows.robust | (not absolute_sigma), each, (one / size) ** 2)
             half = half @ (along * _root(each if weight is None else each * weight)[None])
         else:
             half = half * _root(_variance(slope, curvature, counted, used, 2 if kind == "H1" else 1))
@@ -166,11 +166,10 @@ def estimate(
         slope = jnp.where(rows.prior, one / size, slope)
         half = _sandwich(kind, half, along, slope, weight, rows, inverse)
         if kind == "HC1":
-            left = rows.num_units - used if rows.num_units < num_rows else total - used
-            half = half * _root(_ratio(left + used, left))
+            units = jax.ops.segment_max(counted.astype(slope.dtype), rows.units, rows.num_units).sum()
+            half = half * _root(_ratio(units, units - used))
     half = jnp.where(free[:, None], jnp.where(regular & definite, half, jnp.nan), 0)
-    found = from_factor(half, size / scale)
-    return found._replace(regular=regular, undetermined=undetermined, definite=definite)
+    return from_factor(half, size / scale)._replace(regular=regular, undetermined=undetermined, definite=definite)
 
 
 def _sandwich(
@@ -237,12 +236,32 @@ def _variance(
     power: int,
 ) -> Float[Array, ""]:
     """The factor s² of the classic covariance, with power 1, and of Huber's first form, with power 2."""
-    total, total_square = counted.sum().astype(slope.dtype), jnp.sum(slope**2)
+    total, square = counted.sum().astype(slope.dtype), jnp.sum(slope**2)
     if curvature is None:
-        return _ratio(total_square, total - used)
+        return _ratio(square, total - used)
     mean = jnp.where(counted, curvature, 0).sum() / total
     spread = jnp.where(counted, (curvature - mean) ** 2, 0).sum() / total
-    return ((1 + used / total * spread / mean**2) / mean) ** power * _ratio(total_square, total - used)
+    return ((1 + used / total * spread / mean**2) / mean) ** power * _ratio(square, total - used)
+
+
+def _variances(
+    kind: str,
+    slope: Float[Array, "n"],
+    curvature: Float[Array, "n"] | None,
+    counted: Bool[Array, "n"],
+    used: Float[Array, ""],
+    rows: Rows,
+    *,
+    absolute_sigma: bool,
+) -> Float[Array, "n"]:
+    """s² of each row, from those whose errors have the size of its own; the parameters count to each by its rows."""
+    each, total = jnp.zeros_like(slope), counted.sum().astype(slope.dtype)
+    for size in np.unique(rows.sizes):
+        own = counted & (rows.sizes == size) & (rows.robust | (not absolute_sigma))
+        part = used * own.sum().astype(slope.dtype) / total
+        found = _variance(jnp.where(own, slope, 0), curvature, own, part, 2 if kind == "H1" else 1)
+        each = jnp.where(rows.sizes == size, found, each)
+    return each
 
 
 def classic_variance(

@@ -85,7 +85,7 @@ def _beyond_log_jvp(primals: tuple[Array], tangents: tuple[Any]) -> tuple[Array,
 
 def _kept(target: Array, expected: Array) -> Array:
     """y·log(y/m) + m - y of a target y and its expectation m; infinite outside its domain, m > 0 or m = y = 0."""
-    some, positive = target > 0, expected > 0
+    some, positive = ~(target <= 0), expected > 0  # a target that is NaN is none of zero
     ratio = (jnp.where(positive, expected, 1) - target) / jnp.where(some, target, 1)
     inside = jnp.where(some, target * _beyond_log(jnp.where(some, ratio, 0)), expected)
     return jnp.where(positive | (~some & (expected == 0)), inside, jnp.inf)
@@ -96,6 +96,10 @@ def _inverse(value: Array) -> Array:
     return jnp.where(value > 0, 1 / jnp.where(value > 0, value, 1), 0)
 
 
+def _is_count(value: Any) -> Any:
+    return (value >= 0) & (value == jnp.floor(value))
+
+
 poisson = Likelihood(
     name="poisson",
     half_deviance=lambda prediction, target: _kept(target, prediction),
@@ -104,7 +108,7 @@ poisson = Likelihood(
     log_probability=lambda prediction, target: xlogy(target, prediction) - prediction - gammaln(target + 1),
     saturated=lambda target: target,
     draw=lambda key, prediction: jax.random.poisson(key, prediction).astype(prediction.dtype),
-    usable=lambda target: (target >= 0) & (target == jnp.floor(target)),
+    usable=lambda target: _is_count(target),
     wanted="counts, whole and not below zero",
 )
 """Half the deviance of counts y, μ - y + y·log(y/μ), for a model of their expectation μ, which is their variance too.
@@ -134,8 +138,8 @@ binomial = Likelihood(
     log_probability=_log_binomial,
     saturated=lambda target, trials: target / trials,
     draw=lambda key, prediction, trials: jax.random.binomial(key, trials, prediction).astype(prediction.dtype),
-    usable=lambda target, trials: (target >= 0) & (target == jnp.floor(target)) & (target <= trials),
-    wanted="successes, whole, not below zero and not more than the trials",
+    usable=lambda target, trials: _is_count(target) & _is_count(trials) & (target <= trials),
+    wanted="successes, whole, not below zero and not more than the trials, which are whole too",
     needs=("trials",),
 )
 """Half the deviance of y successes, y·log(y/np) + (n - y)·log((n - y)/(n - np)), for a model of one's probability p.

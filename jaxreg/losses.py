@@ -253,8 +253,8 @@ def kind_of(loss: Callable[..., Array] | None) -> Kind:
     >>> kind_of(functools.partial(quantile, q=0.1)), kind_of(optax.l2_loss), kind_of(poisson)
     (<Kind.LINEAR_PROGRAM: 3>, <Kind.SQUARED: 1>, <Kind.LIKELIHOOD: 4>)
     """
-    while isinstance(loss, functools.partial):
-        loss = loss.func
+    while isinstance(loss, functools.partial | _Elementwise):
+        loss = loss.func if isinstance(loss, functools.partial) else loss.fn
     return Kind.LIKELIHOOD if isinstance(loss, Likelihood) else _KINDS.get(loss, Kind.ROBUST)
 
 

@@ -216,6 +216,13 @@ BAD = {
     "mask": (lambda: [straight(), straight(mask=X > 0.1)], "have different masks"),
     "sigma": (lambda: [straight(), straight(sigma=SIGMA)], "have different sigmas"),
     "kind": (lambda: [straight(), straight(absolute_sigma=True)], "have different kinds of sigma"),
+    "prior": (
+        lambda: [
+            fit := straight(sigma=SIGMA, absolute_sigma=True),
+            jaxreg.fit(fit.problem + jaxreg.prior({"b": (2.0, 1.0)})),
+        ],
+        "have different priors",
+    ),
     "robust": (lambda: [straight(), straight(loss="huber")], "fit 1 has a robust loss, which is no likelihood"),
     "failed": (lambda: [straight(), fitted(max_steps=1)], "fit 1 must have ended at an optimum"),
     "many": (lambda: [straight(), jaxreg.fit_many(LINE, X, STRAIGHT[None])], "fit 1 must be one fit"),

@@ -148,6 +148,15 @@ def test_an_optimum_at_the_edge_of_the_domain_is_none():
     np.testing.assert_allclose([held.params["a"], held.stderr["a"]], [3.0, np.sqrt(3 / 6)], rtol=1e-8)
 
 
+def test_a_count_that_is_none_is_named_under_a_trace_too():
+    y = np.where(np.arange(60) == 7, np.nan, COUNTS)
+    fit = jaxreg.fit_many(growth, X, y[None], ORIGIN, loss="poisson")[0]
+    assert fit.status == jaxreg.Status.NONFINITE
+    assert "y is not finite at row 7" in jaxreg.summary(fit)
+    with pytest.raises(ValueError, match="sigma must be None for the poisson loss"):
+        jaxreg.problem(growth, X, COUNTS, ORIGIN, loss="poisson").replace(sigma=3.0)
+
+
 def test_what_no_count_says_has_a_status():
     below = jaxreg.curve_fit(constant, X, COUNTS, {"rate": -1.0}, loss="poisson")
     assert below.status == jaxreg.Status.NONFINITE
@@ -219,7 +228,7 @@ BAD = {
     "sigma": ({"sigma": 1.0}, "sigma must be None for the poisson loss, which knows the size of its errors"),
     "scale": ({"scale": "mad"}, "scale must be None for the poisson loss"),
     "trials": ({"loss": losses.binomial}, r"the binomial loss needs trials: loss=partial\(losses.binomial, trials=…\)"),
-    "too many": ({"y": TRIALS + 1, "loss": successes(TRIALS)}, "not more than the trials, got"),
+    "too many": ({"y": TRIALS + 1, "loss": successes(TRIALS)}, "not more than the trials, which are whole too, got"),
     "shape": ({"loss": successes(TRIALS[:5])}, r"the loss's trials must be a number or have y's shape \(60,\)"),
 }
 

@@ -363,6 +363,65 @@ def test_a_tied_fit_of_many_and_at_a_bound():
     assert (np.asarray(fits.stderr["a"]) == 0).all()
 
 
+# What went wrong once.
+
+
+def test_each_estimated_scale_has_the_errors_that_it_has_alone():
+    noisy = 2 * np.exp(-3 * X) + 0.1 * RNG.normal(size=50)
+    one = jaxreg.problem(decay, X, Y, START, loss="huber", scale="mad")
+    two = one.replace(y=noisy)
+    both = jaxreg.fit(one + two.rename({"a": "a2", "k": "k2"}))
+    for fit, names in ((jaxreg.fit(one), ("a", "k")), (jaxreg.fit(two), ("a2", "k2"))):
+        np.testing.assert_allclose([both.stderr[name] for name in names], list(fit.stderr.values()), rtol=1e-6)
+    with pytest.raises(ValueError, match="a profile needs one kind of errors"):
+        uncertainty.profile(both)
+
+
+def test_a_residual_bootstrap_beside_a_prior_is_about_the_fit():
+    y = 1 + 0.1 * RNG.normal(size=50)
+    data = jaxreg.problem(lambda p, x: p["mu"] + 0 * x, X, y, {"mu": 1.0}, sigma=0.1, absolute_sigma=True)
+    fit = jaxreg.fit(data + jaxreg.prior({"mu": (2.0, 0.02)}))
+    spread = uncertainty.bootstrap(jax.random.key(0), fit, kind="residual", num=300)
+    np.testing.assert_allclose(np.mean(spread.params["mu"]), fit.params["mu"], atol=0.2 * float(fit.stderr["mu"]))
+
+
+def test_masked_rows_do_not_count_in_errors():
+    mask = np.arange(50) % 2 > 0
+    options = {"sigma": 0.01, "absolute_sigma": True, "loss": "huber"}
+    prior = jaxreg.prior({"k": (2.9, 0.01)})
+    found = jaxreg.fit(jaxreg.problem(decay, X, Y, START, mask=mask, **options) + prior)
+    wanted = jaxreg.fit(jaxreg.problem(decay, X[mask], Y[mask], START, **options) + prior)
+    np.testing.assert_allclose(found.covariance, wanted.covariance, rtol=1e-6)
+    rows = np.stack([mask, mask], axis=1)
+
+    def pair(params, x):
+        return jnp.stack([decay(params, x), 2 * decay(params, x)], axis=1)
+
+    y = np.stack([Y, 2 * Y], axis=1)
+    found = jaxreg.curve_fit(pair, X, y, START, mask=rows, covariance="HC1")
+    wanted = jaxreg.curve_fit(pair, X[mask], y[mask], START, covariance="HC1")
+    np.testing.assert_allclose(found.covariance, wanted.covariance, rtol=1e-6)
+
+
+def test_no_bounds_bind_nobody():
+    both = TWO(bounds=(-5.0, 9.0)) + ONE()
+    low, high = both.bounds
+    assert (low["a"], low["k"], high["a"], high["k"]) == (-np.inf, -5, np.inf, 9)
+    assert jaxreg.fit(both).status == jaxreg.Status.OK
+
+
+def test_a_batch_as_long_as_its_data_gets_its_problem_back():
+    """Four fits of four points, all with one x and one sigma for each point."""
+    x, y = X[:4], np.stack([Y[:4] * factor for factor in (1.0, 2.0, 3.0, 4.0)])
+    one = jaxreg.problem(decay, x, y[0], START, sigma=np.array([0.1, 0.2, 0.3, 0.4]))
+    fits = jaxreg.fit_many(one, each={"y": y})
+    shared = dataclasses.replace(one, terms=(one.terms[0]._replace(y=y),))
+    for problem in (fits.problem, shared):
+        home = fits.without_data().with_problem(problem)
+        np.testing.assert_array_equal(home[2].problem.x, x)
+        np.testing.assert_array_equal(home[2].problem.sigma, [0.1, 0.2, 0.3, 0.4])
+
+
 # What is refused.
 
 
@@ -426,6 +485,22 @@ BAD = {
     "a tie that forgets": (
         lambda: ONE().tie(lambda free: {"a": free["a"]}),
         "the tie must give all parameters, a, k.* leaves out k",
+    ),
+    "a tie that changes": (
+        lambda: ONE().tie(lambda free: {"a": free["a"], "k": jnp.exp(free["k"])}),
+        "the tie must give back what is free as it is, and it changes k, which it reads",
+    ),
+    "a linear program's bounds": (
+        lambda: jaxreg.problem(models.linear(1), X[:, None], Y, loss="absolute").replace(bounds=(0.0, 1.0)),
+        "bounds must be None for an absolute or quantile loss",
+    ),
+    "covariance or one each": (
+        lambda: jaxreg.fit_many(decay, X[:4], np.ones((4, 4)), START, sigma=0.1 * np.eye(4) + 0.01),
+        "sigma may be one row for each of as many data sets as points, or the covariance of all",
+    ),
+    "a prior that went": (
+        lambda: jaxreg.fit(ONE() + jaxreg.prior({"k": (3.0, 1.0)})).with_problem(ONE()),
+        "the fit was made with a prior, and this problem has none",
     ),
     "which term": (lambda: (ONE() + TWO()).y, "y is of one term, and this problem has 2 with data"),
     "no number": (

@@ -131,6 +131,7 @@ def _facts(fit: Fit) -> dict[str, Any]:
     pairs = list(zip(fit.problem.terms, fit.problem.form.terms, strict=True))
     data = [(term, form) for term, form in pairs if not form.is_prior]
     return {
+        "priors": [(term.y, term.sigma) for term, form in pairs if form.is_prior],
         "data": [term.y for term, _ in data],
         "masks": [np.ones(np.shape(term.y), bool) if term.mask is None else term.mask for term, _ in data],
         "losses": [form.loss for _, form in data],

@@ -191,7 +191,7 @@ def _runs(parts: list[tuple[Array, Array]]) -> Any:
         runs = 1 + jnp.sum((above[1:] != above[:-1]) & there[1:])
         ups, total = (above & there).sum().astype(own.dtype), count.astype(own.dtype)
         pairs = 2 * ups * (total - ups)
-        excess = excess + runs.astype(own.dtype) - pairs / total - 1
-        variance = variance + pairs * (pairs - total) / (total**2 * (total - 1))
+        excess = excess + runs.astype(own.dtype) - pairs / jnp.maximum(total, 1) - 1
+        variance = variance + pairs * (pairs - total) / jnp.maximum(total**2 * (total - 1), 1)
     known = jnp.asarray(variance) > 0
     return jnp.where(known, excess / jnp.sqrt(jnp.where(known, variance, 1)), jnp.nan) if parts else jnp.nan

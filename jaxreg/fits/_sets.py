@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jaxreg import _checks
+from jaxreg.losses import Kind
 from jaxreg.models import Apply, Model
 from jaxreg.problems import Problem
 from jaxreg.problems import _arguments as arguments
@@ -75,6 +76,8 @@ def sets_of_problem(problem: Problem, each: Sequence[str] | Mapping[str, Any] | 
     known = {"x", "y", "sigma", "mask", "p0", *term.keywords}
     if unknown := set(each) - known:
         raise ValueError(f"each must be of {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}")
+    if "sigma" in each and problem.form.terms[place].kind is Kind.LIKELIHOOD:
+        raise ValueError("sigma must not be in each for counts, which know the size of their errors")
     if "p0" in values:
         p0 = jax.tree.map(np.asarray, _checks.params("p0", values.pop("p0")))
     fields = {name: _array(name, value) for name, value in values.items() if name in ("y", "sigma")}
@@ -154,6 +157,11 @@ def _sigma(sigma: Any, shape: tuple[int, ...]) -> tuple[Any, bool]:
     size = int(np.prod(shape[1:]))
     if sigma.shape not in (shape, shape[1:], (size, size)):
         raise ValueError(f"sigma must have shape (), {shape[1:]}, {shape} or {(size, size)}, got {sigma.shape}")
+    if shape == (size, size) == sigma.shape and not (sigma == sigma[:1]).all() and np.array_equal(sigma, sigma.T):
+        raise ValueError(
+            "sigma may be one row for each of as many data sets as points, or the covariance of all: say which by a "
+            "problem of one data set, fit_many(problem, each={'y': …}) or each={'y': …, 'sigma': …}"
+        )
     return sigma, sigma.shape == shape
 
 

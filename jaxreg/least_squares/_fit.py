@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxreg import _names, _pickling
-from jaxreg.least_squares._same_data import check_same_data
+from jaxreg.least_squares._same_data import check_same_data, on_axes
 from jaxreg.least_squares._table import table_of
 from jaxreg.problems import Problem
 
@@ -88,8 +88,8 @@ class Fit:
     def with_problem(self, problem: Problem) -> "Fit":
         """The fit with the problem that it was made of, for what follows: one of a store, a sweep or a pickle.
 
-        Of many fits each number of the problem that begins with the axes of ``status`` is each fit's own, and what does
-        not is shared.
+        Of many fits what has the axes of ``status`` before the shape of one is each fit's own, and the rest is shared:
+        ``problem.y`` of shape (m, n) with x of shape (n,).
 
         Raises:
             ValueError: if the parameters are not this problem's, or the fit has another χ² with its data: that of the
@@ -99,15 +99,11 @@ class Fit:
             raise ValueError(f"problem must be one that jaxreg.problem made, got {type(problem).__name__}")
         members = np.shape(self.status)
         known, own = problem.p0, _names.structure(self.params)
-        if known is not None and problem.form.tie is None and _names.structure(known) != own:
+        is_part = isinstance(known, dict) and isinstance(self.params, dict) and known.keys() <= self.params.keys()
+        if not (known is None or is_part or _names.structure(known) == own):
             raise ValueError(f"the problem has the parameters {_names.structure(known)}, the fit {own}")
 
-        def on_axes(leaf: Any) -> Any:
-            return (
-                leaf if np.shape(leaf)[: len(members)] == members else np.broadcast_to(leaf, members + np.shape(leaf))
-            )
-
-        found = self.replace(problem=jax.tree.map(on_axes, problem) if members else problem)
+        found = self.replace(problem=on_axes(problem, members, self.params) if members else problem)
         check_same_data(found)
         return found
 
@@ -132,7 +128,13 @@ class Fit:
         if isinstance(index, str):
             raise TypeError(f"fits are selected by numbers, and fields are attributes: fits.{index}")
         np.broadcast_to(0, np.shape(self.status))[index]  # an IndexError outside
-        return jax.tree.map(lambda leaf: leaf[index], self)
+        plain = isinstance(index, int | np.integer) or (isinstance(index, slice) and (index.step or 1) > 0)
+
+        def selected(leaf: Any) -> Any:  # arrays of a store only by numbers and slices; for all else they are read
+            is_array = plain or isinstance(leaf, np.ndarray | jax.Array)
+            return (leaf if is_array else leaf[...])[index]
+
+        return jax.tree.map(selected, self)
 
     def __iter__(self) -> Iterator["Fit"]:
         self._refuse_one("is not iterated over: take fit.params and fit.covariance")

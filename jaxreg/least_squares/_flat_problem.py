@@ -86,11 +86,14 @@ class FlatProblem(NamedTuple):
     def rows(self) -> Rows:
         """What they are, for the covariance."""
         firsts = np.cumsum([0, *(int(term.units.max(initial=-1)) + 1 for term in self.terms)])
-        return Rows(
-            np.concatenate([np.full(term.units.size, term.is_robust) for term in self.terms]),
-            np.concatenate([np.full(term.units.size, term.is_prior) for term in self.terms]),
-            np.concatenate([term.units + first for term, first in zip(self.terms, firsts[:-1], strict=True)]),
-        )
+        # A term that estimates the unit of its loss has errors of its own size.
+        kinds = [
+            (term.is_robust, (place + 1) * (term.scale is not None), term.is_prior, first)
+            for place, (term, first) in enumerate(zip(self.terms, firsts[:-1], strict=True))
+        ]
+        counts = [term.units.size for term in self.terms]
+        robust, sizes, prior, first = (np.repeat(values, counts) for values in zip(*kinds, strict=True))
+        return Rows(robust, sizes, prior, np.concatenate([term.units for term in self.terms]) + first)
 
     def chi2(self, residual: Float[Array, "n"], *, priors: bool | None = None) -> Float[Array, ""]:
         """Σ ((model - y)/sigma)², of all terms, the priors, or the data: 0 or infinite beyond the range of floats.

@@ -11,7 +11,33 @@ from jaxreg import _trace
 from jaxreg._shapes import Float
 from jaxreg.least_squares._flat_problem import flat_problem
 from jaxreg.problems import Problem
+from jaxreg.problems._form import Term
 from jaxreg.status import is_optimum
+
+
+def on_axes(problem: Problem, members: tuple[int, ...], params: Any) -> Problem:
+    """A problem of many fits, what all share spread over their axes; ``params`` are theirs."""
+
+    def spread(leaf: Any, own: tuple[int, ...]) -> Any:
+        return leaf if np.shape(leaf)[: len(own)] == own else np.broadcast_to(leaf, members + np.shape(leaf))
+
+    def of_params(tree: Any) -> Any:
+        """Shaped like the parameters, of a dict perhaps some of them."""
+        like = {name: params[name] for name in tree} if isinstance(tree, dict) else params
+        return jax.tree.map(lambda leaf, param: spread(leaf, np.shape(param)), tree, like)
+
+    def of_term(term: Term) -> Term:
+        shape = np.shape(term.y)
+        own = shape if shape[: len(members)] == members else members + shape
+        return jax.tree.map(lambda leaf: spread(leaf, own), term)
+
+    p0 = None if problem.p0 is None else of_params(problem.p0)
+    bounds = None if problem.bounds is None else tuple(map(of_params, problem.bounds))
+    found = Problem(p0, bounds, tuple(map(of_term, problem.terms)), problem.form)
+    # That of the fits themselves has all on their axes, also what all share.
+    is_theirs = all(np.shape(leaf)[: len(members)] == members for leaf in jax.tree.leaves(problem))
+    starts_are = p0 is None or jax.tree.map(np.shape, p0) == jax.tree.map(np.shape, problem.p0)
+    return problem if is_theirs and starts_are else found
 
 
 def check_same_data(fit: Any) -> None:
@@ -21,6 +47,8 @@ def check_same_data(fit: Any) -> None:
     axes = np.ndim(fit.status)
     pairs = zip(fit.problem.terms, fit.problem.form.terms, strict=True)
     data = [np.shape(term.y)[axes:] for term, form in pairs if not form.is_prior]
+    if (len(data) < len(fit.problem.terms)) != (fit.chi2_prior is not None):
+        raise ValueError("the fit was made with a prior, and this problem has none, or the reverse")
     shapes = [np.shape(leaf)[axes:] for leaf in jax.tree.leaves(fit.residuals)]
     if shapes and shapes != data:
         raise ValueError(f"the fit was made of y of shape {_spoken(shapes)}, and this problem has {_spoken(data)}")

@@ -15,7 +15,7 @@ from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 from jaxreg.problems import _losses as of_losses
 from jaxreg.problems._form import Form, Term, TermForm
-from jaxreg.problems._starts import guess_of, shapes_of_start
+from jaxreg.problems._starts import guess_of, is_given, shapes_of_start
 
 
 def checked_term(
@@ -52,6 +52,8 @@ def replaced(term: Term, form: TermForm, changes: dict[str, Any]) -> Term:
             f"replace takes the numbers of a problem, {known}, got {', '.join(sorted(unknown))}: what chooses the "
             "program (model, loss, scale, fixed, absolute_sigma) is said in a new problem"
         )
+    if isinstance(form.loss, Likelihood):
+        of_losses.check_likelihood(form.loss, own.get("sigma"), None, term.keywords)
     if "x" in own:
         own["x"] = features(own["x"])
     if "y" in own:
@@ -80,7 +82,8 @@ def _checked(term: Term, form: TermForm) -> Term:
     if form.loss is not None and np.iscomplexobj(term.y):
         raise ValueError("loss must be 'squared' for complex y, whose real and imaginary parts are residuals each")
     mask = None if term.mask is None else _mask(term.mask, jnp.shape(term.y))
-    of_losses.check_keywords(form.loss, term.keywords)
+    if form.kind is not Kind.LIKELIHOOD:
+        of_losses.check_keywords(form.loss, term.keywords)
     if isinstance(form.loss, Likelihood):
         of_losses.check_counts(form.loss, term.y, mask, term.keywords)
     sigma = _one(term.y.dtype) if term.sigma is None else _sigma(term.sigma, jnp.shape(term.y), mask)
@@ -104,10 +107,12 @@ def start_and_bounds(p0: Params, bounds: Any, terms: Any, form: Form) -> tuple[P
         p0 = jax.tree.map(_kept, _checks.params("p0", p0))
     if bounds is None:
         return p0, None
+    if form.has(Kind.LINEAR_PROGRAM):
+        raise ValueError(f"bounds must be None for an absolute or quantile loss, got {bounds}")
     like = shapes_of_start(p0, None, tuple(terms), form)
     lower, upper = box(bounds, like)
     if p0 is not None and _trace.concrete(lower, upper, p0):
-        _inside(p0, lower, upper)
+        _inside(p0, *(bound if is_given(p0, form) else {name: bound[name] for name in p0} for bound in (lower, upper)))
     return p0, (lower, upper)
 
 
@@ -117,12 +122,6 @@ def same_params(p0: Params, known: Params) -> None:
         raise ValueError(f"p0 must have the form {_names.structure(known)}, got {_names.structure(p0)}")
     for (path, leaf), wanted in zip(jax.tree_util.tree_leaves_with_path(p0), jax.tree.leaves(known), strict=True):
         _checks.shape(f"p0{jax.tree_util.keystr(path)}", leaf, jnp.shape(wanted))
-
-
-def bounds_fit(form: TermForm, bounds: Any) -> None:
-    """Refuse bounds for a loss that has none."""
-    if bounds is not None and form.kind is Kind.LINEAR_PROGRAM:
-        raise ValueError(f"bounds must be None for an absolute or quantile loss, got {bounds}")
 
 
 def _inside(p0: Params, lower: Params, upper: Params) -> None:

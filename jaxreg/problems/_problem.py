@@ -18,6 +18,7 @@ from jaxreg.problems import _sums as sums
 from jaxreg.problems import _ties as ties
 from jaxreg.problems._form import Form
 from jaxreg.problems._priors import prior_term
+from jaxreg.problems._starts import shapes_of_start
 
 _REMEDY = "read it from problem.terms[0], give it with replace(term=0, …)"
 
@@ -94,7 +95,7 @@ class Problem(_trace.Formed):
             terms[place] = arguments.replaced(terms[place], self.form.terms[place], own)
         p0, bounds = changes.get("p0", self.p0), changes.get("bounds", self.bounds)
         if "p0" in changes and p0 is not None and self.p0 is not None:
-            arguments.same_params(p0, self.p0)
+            arguments.same_params(p0, shapes_of_start(self.p0, self.bounds, self.terms, self.form))
         p0, bounds = arguments.start_and_bounds(p0, bounds, terms, self.form)
         return Problem(p0, bounds, tuple(terms), self.form)
 
@@ -273,7 +274,6 @@ def checked_problem(
 ) -> Problem:
     """The problem of arguments that no warning is to be given of any more."""
     term, one = arguments.checked_term(model, x, y, **of_term)
-    arguments.bounds_fit(one, bounds)
     form = Form((one,))
     p0, bounds = arguments.start_and_bounds(p0, bounds, [term], form)
     return Problem(p0, bounds, (term,), form._replace(free=arguments.free_of(fixed, p0)))

@@ -62,7 +62,7 @@ def neutral_rows(x: Any, y: Any, mask: Any) -> tuple[Any, Any]:
     if mask is None:
         return x, y
     mask = jnp.asarray(mask)
-    rows = mask.reshape(mask.shape[0], -1).any(axis=1)
+    rows = mask.reshape(*mask.shape[:1], -1).any(axis=-1)
 
     def filled(leaf: Any) -> Any:
         there = mask if jnp.shape(leaf)[: mask.ndim] == mask.shape else rows

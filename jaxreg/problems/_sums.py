@@ -30,7 +30,7 @@ def joined(one: Any, other: Any) -> tuple[Any, Any, tuple[Term, ...], Form]:
     p0, conflict = _union("a start", shapes, one.p0 or {}, other.p0 or {})
     bounds = None
     if one.bounds is not None or other.bounds is not None:
-        boxes = [_box(problem, of) for problem, of in zip((one, other), shapes, strict=True)]
+        boxes = [_box(problem, *of) for problem, of in zip((one, other), (shapes, shapes[::-1]), strict=True)]
         lower, upper = (_union("a bound", shapes, *(box[side] for box in boxes)) for side in (0, 1))
         bounds, conflict = (lower[0], upper[0]), conflict | lower[1] | upper[1]
     terms = list(one.terms + other.terms)
@@ -92,12 +92,13 @@ def _union(what: str, shapes: list[dict[str, Any]], one: Any, other: Any) -> tup
     return {**other, **one}, conflict
 
 
-def _box(problem: Any, shapes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Its bounds by name: those that it has, or none at all, which bind nobody."""
+def _box(problem: Any, shapes: dict[str, Any], others: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Its bounds by name; where it has none, those of no one else's parameters are infinite."""
     if problem.bounds is not None:
         return problem.bounds
+    own = {name: shape for name, shape in shapes.items() if name not in others}
     ends = (-np.inf, np.inf)
-    low, high = (jax.tree.map(lambda leaf, end=end: np.full(jnp.shape(leaf), end), shapes) for end in ends)
+    low, high = (jax.tree.map(lambda leaf, end=end: np.full(jnp.shape(leaf), end), own) for end in ends)
     return low, high
 
 
@@ -132,6 +133,8 @@ def renamed(problem: Any, names: Mapping[str, str]) -> tuple[Any, Any, Form]:
     """Start, bounds and form of a problem some of whose parameters have other names."""
     if problem.form.tie is not None:
         raise ValueError("a tied problem cannot be renamed: rename it, then tie")
+    if not isinstance(names, Mapping):
+        raise ValueError(f"rename takes a dict, old name to new, got {type(names).__name__}")
     shapes = _named(problem)
     if unknown := names.keys() - shapes.keys():
         raise ValueError(f"rename must name parameters of {', '.join(shapes)}, got {', '.join(sorted(unknown))}")

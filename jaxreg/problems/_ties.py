@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg import _jaxprs
+from jaxreg import _checks, _jaxprs
 from jaxreg.models import Params
 from jaxreg.problems._form import Form
 from jaxreg.problems._starts import start_of
@@ -17,20 +17,27 @@ def tied(problem: Any, fn: Callable[[Params], Params]) -> tuple[Any, Any, Form]:
     """Start, bounds and form of a problem whose parameters are ``fn`` of the free ones."""
     if problem.form.tie is not None:
         raise ValueError("this problem is tied already: say all of it in one function")
-    start = start_of(problem.p0, problem.bounds, problem.terms, problem.form)
+    given, start = fn, start_of(problem.p0, problem.bounds, problem.terms, problem.form)
     if not isinstance(start, dict):
         raise ValueError(f"parameters are tied by their names, a dict's, got {type(start).__name__}")
     if problem.form.free is not None:
         raise ValueError("parameters cannot be fixed and tied: let the tie give what is fixed as a constant")
-    read = _jaxprs.names_read(fn, start)
+    if not callable(fn):
+        raise ValueError(f"a tie must be a function of the free parameters, got {type(fn).__name__}")
+    fn = _checks.traceable("the tie")(fn)
     _check_result(jax.eval_shape(fn, start), start)
+    read, kept = _jaxprs.names_read(fn, start)
+    if changed := read - kept:
+        raise ValueError(
+            f"the tie must give back what is free as it is, and it changes {', '.join(sorted(changed))}, which it reads"
+        )
     free = {name: start[name] for name in start if name in read}
     if not free:
         raise ValueError("the tie must depend on at least one parameter, got one that reads none")
     bounds = None
     if problem.bounds is not None:
         bounds = tuple(_of_free(bound, free) for bound in problem.bounds)
-    return free, bounds, problem.form._replace(tie=fn)
+    return free, bounds, problem.form._replace(tie=given)
 
 
 def _of_free(bound: Any, free: Any) -> Any:

@@ -14,7 +14,7 @@ from jaxreg import _checks, _trace
 from jaxreg._shapes import Float
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import FlatProblem, Options, flat_problem
-from jaxreg.least_squares._flat_term import FlatTerm, coloured
+from jaxreg.least_squares._flat_term import FlatTerm, coloured, joined
 from jaxreg.least_squares._solver import solve, with_care
 from jaxreg.likelihoods import Likelihood
 from jaxreg.losses import Kind
@@ -209,10 +209,12 @@ def _drawn(
 
 
 def _standardised(problem: FlatProblem) -> Float[Array, "n"]:
-    """Residuals in sigmas of the same variance each, r/√(1 - leverage), centred."""
+    """Residuals in sigmas of the same variance each, r/√(1 - leverage), those of each term centred."""
     residual, jacobian = problem.linearise(problem.start)
     norms = jnp.linalg.norm(jacobian, axis=1)
     q, _ = jnp.linalg.qr((jacobian / jnp.where(norms > 0, norms, 1)[:, None]).T)
     leverage = jnp.clip(jnp.sum(q**2, axis=1), 0, 1 - jnp.sqrt(jnp.finfo(residual.dtype).eps))
     standardised = -problem.unit * residual / jnp.sqrt(1 - leverage)
-    return standardised - standardised.sum() / problem.counted.sum().astype(standardised.dtype)
+    sums = [(standardised[term.rows].sum(), term.counted) for term in problem.terms]
+    means = [jnp.broadcast_to(total / there.sum().astype(total.dtype), there.shape) for total, there in sums]
+    return standardised - joined(means)

@@ -73,7 +73,8 @@ def derived(
         distribution: as for ``intervals``.
 
     Returns:
-        Derived, NaN where the fit failed; ends that are not finite where the data set no limit.
+        Derived, NaN where the fit failed; ends that are not finite where the data set no limit, and of a profile NaN
+        where the quantity has slope 0 at the estimate.
 
     Source: G. A. F. Seber and C. J. Wild, Nonlinear Regression (1989), section 5.1; for the profile, D. M. Bates and
     D. G. Watts, Nonlinear Regression Analysis and Its Applications (1988), section 6.1.
@@ -111,6 +112,8 @@ def _delta(fit: Fit, factor: Float[Array, ""], fn: Callable[[Params], Any]) -> D
     flat, unravel = ravel_pytree(fit.params)
     value = jax.tree.map(jnp.asarray, _checks.traceable("fn")(fn)(fit.params))
     numbers, restore = ravel_pytree(value)
+    if jnp.iscomplexobj(numbers):
+        raise ValueError("fn must give real numbers, got complex ones: give real and imaginary parts apart")
     slope = jax.jacfwd(lambda params: ravel_pytree(fn(unravel(params)))[0])(flat)
     covariance = fit.covariance
     if fit.at_bound is not None:
@@ -206,6 +209,7 @@ def _ends_of(
     constrained = _Constrained(refits, held, numbers[place, None])
 
     def end(sign: Float[Array, ""]) -> Float[Array, ""]:
-        return edge(constrained, jnp.zeros(1, jnp.int32), sign * stderr[place, None], factor).values[0]
+        found = edge(constrained, jnp.zeros(1, jnp.int32), sign * stderr[place, None], factor).values[0]
+        return jnp.where(stderr[place] > 0, found, jnp.nan)  # the quantity's slope is 0 there
 
     return jax.vmap(end)(jnp.array([-1.0, 1.0], size.dtype))

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -86,9 +86,18 @@ def variance_of(fit: Fit, term: int = 0) -> Array:
     dof = jnp.asarray(fit.dof, fit.chi2.dtype)
     if fit.scale is None:
         return jnp.divide(fit.chi2, dof)
-    scale = fit.scale[term] if isinstance(fit.scale, tuple) else fit.scale
-    num_points = dof + (jnp.diagonal(fit.covariance) > 0).sum().astype(dof.dtype)
+    num_points = sum(_num_known(part, fit.chi2.dtype) for part in jax.tree.leaves(fit.residuals))
+    own, scale = fit.residuals, fit.scale
+    if isinstance(scale, tuple):
+        own, scale = own[term], scale[term]
+        if fit.problem.form.terms[term].scale is None:  # beside terms that have one
+            squares = jnp.nansum(jnp.abs(own / fit.problem.terms[term].sigma) ** 2)
+            return squares / _num_known(own, fit.chi2.dtype) * num_points / dof
     return jnp.divide(scale**2 * num_points, dof)
+
+
+def _num_known(residuals: Any, dtype: Any) -> Array:
+    return jnp.isfinite(residuals).sum().astype(dtype)
 
 
 def arrays_of(fit: Fit) -> Fit:

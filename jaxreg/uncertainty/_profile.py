@@ -107,8 +107,11 @@ def profiled(fit: Fit) -> Problem:
     if problem.form.has(Kind.LINEAR_PROGRAM):
         raise ValueError("a profile needs a loss that bends, not an absolute or quantile one: take bootstrap(key, fit)")
     robust = [form.kind is Kind.ROBUST for form in problem.form.terms]
-    if problem.absolute_sigma and any(robust) and not all(robust):
-        raise ValueError("a profile needs one kind of loss, not a robust one beside others: take bootstrap(key, fit)")
+    scaled = [form.scale is not None for form in problem.form.terms]
+    if (problem.absolute_sigma and any(robust) and not all(robust)) or (len(scaled) > 1 and any(scaled)):
+        raise ValueError(
+            "a profile needs one kind of errors, not a robust loss beside others: take bootstrap(key, fit)"
+        )
     return problem
 
 
@@ -220,7 +223,7 @@ def profile_contour(
     _checks.one_of("distribution", distribution, DISTRIBUTIONS)
     names = _names.of(fit.params)
     free = [names[place] for place in flat_problem(problem).places]
-    if len(set(parameters)) != 2 or not set(parameters) <= set(free):
+    if len(parameters) != 2 or len(set(parameters)) != 2 or not set(parameters) <= set(free):
         raise ValueError(f"parameters must be two of {', '.join(free)}, got {parameters!r}")
     pair = jnp.array([free.index(name) for name in parameters])
     beyond = 1 - jnp.asarray(_checks.level(level), fit.chi2.dtype)
