@@ -48,7 +48,7 @@ class Covariance(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What the rows of a sum of terms are; static.
+    """What the rows of a sum of terms are.
 
     Attributes:
         robust: (n,) booleans, rows under a robust loss, the size of whose errors is taken from them.
@@ -157,7 +157,7 @@ def estimate(
         if absolute_sigma and not rows.robust.any():
             size = one
         elif len(np.unique(rows.sizes)) > 1 or (absolute_sigma and not rows.robust.all()):
-            each = _variances(kind, slope, curvature, counted, used, rows, absolute_sigma=absolute_sigma)
+            each = _variances(kind, slope, curvature, counted, used, rows, absolute_sigma)
             each = jnp.where(rows.robust | (not absolute_sigma), each, (one / size) ** 2)
             half = half @ (along * _root(each if weight is None else each * weight)[None])
         else:
@@ -251,15 +251,14 @@ def _variances(
     counted: Bool[Array, "n"],
     used: Float[Array, ""],
     rows: Rows,
-    *,
-    absolute_sigma: bool,
+    known: bool,
 ) -> Float[Array, "n"]:
     """s² of each row, from those whose errors have the size of its own; the parameters count to each by its rows."""
     each, total = jnp.zeros_like(slope), counted.sum().astype(slope.dtype)
     for size in np.unique(rows.sizes):
-        own = counted & (rows.sizes == size) & (rows.robust | (not absolute_sigma))
-        part = used * own.sum().astype(slope.dtype) / total
-        found = _variance(jnp.where(own, slope, 0), curvature, own, part, 2 if kind == "H1" else 1)
+        own = counted & (rows.sizes == size) & (rows.robust | (not known))
+        part, power = used * own.sum().astype(slope.dtype) / total, 2 if kind == "H1" else 1
+        found = _variance(jnp.where(own, slope, 0), curvature, own, part, power)
         each = jnp.where(rows.sizes == size, found, each)
     return each
 
