@@ -150,10 +150,6 @@ def _equal(one: Any, other: Any) -> bool:
     )
 
 
-def _may_be_nan(value: Any) -> bool:
-    return np.asarray(value).dtype.kind in "fc"
-
-
 def _nested_tests(chi2: np.ndarray, dof: np.ndarray, *, absolute: bool) -> np.ndarray:
     """Each fit against the one before it in the order of parameters."""
     found, order = np.full(len(dof), np.nan), np.argsort(-dof, kind="stable")

@@ -16,8 +16,9 @@ from jaxreg.least_squares._flat_term import FlatTerm
 from jaxreg.likelihoods import Likelihood
 from jaxreg.losses import Kind
 from jaxreg.problems import Problem
+from jaxreg.results import Sweep
 from jaxreg.status import is_optimum
-from jaxreg.uncertainty._followed import follows
+from jaxreg.uncertainty._followed import arrays_of, follows
 
 
 class Goodness(NamedTuple):
@@ -74,9 +75,9 @@ def goodness(fit: Fit) -> Goodness:
     >>> print(f"χ² {found.chi2:.2f}, p {found.p_value:.2f}")
     χ² 3.87, p 0.42
     """
-    if fit.problem is None:
+    if isinstance(fit, Sweep) or fit.problem is None:
         raise ValueError("this fit is without its problem, as sweeps and stores keep it: fit.with_problem(problem)")
-    return _goodness(fit.problem, jax.tree.map(jnp.asarray, fit.without_data()))
+    return _goodness(fit.problem, arrays_of(fit))
 
 
 @_trace.compiled()

@@ -64,6 +64,8 @@ def flat_term(term: Term, form: TermForm, root: Array, counted: Bool[Array, "k"]
 
     def predict(params: Params) -> Array:
         prediction = apply(params, x)
+        if prediction.shape != shape and form.is_prior:
+            raise ValueError(f"a prior's function must give the shape of its mean {shape}, got {prediction.shape}")
         if prediction.shape != shape:
             raise ValueError(f"the model's prediction must have y's shape {shape}, got {prediction.shape}")
         return prediction

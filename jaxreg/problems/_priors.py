@@ -56,6 +56,9 @@ def prior_term(what: Any, mean: Any, sigma: Any) -> tuple[Term, Form]:
         model = _OfParams(what)
     else:
         raise ValueError(f'prior takes a dict, as in prior({{"rate": (1.5, 0.1)}}), or a function, got {what!r}')
+    mean = _checks.array("the prior's mean", mean)
+    if _trace.concrete(mean):
+        _checks.refuse("the prior's mean", mean, np.isfinite(mean), "finite")
     term, form = arguments.checked_term(
         model, (), mean, sigma=sigma, mask=None, loss="squared", scale=None, absolute_sigma=True
     )

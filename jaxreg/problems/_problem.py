@@ -165,6 +165,12 @@ class Problem(_trace.Formed):
             raise ValueError(f"{what} is of one term, and this problem has {len(places)} with data: {remedy}")
         return places[0]
 
+    def __copy__(self) -> "Problem":
+        return self  # nobody changes it
+
+    def __deepcopy__(self, _: Any) -> "Problem":
+        return self
+
     def __reduce__(self) -> Any:
         numbers = jax.tree.map(_pickling.on_host, (self.p0, self.bounds, self.terms))
         return Problem, (*numbers, jax.tree.map(_pickling.picklable, self.form))

@@ -20,10 +20,11 @@ from jaxreg.least_squares._result import status_of
 from jaxreg.models import Params
 from jaxreg.problems import Problem
 from jaxreg.problems._priors import prior_term
+from jaxreg.results import Sweep
 from jaxreg.status import is_optimum
 from jaxreg.uncertainty._edge import edge
 from jaxreg.uncertainty._followed import arrays_of, distribution_of, follows
-from jaxreg.uncertainty._linear import quantile
+from jaxreg.uncertainty._linear import Fits, quantile
 from jaxreg.uncertainty._profile import profiled
 from jaxreg.uncertainty._refits import Held, Refits, cost_of, refits_of
 
@@ -51,7 +52,7 @@ class Derived(NamedTuple):
 
 @follows
 def derived(
-    fit: Fit,
+    fit: Fits,
     fn: Callable[[Params], Any],
     *,
     kind: str = "delta",
@@ -90,6 +91,7 @@ def derived(
     _checks.one_of("kind", kind, KINDS)
     if not callable(fn):
         raise ValueError(f"fn must be a function of the parameters, got {type(fn).__name__}")
+    fit = fit.values if isinstance(fit, Sweep) else fit
     factor = quantile(fit.dof, level, distribution_of(fit, distribution))
     if kind == "delta":
         return _many(arrays_of(fit), factor, fn=fn)

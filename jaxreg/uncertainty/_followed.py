@@ -13,6 +13,7 @@ from jax import Array
 from jaxreg.least_squares import Fit
 from jaxreg.models import Model
 from jaxreg.problems import Problem
+from jaxreg.results import Sweep
 
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
@@ -36,6 +37,9 @@ def follows(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
             what = again[0] if again else "problem" if is_problem else "model and data"
             shown = ", ".join((*names[:place], "fit", "…"))
             raise ValueError(f"the fit knows its {what}: {fn.__name__}({shown}) takes no other")
+        fit = args[place] if len(args) > place else kwargs.get("fit")
+        if not isinstance(fit, Fit | Sweep):
+            raise ValueError(f"fit must be what jaxreg.fit, curve_fit or fit_many returned, got {type(fit).__name__}")
         return fn(*args, **kwargs)
 
     return call
@@ -43,8 +47,8 @@ def follows(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
 
 def problem_of(fit: Fit) -> Problem:
     """The problem of one fit."""
-    if not isinstance(fit, Fit):
-        raise ValueError(f"fit must be what jaxreg.fit or curve_fit returned, got {type(fit).__name__}")
+    if isinstance(fit, Sweep):
+        raise ValueError("fit must be one fit, got a Sweep: its values are fits, without their problems")
     if np.ndim(fit.status):
         raise ValueError(f"fit must be one fit, such as fits[0] (vmap over many), got leading axes {fit.status.shape}")
     if fit.problem is None:
