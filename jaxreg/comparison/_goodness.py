@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -18,7 +17,7 @@ from jaxreg.losses import Kind
 from jaxreg.problems import Problem
 from jaxreg.results import Sweep
 from jaxreg.status import is_optimum
-from jaxreg.uncertainty._followed import arrays_of, follows
+from jaxreg.uncertainty._followed import arrays_of, follows, over_fits
 
 
 class Goodness(NamedTuple):
@@ -82,10 +81,7 @@ def goodness(fit: Fit) -> Goodness:
 
 @_trace.compiled()
 def _goodness(problem: Problem, fit: Fit) -> Goodness:
-    one: Any = _of_one
-    for _ in range(fit.status.ndim):
-        one = jax.vmap(one)
-    found: Goodness = one(problem, fit)
+    found: Goodness = over_fits(_of_one, fit)(problem, fit)
     return found
 
 

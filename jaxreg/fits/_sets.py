@@ -111,14 +111,15 @@ def sets_of_problem(problem: Problem, each: Sequence[str] | Mapping[str, Any] | 
 def _dtypes(problem: Problem) -> Any:
     """Whole numbers of a container of features stay what they are; all else is floats, or booleans."""
     found = jax.tree.map(lambda leaf: canonical(leaf.dtype), problem)
-    kept = [
-        term._replace(x=jax.tree.map(lambda leaf: jax.dtypes.canonicalize_dtype(leaf.dtype), term.x))
-        if not hasattr(term.x, "dtype")
-        else found.terms[place]._replace(x=canonical(term.x.dtype))
-        for place, term in enumerate(problem.terms)
+    terms = [
+        of if hasattr(term.x, "dtype") else of._replace(x=jax.tree.map(_dtype_in_container, term.x))
+        for of, term in zip(found.terms, problem.terms, strict=True)
     ]
-    terms = tuple(of._replace(x=one.x) for of, one in zip(found.terms, kept, strict=True))
-    return Problem(found.p0, found.bounds, terms, problem.form)
+    return Problem(found.p0, found.bounds, tuple(terms), problem.form)
+
+
+def _dtype_in_container(leaf: Any) -> Any:
+    return jax.dtypes.canonicalize_dtype(leaf.dtype)
 
 
 def canonical(dtype: Any) -> Any:

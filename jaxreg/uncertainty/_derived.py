@@ -23,7 +23,7 @@ from jaxreg.problems._priors import prior_term
 from jaxreg.results import Sweep
 from jaxreg.status import is_optimum
 from jaxreg.uncertainty._edge import edge
-from jaxreg.uncertainty._followed import arrays_of, distribution_of, follows
+from jaxreg.uncertainty._followed import arrays_of, covariance_of, distribution_of, follows, over_fits
 from jaxreg.uncertainty._linear import Fits, quantile
 from jaxreg.uncertainty._profile import profiled
 from jaxreg.uncertainty._refits import Held, Refits, cost_of, refits_of
@@ -103,10 +103,7 @@ def derived(
 
 @_trace.compiled("fn")
 def _many(fit: Fit, factor: Array, *, fn: Callable[[Params], Any]) -> Derived:
-    one: Any = functools.partial(_delta, fn=fn)
-    for _ in range(fit.status.ndim):
-        one = jax.vmap(one)
-    found: Derived = one(fit, factor)
+    found: Derived = over_fits(functools.partial(_delta, fn=fn), fit)(fit, factor)
     return found
 
 
@@ -117,10 +114,7 @@ def _delta(fit: Fit, factor: Float[Array, ""], fn: Callable[[Params], Any]) -> D
     if jnp.iscomplexobj(numbers):
         raise ValueError("fn must give real numbers, got complex ones: give real and imaginary parts apart")
     slope = jax.jacfwd(lambda params: ravel_pytree(fn(unravel(params)))[0])(flat)
-    covariance = fit.covariance
-    if fit.at_bound is not None:
-        stopped, _ = ravel_pytree(fit.at_bound)
-        covariance = jnp.where(stopped[:, None] | stopped[None], 0, covariance)
+    covariance = covariance_of(fit)
     # In parameters of one size, so that no square of an error leaves the range of floats before it is weighed.
     unit, _ = ravel_pytree(fit.stderr)
     unit = jnp.where(jnp.isfinite(unit) & (unit > 0), unit, 1)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from jaxreg.least_squares import Fit
 from jaxreg.models import Model
@@ -107,3 +108,19 @@ def _num_known(residuals: Any, dtype: Any) -> Array:
 def arrays_of(fit: Fit) -> Fit:
     """The fit as JAX's arrays, without its problem."""
     return jax.tree.map(jnp.asarray, fit.without_data())
+
+
+def covariance_of(fit: Fit) -> Array:
+    """The covariance of one fit in which parameters that ended at a bound count as known."""
+    covariance: Array = fit.covariance
+    if fit.at_bound is None:
+        return covariance
+    stopped, _ = ravel_pytree(fit.at_bound)
+    return jnp.where(stopped[:, None] | stopped[None], 0, covariance)
+
+
+def over_fits(fn: Callable[..., Any], fit: Fit) -> Callable[..., Any]:
+    """A function of one fit, and of what goes with it, mapped over the axes of many."""
+    for _ in range(fit.status.ndim):
+        fn = jax.vmap(fn)
+    return fn

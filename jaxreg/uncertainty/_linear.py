@@ -19,7 +19,7 @@ from jaxreg.models import Params
 from jaxreg.problems import Problem
 from jaxreg.problems import _arguments as arguments
 from jaxreg.results import Sweep
-from jaxreg.uncertainty._followed import arrays_of, distribution_of, follows, problem_of, variance_of
+from jaxreg.uncertainty._followed import arrays_of, covariance_of, distribution_of, follows, problem_of, variance_of
 from jaxreg.uncertainty._quantiles import t_quantile
 
 DISTRIBUTIONS = ("t", "normal")
@@ -166,10 +166,7 @@ def _band(
 
     prediction = predict(flat)
     slope = jax.jacfwd(predict)(flat)
-    covariance = fit.covariance
-    if fit.at_bound is not None:
-        stopped, _ = ravel_pytree(fit.at_bound)
-        covariance = jnp.where(stopped[:, None] | stopped[None], 0, covariance)
+    covariance = covariance_of(fit)
 
     def error(slope: Float[Array, "..."]) -> Float[Array, "..."]:
         return jnp.sqrt(jnp.einsum("...i,ij,...j->...", slope, covariance, slope) + added)
