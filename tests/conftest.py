@@ -48,6 +48,24 @@ hypothesis.settings.register_profile("search", database=None, deadline=None, max
 hypothesis.settings.load_profile("fixed")
 
 
+# A compiled program is many memory maps, some 230 a fit on JAX 0.12, and Linux lets a process have 65,530: beyond that
+# XLA's compiler crashes. Programs that nobody needs any more are let go in time.
+MAPS = Path("/proc/self/maps")
+most_maps = [20_000]
+
+
+def num_maps() -> int:
+    with MAPS.open("rb") as maps:
+        return sum(1 for _ in maps)
+
+
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    if nextitem is not None and MAPS.exists() and num_maps() > most_maps[0]:
+        jax.clear_caches()
+        gc.collect()
+        most_maps[0] = max(most_maps[0], min(2 * num_maps(), 45_000))
+
+
 @pytest.fixture(params=["eager", "lane"])
 def variant(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """A function of arrays as it is, or as one lane of a jitted vmap: so it is traced, and batched too."""

@@ -55,7 +55,11 @@ def run(tmp_path, processes, store):
         for number, file in enumerate(files)
     ]
     assert [process.wait(timeout=120) for process in running] == [0] * processes
-    return [list(np.load(file).values()) for file in files]
+    found = []
+    for path in files:
+        with np.load(path) as file:
+            found.append(list(file.values()))
+    return found
 
 
 def test_two_processes_and_one_give_equal_bits_and_share_a_store(tmp_path):

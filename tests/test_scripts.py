@@ -184,7 +184,8 @@ def test_a_sweep_over_a_csv(csv, tmp_path, capsys):
     # Full-batch descent grows from 2/λmax on; the grid steps by 1.52.
     assert 1 <= rows[1]["edge"] / rows[1]["critical_learning_rate"] < 1.53
     assert 0 < rows[1]["share_failed"] < 1
-    arrays = np.load(out / "sweep.npz")
+    with np.load(out / "sweep.npz") as file:
+        arrays = dict(file)
     assert arrays["final_loss"].shape == arrays["status"].shape == (1, 2, 1, 20, 3)
     best = np.unravel_index(np.nanargmin(arrays["final_loss"]), (1, 2, 1, 20, 3))
     np.testing.assert_allclose(arrays["params.w"][best], [2.0, -3.0], atol=1e-4)
