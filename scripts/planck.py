@@ -153,7 +153,8 @@ def _figures(
         marks = {"published": RUN["temperature"], "truth": TRUTH}
         plots.distribution(temperature, marks=marks, xlabel="temperature / K", ax=ax)
     with common.figure(settings, "planck_residuals") as ax:
-        plots.residuals(fit.with_problem(fit.problem.replace(x=nanometres)), xlabel=across, ax=ax)
+        over_nanometres = fit.replace(problem=fit.problem.replace(x=nanometres))  # of which residuals alone are drawn
+        plots.residuals(over_nanometres, xlabel=across, ax=ax)
     with common.figure(settings, "planck_starts") as ax:
         steps = {"temperature and gain": num_steps}
         plots.lines(starts, steps, xlabel="start / K", ylabel="steps to the optimum", xscale="log", ax=ax)
