@@ -115,15 +115,15 @@ def compare(fits: Mapping[str, Fit] | Sequence[Fit], *, nested: bool = False) ->
 
 def _comparable(named: Mapping[str, Fit]) -> None:
     """Refuse fits that are not of the same data under the same loss."""
-    (first, one), *others = named.items()
+    (first, wanted), *others = ((name, _facts(fit)) for name, fit in named.items())
     for name, fit in named.items():
         if not is_optimum(int(fit.status)):
             raise ValueError(f"{name} must have ended at an optimum, got status {int(fit.status)}")
         if fit.problem.form.has(Kind.ROBUST, Kind.LINEAR_PROGRAM):
             raise ValueError(f"{name} has a robust loss, which is no likelihood, so nothing can be compared by one")
-    for name, fit in others:
-        for what, values in _facts(one).items():
-            if not _equal(values, _facts(fit)[what]):
+    for name, facts in others:
+        for what, values in wanted.items():
+            if not _equal(values, facts[what]):
                 raise ValueError(f"{first} and {name} have different {what}, so their likelihoods cannot be compared")
 
 

@@ -65,9 +65,6 @@ def prior_term(what: Any, mean: Any, sigma: Any) -> tuple[Term, Form]:
     return term, Form((form._replace(is_prior=True),))
 
 
-_PARTS = ("mean", "sigma")
-
-
 def _pair(name: str, value: Any) -> tuple[Any, Any]:
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise ValueError(f"the prior of {name} must be a pair (mean, sigma), got {value!r}")

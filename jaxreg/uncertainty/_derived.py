@@ -92,12 +92,11 @@ def derived(
     if not callable(fn):
         raise ValueError(f"fn must be a function of the parameters, got {type(fn).__name__}")
     fit = fit.values if isinstance(fit, Sweep) else fit
-    factor = quantile(fit.dof, level, distribution_of(fit, distribution))
+    factor, arrays = quantile(fit.dof, level, distribution_of(fit, distribution)), arrays_of(fit)
     if kind == "delta":
-        return _many(arrays_of(fit), factor, fn=fn)
-    problem = profiled(fit)
-    found = _delta(arrays_of(fit), factor, fn)
-    lower, upper = _ends(problem, arrays_of(fit), jnp.sqrt(jnp.diagonal(found.covariance)), factor, fn=fn)
+        return _many(arrays, factor, fn=fn)
+    problem, found = profiled(fit), _delta(arrays, factor, fn)
+    lower, upper = _ends(problem, arrays, jnp.sqrt(jnp.diagonal(found.covariance)), factor, fn=fn)
     return found._replace(lower=lower, upper=upper)
 
 
