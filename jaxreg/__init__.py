@@ -7,7 +7,6 @@ only when asked for.
 from jaxreg import (
     _pickling,
     batching,
-    blocks,
     comparison,
     covariance,
     curvature,
@@ -55,7 +54,6 @@ __all__ = [
     "Training",
     "__version__",
     "batching",
-    "blocks",
     "compare",
     "comparison",
     "covariance",

@@ -182,6 +182,11 @@ def valid(name: str, value: Any, condition: Array, wanted: str) -> Array:
     return jnp.all(condition)
 
 
+def row_numbers(name: str, value: Any, num_rows: int) -> Array:
+    """Whether all of these rows exist; raises if they are concrete and one does not."""
+    return valid(name, value, (value >= 0) & (value < num_rows), f"between 0 and {num_rows - 1}")
+
+
 def level(value: Any) -> Any:
     """A probability, or several, within 0 and 1; NaN where a traced one is not."""
     found = array("level", value)

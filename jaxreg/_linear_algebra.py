@@ -5,11 +5,13 @@ ones. And XLA hands its pool of threads to the QR of a batch, which waits for th
 threads or on two devices, wait for each other for ever (jaxlib 0.10.2).
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 
-from jaxreg._shapes import Float, Int
+from jaxreg._shapes import Bool, Float, Int
 
 _MOST_UNROLLED = 9  # columns
 
@@ -151,3 +153,46 @@ def inverse_upper(root: Float[Array, "q q"]) -> tuple[Float[Array, "q q"], Float
     vector = power[:, jnp.argmax(jnp.diagonal(power))]
     vector = vector / jnp.linalg.norm(vector)
     return inverse, 1 / (largest * jnp.linalg.norm(jnp.sum(vector[:, None] * part, axis=0))), vector
+
+
+class UnitColumns(NamedTuple):
+    """The QR of columns that were brought to length 1.
+
+    Attributes:
+        scale: (q,), their lengths; 1 for a column of zeros. No derivative depends on it.
+        inverse: (q, q), R⁻¹, so that columns/scale times it are orthonormal; the identity where they are dependent.
+        regular: whether they are independent.
+        undetermined: (q,), the combination of the columns that is nearest to zero, of length 1.
+    """
+
+    scale: Array
+    inverse: Array
+    regular: Array
+    undetermined: Array
+
+
+def unit_columns(columns: Float[Array, "q n"], free: Bool[Array, "q"] | None = None) -> UnitColumns:
+    """The QR of columns scaled to length 1, on which errors, leverages and tangent planes rest.
+
+    Args:
+        columns: those of a Jacobian.
+        free: which of them count; the others are zero, and stand alone. None for all.
+
+    >>> found = unit_columns(jnp.array([[3.0, 4.0], [4.0, -3.0]]))
+    >>> print(found.scale, found.regular)
+    [5. 5.] True
+    """
+    count, num_rows = columns.shape
+    scale = lax.stop_gradient(lengths(columns))
+    scale = jnp.where(scale > 0, scale, 1)
+    scaled = columns / scale[:, None]
+    if free is not None:  # a parameter that is held stands alone in a row of its own
+        scaled = jnp.hstack([scaled, jnp.diag(1 - free.astype(columns.dtype))])
+    root = qr_root(scaled)
+    inverse, smallest, direction = inverse_upper(root)
+    # The columns have length 1, so the largest singular value is at most √q.
+    regular = smallest > max(count, num_rows) * jnp.finfo(root.dtype).eps * count**0.5
+    direction = direction / scale
+    direction = direction / direction[jnp.argmax(jnp.abs(direction))]
+    identity = jnp.eye(count, dtype=root.dtype)  # so that the derivatives of what is NaN then are finite before
+    return UnitColumns(scale, jnp.where(regular, inverse, identity), regular, direction / jnp.linalg.norm(direction))

@@ -1,5 +1,6 @@
-"""Names of the numbers in a parameter pytree."""
+"""Names of the numbers, and of the arrays, in a pytree."""
 
+import re
 from typing import Any
 
 import jax
@@ -20,13 +21,16 @@ def of(params: Any, *, leading: int = 0) -> list[str]:
     """
     names = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        parts = [jax.tree_util.keystr((key,), simple=True) for key in path]
-        # A number alone names nothing.
-        stem = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts).removeprefix(".")
-        stem = f"params{stem}" if not stem or stem.startswith("[") else stem
-        shape = np.shape(leaf)[leading:]
+        stem, shape = _stem(path, "params"), np.shape(leaf)[leading:]
         names += [stem + (f"[{', '.join(map(str, index))}]" if index else "") for index in np.ndindex(*shape)]
     return names
+
+
+def _stem(path: Any, root: str) -> str:
+    """The name of a leaf: what has a name after a dot, what has a number in brackets; a number alone names nothing."""
+    parts = [jax.tree_util.keystr((key,), simple=True) for key in path]
+    stem = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts).removeprefix(".")
+    return stem if stem and not stem.startswith("[") else f"{root}{stem}"
 
 
 def numbers(params: Any, *, leading: int = 0) -> np.ndarray:
@@ -38,6 +42,26 @@ def numbers(params: Any, *, leading: int = 0) -> np.ndarray:
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
     members = int(np.prod(leaves[0].shape[:leading], dtype=int))
     return np.concatenate([leaf.reshape(members, -1) for leaf in leaves], axis=1)
+
+
+def leaf_names(tree: Any) -> list[str]:
+    """A name for each array of a pytree, as ``of`` names its numbers; "value" if it is one bare array.
+
+    Characters other than letters, digits and ``_.-[]`` become ``_``, so that a name can be a file's; where two names
+    would be the same, the later one gets a ``_``.
+
+    >>> leaf_names({"params": {"w": 1.0, "b": 2.0}, "loss": [3.0]})
+    ['loss[0]', 'params.b', 'params.w']
+    """
+    names: list[str] = []
+    for path, _ in jax.tree_util.tree_leaves_with_path(tree):
+        name = re.sub(r"[^\w.\-\[\]]", "_", _stem(path, "value"))
+        if name.startswith("__") or not name.strip("._") or name == "zarr.json":  # names that Zarr keeps for itself
+            name = f"value{name}"
+        while name in names:
+            name += "_"
+        names.append(name)
+    return names
 
 
 def structure(tree: Any) -> str:

@@ -97,17 +97,12 @@ def epoch_order(order: str | ArrayLike, num_rows: int, key: Array) -> Callable[[
         raise ValueError(f"order must have shape ({num_rows},) or (epochs, {num_rows}), got {rows.shape}")
     if not jnp.issubdtype(rows.dtype, jnp.integer):
         raise ValueError(f"order must hold integers, got {rows.dtype}")
-    order_in_range(rows, num_rows)
+    _checks.row_numbers("order", rows, num_rows)
     if rows.ndim == 1:
         return lambda _: rows
     if not len(rows):  # no epoch will ask, and JAX does not trace an index into nothing
         return lambda _: jnp.arange(num_rows)
     return lambda epoch: rows[epoch]
-
-
-def order_in_range(order: Array, num_rows: int) -> Array:
-    """Whether all row numbers exist; raises ValueError if they are concrete and do not."""
-    return _checks.valid("order", order, (order >= 0) & (order < num_rows), f"between 0 and {num_rows - 1}")
 
 
 def sorted_order(values: ArrayLike) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxreg import _checks, _names, _tables
 from jaxreg.least_squares import Fit
-from jaxreg.losses import Kind
+from jaxreg.losses._kinds import Kind
 from jaxreg.problems._priors import prior_names
 from jaxreg.results import Sweep
 from jaxreg.status import Part, Status, culprit_of, is_optimum

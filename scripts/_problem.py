@@ -18,7 +18,9 @@ import numpy as np
 import optax
 
 import jaxreg
-from jaxreg import curvature, data, losses, models, results
+from jaxreg import curvature, data, losses, models
+from jaxreg._points import labels
+from jaxreg._tables import variables
 
 MODELS = ("linear", "ohm", "planck")
 LOSSES: dict[str, tuple[Any, str | None]] = {  # with the name of the threshold
@@ -227,9 +229,9 @@ def save_arrays(path: Path, swept: jaxreg.Sweep) -> None:
     """All axes and values of a sweep by name, as ``numpy.load`` reads them."""
     coordinates: dict[str, np.ndarray] = {}
     for name, points in swept.axes.items():
-        coordinates |= results.labels(name, points, static=name in swept.static)
+        coordinates |= labels(name, points, static=name in swept.static)
     leaves = jax.tree.leaves(swept.values)
-    named = results.variables(swept.values, coordinates, leading=len(swept.axes))
+    named = variables(swept.values, coordinates, leading=len(swept.axes))
     arrays: dict[str, Any] = coordinates | {one.name: leaf for one, leaf in zip(named, leaves, strict=True)}
     np.savez(path, **arrays)
 

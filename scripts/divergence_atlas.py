@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 import jaxreg
-from jaxreg import plots, results, studies
+from jaxreg import plots, studies
+from jaxreg._points import readable
 
 
 def parser() -> common.Parser:
@@ -65,7 +66,7 @@ def _judge(atlas: studies.Atlas, place: tuple[int, ...]) -> dict[str, Any]:
     failed = runs.status != jaxreg.Status.OK
     first = np.argmax(failed.any(axis=1))
     return {
-        "loss": results.readable(atlas.sweep.axes["loss"][loss]),
+        "loss": readable(atlas.sweep.axes["loss"][loss]),
         "batch_size": atlas.sweep.axes["batch_size"][size],
         "init_scale": float(atlas.sweep.axes["init_scale"][scale]),
         "critical_learning_rate": float(atlas.critical_learning_rate[loss]),

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxreg
-from jaxreg import curvature, plots, results, studies
+from jaxreg import curvature, plots, studies
+from jaxreg._points import readable
 
 
 def parser() -> common.Parser:
@@ -100,7 +101,7 @@ def _judge(
     risk = jaxreg.empirical_risk(posed.model, loss)
     best = jax.tree.map(lambda leaf: jnp.asarray(leaf[member]), values["params"])
     critical = float(jax.jit(lambda params: curvature.critical_learning_rate(risk, params, posed.data))(best))
-    name = results.readable(loss)
+    name = readable(loss)
     with common.figure(_problem.settings(given), _figure_name(name, size, scale)) as ax:
         edges = {"predicted_edge": critical} if np.isfinite(critical) else {}
         measured = {"measured_edge": float(found.edge)} if np.isfinite(found.edge) else {}

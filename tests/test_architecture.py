@@ -12,18 +12,25 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "jaxreg"
 FLOORS = [
     ["_cache"],
-    ["_version", "_trace", "_jaxprs", "_names", "_shapes", "results", "uncertainty._quantiles"],
-    ["status", "_checks", "_pickling", "_tables", "_linear_algebra", "curvature._lanczos", "models._expressions"],
-    ["blocks", "covariance", "likelihoods", "models._model"],
+    ["_version", "_trace", "_jaxprs", "_members", "_names", "_shapes", "uncertainty._quantiles"],
+    ["_jit", "_points", "_tables"],
+    ["results", "status", "_checks", "_pickling", "_linear_algebra", "curvature._lanczos", "models._expressions"],
+    ["_blocks._devices", "_blocks._processes", "_blocks._progress"],
+    ["_blocks._threads"],
+    ["_blocks", "covariance._factors", "covariance._rows", "likelihoods", "models._model"],
+    ["covariance._estimate", "losses._functions"],
+    ["covariance", "losses._kinds"],
     ["losses"],
     ["models._laws", "models._curves", "models._formula"],
     ["models"],
     ["data"],
-    ["objective", "batching"],
+    ["objective._risk", "batching"],
+    ["objective"],
     # Many members in one program, and what they have finished, on disk.
     ["store._trees"],
     ["store._description"],
     ["store._blocks"],
+    ["store._filling"],
     ["store._creation"],
     ["store._opening"],
     ["store"],
@@ -106,7 +113,7 @@ PUBLIC = [
     case for module in MODULES if not any(part.startswith("_") for part in module.split(".")) for case in public(module)
 ]
 # Drawing is shown by tests/test_plots.py; the rest are one-line helpers of the verbs whose examples use them.
-WITHOUT_EXAMPLE = {"batch_risk", "neutral_rows", "order_in_range", "apply_of"}
+WITHOUT_EXAMPLE: set[str] = set()
 
 
 def imported(module):

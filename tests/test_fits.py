@@ -53,7 +53,7 @@ def same(found, wanted, *, rtol=1e-8):
 
 
 def stacked(results):
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *jaxreg.results.without_data(results))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *(fit.without_data() for fit in results))
 
 
 def one_by_one(y, p0):

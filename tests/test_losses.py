@@ -9,6 +9,7 @@ import pytest
 import scipy.special
 
 from jaxreg import losses
+from jaxreg.losses._kinds import is_elementwise
 
 DELTA = 1.3
 # name -> (loss, its value as a function of the residual, its derivative)
@@ -205,9 +206,9 @@ def test_soft_l1_is_scipys_name_of_pseudo_huber():
 
 def test_a_threshold_for_each_row_makes_a_loss_that_couples_them() -> None:
     scalar, rows = partial(losses.huber, delta=0.5), partial(losses.huber, delta=np.ones(4))
-    assert losses.is_elementwise(partial(scalar))
-    assert not losses.is_elementwise(rows)
-    assert not losses.is_elementwise(partial(rows))
+    assert is_elementwise(partial(scalar))
+    assert not is_elementwise(rows)
+    assert not is_elementwise(partial(rows))
 
 
 def test_a_named_loss_has_no_weights_and_is_told_what_has() -> None:

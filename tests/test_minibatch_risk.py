@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jaxreg
-from jaxreg import _trace, data, losses, models
+from jaxreg import _members, data, losses, models
 from jaxreg.data import Dataset
 from jaxreg.training import _minibatch_risk
 
@@ -83,7 +83,7 @@ def test_statistics_serve_a_few_parameters_always_and_many_where_they_are_shared
     assert used(models.linear(32), losses.squared, many, 50) != "_from_statistics"
 
     def shared(_, *, draws=False):
-        name = _trace.axis_name(0, draws=draws)
+        name = _members.axis_name(0, draws=draws)
         return jax.make_jaxpr(jax.vmap(lambda _: reached(), axis_name=name))(jnp.arange(1000))
 
     reached_paths = []
@@ -101,7 +101,7 @@ def test_statistics_serve_a_few_parameters_always_and_many_where_they_are_shared
         models.linear(32),
         losses.squared,
         many,
-        axis_name=_trace.axis_name(0, draws=False),
+        axis_name=_members.axis_name(0, draws=False),
         batch_size=50,
         rates=tuple([0.01, 0.02] * 500),
     )
@@ -204,7 +204,7 @@ def test_rows_one_by_one_make_the_steps_of_minibatches(case):
 
     rates = jnp.geomspace(most / 100, most, _minibatch_risk._MANY_MEMBERS)
     plain = jax.jit(jax.vmap(run))(rates)
-    found = jax.jit(jax.vmap(run, axis_name=_trace.axis_name(0, draws=False)))(rates)
+    found = jax.jit(jax.vmap(run, axis_name=_members.axis_name(0, draws=False)))(rates)
     assert not plain.status.any()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, plain)
 
@@ -218,7 +218,7 @@ def test_rows_are_taken_one_by_one_only_for_many_members():
         paths.append(used(models.linear(2), losses.huber, rows, 16))
         return 0.0
 
-    jax.make_jaxpr(jax.vmap(member, axis_name=_trace.axis_name(0, draws=True)))(jnp.arange(200))
+    jax.make_jaxpr(jax.vmap(member, axis_name=_members.axis_name(0, draws=True)))(jnp.arange(200))
     assert paths == ["_row_by_row"]
 
 
@@ -234,7 +234,7 @@ def test_a_loss_of_another_shape_is_refused_on_every_path():
     with pytest.raises(ValueError, match="the loss of the rows must have shape"):
         run(0.1)
     with pytest.raises(ValueError, match="the loss of the rows must have shape"):
-        jax.vmap(run, axis_name=_trace.axis_name(0, draws=False))(jnp.ones(200))
+        jax.vmap(run, axis_name=_members.axis_name(0, draws=False))(jnp.ones(200))
 
 
 # ---- whoever else is computed ----
@@ -327,7 +327,7 @@ def of_dtypes(of_params, of_data, of_threshold):
 def test_nor_does_its_dtype():
     few, many = jnp.full(1, 0.05), jnp.full(_minibatch_risk._MANY_MEMBERS, 0.05)
     for of_params, of_data in itertools.permutations(DTYPES, 2):
-        member = jax.vmap(of_dtypes(of_params, of_data, jnp.float32), axis_name=_trace.axis_name(0, draws=False))
+        member = jax.vmap(of_dtypes(of_params, of_data, jnp.float32), axis_name=_members.axis_name(0, draws=False))
         assert jax.eval_shape(member, many)["w"].dtype == of_params
     for dtypes in ((jnp.float64, jnp.float32, jnp.float32), (jnp.float32, jnp.float32, jnp.float64)):
         one, other = (jaxreg.sweep(of_dtypes(*dtypes), {"rate": rates}).values["w"][0] for rates in (few, many))

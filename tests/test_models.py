@@ -10,6 +10,7 @@ import scipy.constants as si
 from jax.flatten_util import ravel_pytree
 
 from jaxreg import models
+from jaxreg.models._model import apply_of
 
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (50, 3))
@@ -141,15 +142,15 @@ def test_params_of_another_shape_are_refused(params):
 
 
 def test_a_plain_function_is_a_model_and_a_word_is_not():
-    assert models.apply_of(np.add)(1.0, 2.0) == 3.0
+    assert apply_of(np.add)(1.0, 2.0) == 3.0
     with pytest.raises(ValueError, match="model must be a Model or a function f\\(params, x\\), got str"):
-        models.apply_of("linear")
+        apply_of("linear")
 
 
 def test_a_mistake_of_the_functions_own_stays_what_it_is():
     for function in (lambda params, x: params + x, max):  # the latter does not tell its signature
         with pytest.raises(TypeError, match=r"unsupported operand|not supported between"):
-            models.apply_of(function)(1.0, "a")
+            apply_of(function)(1.0, "a")
 
 
 PEAKS = {"amplitude": 2.0, "center": 0.4, "width": 0.1}

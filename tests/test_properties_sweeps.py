@@ -15,8 +15,10 @@ import zarr
 from hypothesis import example, given, settings
 
 import jaxreg
-from jaxreg import results
-from jaxreg.store import Division, load, open_store
+from jaxreg import _names, _points, _tables
+from jaxreg.store import load
+from jaxreg.store._blocks import Division
+from jaxreg.store._opening import open_store
 
 EACH = settings(max_examples=settings.default.max_examples // 3)  # an example may compile a program
 DISK = settings(max_examples=settings.default.max_examples // 5)
@@ -97,7 +99,7 @@ def test_every_member_is_the_function_at_its_point_in_its_place_and_under_its_la
         member, wanted = table.sel(labels), expected(axes, static, indices)
         assert member["code"].dims == ()
         assert float(member["code"]) == wanted["code"]
-        np.testing.assert_array_equal(member["at.0"], wanted["at"])
+        np.testing.assert_array_equal(member["at[0]"], wanted["at"])
         np.testing.assert_array_equal(member["bits"], wanted["bits"])
 
 
@@ -177,13 +179,13 @@ STORED = {"point": POINTS, "rate": RATES}
 STATIC = {"scale": [2, 1]}
 
 
-def stored(path: Path) -> results.Sweep:
+def stored(path: Path) -> jaxreg.Sweep:
     return jaxreg.sweep(place, STORED, static=STATIC, chunk_size=10, store=path)
 
 
 def chunk_files(path: Path) -> list[Path]:
     """What a killed or damaged sweep may lack: chunks of its values, and the marks of finished blocks."""
-    arrays = ("code", "at.0", "bits", "curved", "@jaxreg/finished")
+    arrays = ("code", "at[0]", "bits", "curved", "@jaxreg/finished")
     return sorted(file for name in arrays for file in (path / name / "c").rglob("*") if file.is_file())
 
 
@@ -235,14 +237,14 @@ crowded = st.dictionaries(
 @example({"_": shapeless, "/": shapeless}, [])  # the second, once another, may not become "__"
 @given(trees | crowded, st.lists(keys.filter(bool), unique=True, max_size=3))
 def test_leaves_and_their_axes_have_names_that_a_file_can_have_and_never_twice(tree: Any, taken: list[str]) -> None:
-    names = results.leaf_names(tree)
+    names = _names.leaf_names(tree)
     assert len(set(names)) == len(names) == len(jax.tree.leaves(tree))
     for name in names:
         assert set(name) & set('/\\*@: \n"') == set()
         assert name.strip(".")
         assert not name.startswith("__")
         assert name not in ("", "zarr.json")
-    found = results.variables(tree, taken)
+    found = _tables.variables(tree, taken)
     used = [*taken, *(part for one in found for part in (one.name, *one.dims))]
     assert len(set(used)) == len(used)
     assert [len(one.dims) for one in found] == [len(leaf.shape) for leaf in jax.tree.leaves(tree)]
@@ -293,6 +295,6 @@ def test_axes_have_a_label_for_each_point_and_static_ones_never_twice(data: Any)
         st.lists(st.sampled_from([1, 1.0, True, "1", None, "None", math.nan, 10**30, max, min]), min_size=1),
     )
     points = tuple(data.draw(values))
-    found = results.labels("name", points, static=True)["name"]
+    found = _points.labels("name", points, static=True)["name"]
     assert len(found) == len(np.unique(found)) == len(points)
     assert found.dtype != object

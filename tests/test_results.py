@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import losses
-from jaxreg.results import Sweep, labels, leaf_names, num_points, variables
+from jaxreg import Sweep, losses
+from jaxreg._names import leaf_names
+from jaxreg._points import labels, num_points
+from jaxreg._tables import variables
 from jaxreg.training import Training
 
 RATES = np.array([0.01, 0.1, 1.0])
@@ -91,11 +93,11 @@ def test_a_leaf_named_like_an_axis_or_another_leafs_axis_is_renamed():
 def test_leaves_have_names_that_are_never_twice():
     tree = {"a.b": 0, "a": {"b": 1}, "c/d e": (2, [3]), "__x": 4, "..": 5, "zarr": {"json": 6}, "β": None}
     names = leaf_names(tree)
-    assert sorted(names) == sorted(["a.b", "a.b_", "c_d_e.0", "c_d_e.1.0", "value__x", "value..", "valuezarr.json"])
+    assert sorted(names) == sorted(["a.b", "a.b_", "c_d_e[0]", "c_d_e[1][0]", "value__x", "value..", "valuezarr.json"])
     assert leaf_names(Training({"w": 0}, 1, None, 2, 3)) == ["params.w", "train_loss", "status", "num_steps"]
     assert leaf_names(OrderedDict(b=0, a=1)) == ["b", "a"]
     assert leaf_names(np.zeros(3)) == ["value"]
-    assert leaf_names({3: 1.0}) == ["3"]
+    assert leaf_names({3: 1.0}) == ["value[3]"]
 
 
 def test_variables_of_shapes_and_of_values_are_the_same():

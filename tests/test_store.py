@@ -25,7 +25,9 @@ import zarr
 import jaxreg
 from jaxreg import fit_many, losses, models, uncertainty
 from jaxreg.data import Dataset
-from jaxreg.store import Division, Store, load, open_store
+from jaxreg.store import load
+from jaxreg.store._blocks import Division, Store
+from jaxreg.store._opening import open_store
 from jaxreg.training import Training
 
 RATES = np.geomspace(1e-3, 1.0, 5, dtype=np.float32)

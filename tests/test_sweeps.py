@@ -20,7 +20,7 @@ import pytest
 from jax.sharding import Mesh
 
 import jaxreg
-from jaxreg import blocks, losses, models
+from jaxreg import _blocks, losses, models
 from jaxreg.sweeps import _programs, _study, _tiles, _values
 
 RATES = np.geomspace(0.01, 0.5, 5, dtype=np.float32)
@@ -441,9 +441,9 @@ def test_a_finished_store_is_read_and_nothing_computed(tmp_path, capsys, monkeyp
         return {"status": jnp.where(rate > 1, jaxreg.Status.DIVERGED, jaxreg.Status.OK)}
 
     def swept():
-        advance, told = blocks.Progress.advance, []
+        advance, told = _blocks.Progress.advance, []
         with monkeypatch.context() as patch:
-            patch.setattr(blocks.Progress, "advance", lambda *g, **k: told.append(k) or advance(*g, **k))
+            patch.setattr(_blocks.Progress, "advance", lambda *g, **k: told.append(k) or advance(*g, **k))
             values = jaxreg.sweep(run, {"rate": RATES * 10}, chunk_size=2, store=tmp_path, progress=True).values
         return values["status"], told, capsys.readouterr().err
 
@@ -460,18 +460,18 @@ def test_a_finished_store_is_read_and_nothing_computed(tmp_path, capsys, monkeyp
 
 
 def test_no_more_blocks_are_computed_at_once_than_memory_holds(monkeypatch):
-    program, run, asked = _programs.block_program, blocks.run, []
+    program, run, asked = _programs.block_program, _blocks.run, []
     monkeypatch.setattr(_values, "block_program", lambda *given: program(*given)._replace(num_bytes=100))
-    monkeypatch.setattr(blocks, "memory_of", lambda _: 350)
-    monkeypatch.setattr(blocks, "workers_on", lambda _: 8)
-    monkeypatch.setattr(blocks, "run", lambda *g, **k: asked.append(k["workers"]) or run(*g, **k))
+    monkeypatch.setattr(_blocks, "memory_of", lambda _: 350)
+    monkeypatch.setattr(_blocks, "workers_on", lambda _: 8)
+    monkeypatch.setattr(_blocks, "run", lambda *g, **k: asked.append(k["workers"]) or run(*g, **k))
     for fn in (jnp.sin, lambda x: jnp.linalg.qr(x * jnp.ones((9, 2)))[1].sum()):  # LAPACK's wait for each other
         jaxreg.sweep(lambda x, fn: fn(x), {"x": np.arange(100.0)}, static={"fn": [fn]}, chunk_size=10)
     assert asked == [3, 1]
 
 
 def test_the_bar_does_not_count_what_was_restored_for_its_speed(capsys):
-    with blocks.Progress(10, True, stored=True) as bar:
+    with _blocks.Progress(10, True, stored=True) as bar:
         bar.advance(7, 0, restored=True)
         assert (bar._bar.initial, bar._bar.n) == (7, 7)
         bar.advance(3, 1)
@@ -493,7 +493,7 @@ def test_ctrl_c_ends_within_a_chunk_and_says_how_to_go_on(monkeypatch):
         if len(done) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(blocks.Progress, "advance", advance)
+    monkeypatch.setattr(_blocks.Progress, "advance", advance)
     with pytest.raises(KeyboardInterrupt, match=r"stopped with \d+ of 1000 members done; give it a store= to be able"):
         jaxreg.sweep(lambda x: x, {"x": np.arange(1000.0)}, chunk_size=100)
     assert sum(done) < 1000
@@ -518,12 +518,12 @@ def test_ctrl_c_waits_for_the_compiler_and_is_never_lost(monkeypatch):
         jaxreg.sweep(lambda x: x, {"x": np.arange(1000.0)}, chunk_size=100)
     assert caught == [0]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    with pytest.raises(KeyboardInterrupt, match="stopped with 0 of 3"), blocks.Progress(3, False, stored=True):
+    with pytest.raises(KeyboardInterrupt, match="stopped with 0 of 3"), _blocks.Progress(3, False, stored=True):
         signal.raise_signal(signal.SIGINT)
     monkeypatch.undo()
     assert jaxreg.sweep(lambda x: x, {"x": RATES}).values.shape == (5,)  # and then all is as before
     signal.signal(signal.SIGINT, lambda *_: caught.append(7))  # whoever has other plans keeps them
-    with blocks.Progress(3, False, stored=True):
+    with _blocks.Progress(3, False, stored=True):
         signal.raise_signal(signal.SIGINT)
     assert caught == [0, 7]
     signal.signal(signal.SIGINT, before)
@@ -551,7 +551,7 @@ def test_an_error_in_one_block_ends_the_others():
         ended.append(job)
 
     with pytest.raises(RuntimeError, match="three"):
-        blocks.run(range(1000), compute, workers=2, finished=lambda *_: None)
+        _blocks.run(range(1000), compute, workers=2, finished=lambda *_: None)
     assert len(seen) < 1000
     assert sorted(seen) == sorted(ended)  # none is left running
 

@@ -12,7 +12,7 @@ from jaxreg import _names, _tables
 from jaxreg.comparison._goodness import goodness
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._solver import num_counted
-from jaxreg.losses import Kind
+from jaxreg.losses._kinds import Kind
 from jaxreg.status import is_optimum
 
 

@@ -7,13 +7,13 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import gammaincc
 
-from jaxreg import _trace
+from jaxreg import _jit
 from jaxreg._shapes import Float
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import FlatProblem, flat_problem
 from jaxreg.least_squares._flat_term import FlatTerm
 from jaxreg.likelihoods import Likelihood
-from jaxreg.losses import Kind
+from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem
 from jaxreg.results import Sweep
 from jaxreg.status import is_optimum
@@ -79,7 +79,7 @@ def goodness(fit: Fit) -> Goodness:
     return _goodness(fit.problem, arrays_of(fit))
 
 
-@_trace.compiled()
+@_jit.compiled()
 def _goodness(problem: Problem, fit: Fit) -> Goodness:
     found: Goodness = over_fits(_of_one, fit)(problem, fit)
     return found

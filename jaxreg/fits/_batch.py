@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg import _trace, blocks
+from jaxreg import _blocks, _trace
 from jaxreg._cache import kept
 from jaxreg._version import __version__
 from jaxreg.fits._programs import Job, member_of, programs
@@ -63,7 +63,7 @@ class Batch:
 
     def _use(self, devices: tuple[jax.Device, ...]) -> None:
         self.devices = devices
-        self.workers = blocks.workers_on(devices)
+        self.workers = _blocks.workers_on(devices)
         self.programs = programs(self.job, self.num_params, devices)
 
     def _one(self) -> Any:
@@ -158,7 +158,7 @@ class Batch:
             parts[rows.start] = found
 
         workers = min(self.workers, len(blocks_of_sets)) if may_share else 1
-        blocks.run(blocks_of_sets, compute, workers=workers, finished=keep)
+        _blocks.run(blocks_of_sets, compute, workers=workers, finished=keep)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(sets)], *(parts[key] for key in sorted(parts)))
 
 
@@ -208,4 +208,4 @@ def _compiled(job: Job, program: tuple[Any, ...], structure: Any, shapes: Any) -
     name, num_params, devices, _ = program
     jitted = getattr(programs(job, num_params, devices), name)()
     compiled = jitted.lower(*_shapes(structure, shapes)).compile()
-    return compiled, blocks.may_share(compiled)
+    return compiled, _blocks.may_share(compiled)

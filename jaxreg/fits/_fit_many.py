@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg import _checks, _trace, blocks
+from jaxreg import _blocks, _checks, _trace
 from jaxreg.fits._batch import Batch
 from jaxreg.fits._programs import Job
 from jaxreg.fits._sets import sets_of_data, sets_of_problem
@@ -18,7 +18,9 @@ from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 from jaxreg.problems import Problem
 from jaxreg.problems._problem import warn_if_narrowed
-from jaxreg.store import Division, Place, Store, open_store
+from jaxreg.store._blocks import Division, Place, Store
+from jaxreg.store._filling import fill
+from jaxreg.store._opening import open_store
 
 
 @_trace.undisturbed
@@ -122,7 +124,7 @@ class _Results:
     def __init__(self, batch: Batch, path: Any) -> None:
         self.batch, self.path = batch, path
         division = Division((), (batch.num_sets,), (batch.chunk,))
-        self.store = None if path is None else blocks.first_then_all(lambda: self._opened(division))
+        self.store = None if path is None else _blocks.first_then_all(lambda: self._opened(division))
         self.division = division if self.store is None else self.store.division
         leaves = jax.tree.leaves(batch.member)
         self.arrays: list[Any] = (
@@ -145,33 +147,37 @@ class _Results:
         """All results."""
         places = [(index,) for index in range(self.division.num_blocks)]
         stored = self.store is not None
-        with blocks.Progress(self.batch.num_sets, progress, stored=stored, unit="fits", failed="failed") as bar:
-            for place in blocks.shares(places)[jax.process_index()]:
-                self._fill(place, bar)
-        if self.store is not None:
-            blocks.wait_for_all("chunks stored")
-            if jax.process_index() == 0:
-                self.store.finish()
-        elif jax.process_count() > 1:
-            for array in self.arrays:
-                blocks.exchange([[array[self._rows(place)] for place in share] for share in blocks.shares(places)])
+        with _blocks.Progress(self.batch.num_sets, progress, stored=stored, unit="fits", failed="failed") as bar:
+            fill(
+                places,
+                self.store,
+                restored=functools.partial(self._restored, bar),
+                compute=functools.partial(self._computed, bar),
+            )
+        for array in self.arrays if self.store is None else ():
+            _blocks.exchange(places, functools.partial(self._part, array))
         return jax.tree.unflatten(jax.tree.structure(self.batch.member), self.arrays)
 
-    def _rows(self, place: Place) -> slice:
-        return self.division.selection(place)[0]
+    def _part(self, array: np.ndarray, place: Place) -> np.ndarray:
+        part: np.ndarray = array[self.division.selection(place)]
+        return part
 
-    def _fill(self, place: Place, bar: blocks.Progress) -> None:
-        rows = self._rows(place)
-        leaves = None
-        if self.store is not None and self.store.is_finished(place):
-            leaves = self.store.read(place)
-        restored = leaves is not None
-        if leaves is None:
+    def _restored(self, bar: _blocks.Progress, place: Place) -> bool:
+        leaves = None if self.store is None else self.store.read(place)
+        if leaves is not None:
+            self._advance(bar, leaves, restored=True)
+        return leaves is not None
+
+    def _computed(self, bar: _blocks.Progress, places: list[Place]) -> None:
+        for place in places:
+            rows = self.division.selection(place)[0]
             leaves = self.batch.fitted(rows.start, rows.stop)
             if self.store is not None:
                 self.store.write(place, leaves)
-        if self.store is None:
-            for array, leaf in zip(self.arrays, leaves, strict=True):
-                array[rows] = leaf
+            for array, leaf in zip(self.arrays, leaves, strict=True) if self.store is None else ():
+                self._part(array, place)[...] = leaf
+            self._advance(bar, leaves)
+
+    def _advance(self, bar: _blocks.Progress, leaves: list[np.ndarray], *, restored: bool = False) -> None:
         status = jax.tree.unflatten(jax.tree.structure(self.batch.member), leaves).status
         bar.advance(len(status), int(np.count_nonzero(status)), restored=restored)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxreg import blocks
+from jaxreg import _blocks
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._flat_problem import Options, flat_problem
@@ -17,7 +17,7 @@ from jaxreg.least_squares._kinks import resolve
 from jaxreg.least_squares._plain import MOST_PARAMS, plain_covariance, plain_fit
 from jaxreg.least_squares._result import assemble, finish, status_of
 from jaxreg.least_squares._solver import solve
-from jaxreg.losses import Kind
+from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem
 from jaxreg.problems._form import Form
 from jaxreg.status import Status
@@ -105,7 +105,7 @@ def _mapped(
         found = lax.map(lambda tile: lanes(tile, states), own) if tiles else lanes(own, states)
         return jax.tree.map(lambda leaf: leaf[None], found)
 
-    mapped: Callable[..., Any] = blocks.on_devices(on_device, devices, apart=(False, True, True, False))
+    mapped: Callable[..., Any] = _blocks.on_devices(on_device, devices, apart=(False, True, True, False))
     return mapped
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxreg import _checks
-from jaxreg.losses import Kind
+from jaxreg.losses._kinds import Kind
 from jaxreg.models import Apply, Model
 from jaxreg.problems import Problem
 from jaxreg.problems import _arguments as arguments

@@ -13,7 +13,8 @@ from jax.scipy.linalg import solve_triangular
 from jaxreg import _checks
 from jaxreg._shapes import Bool, Float, Int
 from jaxreg.likelihoods import Likelihood
-from jaxreg.models import Params, apply_of
+from jaxreg.models import Params
+from jaxreg.models._model import apply_of
 from jaxreg.objective import Loss
 from jaxreg.problems._arguments import positive
 from jaxreg.problems._form import Term, TermForm

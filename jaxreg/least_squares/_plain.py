@@ -13,7 +13,8 @@ from jax import Array
 
 from jaxreg._linear_algebra import lengths, power_of_two, qr_root, solve_upper
 from jaxreg._shapes import Bool, Float, Int
-from jaxreg.covariance import Covariance, from_factor
+from jaxreg.covariance import Covariance
+from jaxreg.covariance._factors import from_factor
 from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._optimum import is_optimum, rounding_floor
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg import _trace
+from jaxreg import _jit, _trace
 from jaxreg._shapes import Float
 from jaxreg.least_squares._flat_problem import flat_problem
 from jaxreg.problems import Problem
@@ -67,7 +67,7 @@ def _spoken(shapes: list[tuple[int, ...]]) -> str:
     return " and ".join(map(str, shapes))
 
 
-@_trace.compiled()
+@_jit.compiled()
 def _chi2(problem: Problem, chi2: Float[Array, ""]) -> tuple[Array, Array]:
     """χ² of a problem's data at its start, and how far rounding may take another from it."""
     flat = flat_problem(problem)

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxreg import _checks, _trace
+from jaxreg import _checks, _jit, _trace
 from jaxreg import covariance as covariances
 from jaxreg.least_squares import _quantile_regression as quantile_regression
 from jaxreg.least_squares._fit import Fit
 from jaxreg.least_squares._flat_problem import Options, flat_problem
 from jaxreg.least_squares._kinks import minimise, without_derivative
 from jaxreg.least_squares._result import UNRESOLVED, finish, status_of
-from jaxreg.losses import Kind
+from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem
 from jaxreg.problems._starts import shapes_of_start
 from jaxreg.problems._sums import check_priors
@@ -70,7 +70,7 @@ def with_care(run: Callable[[Options], Any], options: Options) -> Any:
     return run(options)
 
 
-@_trace.compiled("options")
+@_jit.compiled("options")
 def solve(problem: Problem, options: Options) -> Fit:
     """One fit, pure and differentiable, without its problem."""
     flat = flat_problem(problem, careful=options.careful)

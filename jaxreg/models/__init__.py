@@ -15,7 +15,7 @@ from jaxreg.models._laws import (
     planck,
     planck_radiance,
 )
-from jaxreg.models._model import Apply, Model, Params, apply_of, positional, rowwise
+from jaxreg.models._model import Apply, Model, Params, positional, rowwise
 
 __all__ = [
     "BOLTZMANN_CONSTANT",
@@ -24,7 +24,6 @@ __all__ = [
     "Apply",
     "Model",
     "Params",
-    "apply_of",
     "exponential",
     "expression",
     "expression_names",

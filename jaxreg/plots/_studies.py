@@ -10,9 +10,9 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from jaxreg._points import labels
 from jaxreg.plots._style import COLORS, axes_or_new, finish, style
 from jaxreg.plots._sweeps import rate_sweep
-from jaxreg.results import labels
 from jaxreg.status import Status
 from jaxreg.studies import Atlas, PredictedTraining, RangeTest
 

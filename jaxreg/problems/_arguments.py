@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxreg import _checks, _names, _trace
 from jaxreg.likelihoods import Likelihood
-from jaxreg.losses import Kind
+from jaxreg.losses._kinds import Kind
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 from jaxreg.problems import _losses as of_losses

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxreg.losses import Kind, kind_of
+from jaxreg.losses._kinds import Kind, kind_of
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 

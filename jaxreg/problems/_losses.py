@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxreg import _cache, _checks, _trace, losses
 from jaxreg.likelihoods import Likelihood
-from jaxreg.losses import Kind, kind_of
+from jaxreg.losses._kinds import Kind, kind_of
 from jaxreg.models import Model
 from jaxreg.objective import Loss
 

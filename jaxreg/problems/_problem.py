@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxreg import _checks, _pickling, _trace
+from jaxreg import _checks, _jit, _pickling, _trace
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 from jaxreg.problems import _arguments as arguments
@@ -25,7 +25,7 @@ _REMEDY = "read it from problem.terms[0], give it with replace(term=0, …)"
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["p0", "bounds", "terms"], meta_fields=["form"])
 @dataclasses.dataclass(frozen=True, eq=False)
-class Problem(_trace.Formed):
+class Problem(_jit.Formed):
     """A fit problem: what ``problem`` makes and ``fit`` solves.
 
     A pytree: its numbers may be traced and mapped over, as in ``jax.vmap(lambda y: fit(p.replace(y=y)))``.

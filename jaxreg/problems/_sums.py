@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg import _trace
-from jaxreg.losses import Kind
+from jaxreg.losses._kinds import Kind
 from jaxreg.problems._form import Form, Term, TermForm
 from jaxreg.problems._priors import prior_names
 from jaxreg.problems._starts import shapes_of_start

@@ -6,7 +6,6 @@ a block are written, so is its mark: a checksum over all of them. A block counts
 so whatever was cut short or damaged is computed again. What describes the sweep is in the attributes of the group.
 """
 
-from jaxreg.store._blocks import Division, Place, Store
-from jaxreg.store._opening import load, open_store
+from jaxreg.store._opening import load
 
-__all__ = ["Division", "Place", "Store", "load", "open_store"]
+__all__ = ["load"]

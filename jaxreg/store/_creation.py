@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg.results import labels
+from jaxreg._points import labels
 from jaxreg.store._blocks import MARKS, abandoned, division_of, zarr
 
 _CREATING = ".creating"

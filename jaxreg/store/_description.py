@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg.results import as_points, key_kind, labels, leaf_names, num_points, variables
+from jaxreg._names import leaf_names
+from jaxreg._points import as_points, key_kind, labels, num_points
+from jaxreg._tables import variables
 from jaxreg.store._trees import decoded, encoded, structure
 
 _FORMAT = 1  # raise it when older versions could not read what this one writes

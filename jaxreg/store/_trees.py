@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg.results import readable
+from jaxreg._points import readable
 
 
 def encoded(value: Any) -> Any:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxreg import blocks
+from jaxreg import _blocks
 from jaxreg._cache import kept
 from jaxreg._jaxprs import keys_of_xla
 from jaxreg.sweeps._study import Choice, Points, member_of
@@ -102,11 +102,11 @@ def _compiled(
         return [leaf[None] for leaf in leaves]
 
     everywhere = NamedSharding(Mesh(np.asarray(devices), ("block",)), PartitionSpec())
-    options = blocks.compiler_options(devices[0].platform)
+    options = _blocks.compiler_options(devices[0].platform)
     shared = jax.jit(parts_of_block.shared, out_shardings=everywhere, compiler_options=options)()
-    program = blocks.on_devices(on_device, devices, apart=(False, *(True for _ in forms)))
+    program = _blocks.on_devices(on_device, devices, apart=(False, *(True for _ in forms)))
     shapes = [form.leaves(len(devices), part, length) for form, part, length in zip(forms, parts, lengths, strict=True)]
     compiled = program.lower(shared, *shapes).compile()
     memory = compiled.memory_analysis()
     num_bytes = 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
-    return Program(functools.partial(compiled, shared), lengths, num_bytes, blocks.may_share(compiled))
+    return Program(functools.partial(compiled, shared), lengths, num_bytes, _blocks.may_share(compiled))

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg import _names, _trace
+from jaxreg import _members, _names, _trace
 from jaxreg._cache import kept
-from jaxreg.results import as_points, key_kind, readable, without_data
+from jaxreg._points import as_points, key_kind, readable
 
 # What JAX raises for a traced value in the place of a Python one; in a shape it is a plain TypeError.
 _NEEDS_A_VALUE = (
@@ -123,9 +123,18 @@ def member_of(fn: Callable[..., Any], choice: Choice, forms: Sequence[Points]) -
 
     def member(*points: list[Array]) -> Any:
         named = {form.name: form.assemble(leaves) for form, leaves in zip(forms, points, strict=True)}
-        return without_data(fn(**{name: value for name, value, _ in choice}, **named))
+        return _without_data(fn(**{name: value for name, value, _ in choice}, **named))
 
     return member
+
+
+def _without_data(tree: Any) -> Any:
+    """A pytree whose fits are without their problems: many members would each keep the data that they share."""
+
+    def knows(node: Any) -> bool:
+        return hasattr(node, "without_data")
+
+    return jax.tree.map(lambda node: node.without_data() if knows(node) else node, tree, is_leaf=knows)
 
 
 def spoken(choice: Choice) -> str:
@@ -149,10 +158,10 @@ def study_of(fn: Callable[..., Any], axes: Mapping[str, Any], static: Mapping[st
     twice = sorted(set(axes) & set(choices))
     if twice:
         raise ValueError(f"{', '.join(twice)} cannot be both in axes and in static")
-    if len(choices) + len(axes) > _trace.MOST_AXES:
+    if len(choices) + len(axes) > _members.MOST_AXES:
         raise ValueError(
-            f"axes and static must be at most {_trace.MOST_AXES} together, got {len(choices) + len(axes)}: the points "
-            "of one axis may hold many numbers, as a dict of arrays with a common leading axis"
+            f"axes and static must be at most {_members.MOST_AXES} together, got {len(choices) + len(axes)}: the "
+            "points of one axis may hold many numbers, as a dict of arrays with a common leading axis"
         )
     _check_names(fn, [*choices, *axes])
     checked = [_axis(name, points) for name, points in axes.items()]

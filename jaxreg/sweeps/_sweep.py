@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxreg import _checks, _trace, blocks
+from jaxreg import _blocks, _checks, _trace
 from jaxreg.results import Sweep
-from jaxreg.store import Division, Store, open_store
+from jaxreg.store._blocks import Division, Store
+from jaxreg.store._opening import open_store
 from jaxreg.sweeps._study import Study, member_of, spoken, study_of
 from jaxreg.sweeps._tiles import WIDE, block_shape
 from jaxreg.sweeps._values import Values, too_large
@@ -81,11 +82,11 @@ def sweep(
         raise ValueError("sweep is for the host: inside jit, vmap or grad use jax.vmap, one for each axis")
     study = study_of(fn, axes, static)
     devices = _devices(mesh)
-    workers = blocks.workers_on(devices)
+    workers = _blocks.workers_on(devices)
     division = _division(study, chunk_size, max(workers, len(devices)) * jax.process_count())
     kept = None if store is None else _opened(store, study, division, axes)
     values = Values(study, division if kept is None else kept.division, kept)
-    with blocks.Progress(values.num_members, progress, stored=kept is not None) as bar:
+    with _blocks.Progress(values.num_members, progress, stored=kept is not None) as bar:
         try:
             values.fill(devices, workers, bar)
         except jax.errors.JaxRuntimeError as error:
@@ -136,4 +137,4 @@ def _opened(path: Any, study: Study, division: Division, axes: Mapping[str, Any]
             fingerprint=fingerprint,
         )
 
-    return blocks.first_then_all(opened)
+    return _blocks.first_then_all(opened)

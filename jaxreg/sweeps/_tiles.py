@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 from jax.extend.core import Literal
 
-from jaxreg import _jaxprs, _trace
+from jaxreg import _jaxprs, _members
 
 NARROW = 320  # members in a tile whose inner loops stay in the first-level cache, and are not worth a thread to XLA
 WIDE = 8192  # members in a tile otherwise: each operation is one call for all of them
@@ -63,7 +63,7 @@ def mapped(member: Callable[..., Any], draws: Sequence[bool]) -> Callable[..., A
             member,
             in_axes=tuple(0 if position == other else None for other in range(count)),
             out_axes=position - count,
-            axis_name=_trace.axis_name(position, draws=draws[position]),
+            axis_name=_members.axis_name(position, draws=draws[position]),
         )
     return member
 

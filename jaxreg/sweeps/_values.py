@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg import _trace, blocks
-from jaxreg.results import leaf_names
+from jaxreg import _blocks, _trace
+from jaxreg._names import leaf_names
 from jaxreg.status import Status
-from jaxreg.store import Division, Place, Store
+from jaxreg.store._blocks import Division, Place, Store
+from jaxreg.store._filling import fill
 from jaxreg.sweeps._programs import Program, block_program
 from jaxreg.sweeps._study import Study, choice_of
 
@@ -40,41 +41,41 @@ class Values:
 
     def gathered(self) -> Any:
         """All values as a pytree, the members' axes first and in the order given."""
-        for array in self.arrays if jax.process_count() > 1 else ():
-            blocks.exchange([[self._part(array, place) for place in share] for share in blocks.shares(self.places)])
+        for array in self.arrays:
+            _blocks.exchange(self.places, functools.partial(self._part, array))
         static = len(self.division.static)
         return jax.tree.unflatten(
             jax.tree.structure(self.study.shapes), [self._members_first(array, static) for array in self.arrays]
         )
 
-    def fill(self, devices: tuple[jax.Device, ...], workers: int, bar: blocks.Progress) -> None:
+    def fill(self, devices: tuple[jax.Device, ...], workers: int, bar: _blocks.Progress) -> None:
         """Compute this process's share of what is not in the store yet."""
-        missing = []
-        for place in blocks.shares(self.places)[jax.process_index()]:
-            if self._restored(place):
-                bar.advance(self._size(place), self._diverged(place), restored=True)
-            else:
-                missing.append(place)
+        fill(
+            self.places,
+            self.store,
+            restored=functools.partial(self._restored, bar),
+            compute=functools.partial(self._computed, devices, workers, bar),
+        )
+
+    def _computed(
+        self, devices: tuple[jax.Device, ...], workers: int, bar: _blocks.Progress, missing: list[Place]
+    ) -> None:
         for choice, places in itertools.groupby(missing, key=lambda place: place[: len(self.division.static)]):
             program = self._program(choice, devices)
             if not program.may_share and len(devices) > 1:
                 devices = devices[:1]
                 program = self._program(choice, devices)
-            memory = blocks.memory_of(devices[0])
+            memory = _blocks.memory_of(devices[0])
             if program.num_bytes > memory:
                 raise MemoryError(too_large(self.division, f" ({program.num_bytes / 2**30:.1f} GiB)"))
             groups = _groups(list(places), len(devices))
             most = max(memory // max(program.num_bytes, 1), 1) if program.may_share else 1
-            blocks.run(
+            _blocks.run(
                 groups,
                 functools.partial(self._compute, program, len(devices)),
                 workers=min(workers, len(groups), most),
                 finished=lambda group, diverged: bar.advance(sum(map(self._size, group)), diverged),
             )
-        if self.store is not None:
-            blocks.wait_for_all("blocks stored")
-            if jax.process_index() == 0:
-                self.store.finish()
 
     def _program(self, choice: Place, devices: tuple[jax.Device, ...]) -> Program:
         picked = (options[index] for options, index in zip(self.study.static.values(), choice, strict=True))
@@ -100,13 +101,14 @@ class Values:
                 )
         return sum(map(self._diverged, group))
 
-    def _restored(self, place: Place) -> bool:
+    def _restored(self, bar: _blocks.Progress, place: Place) -> bool:
         """Whether a block was in the store, whole; its values are then here."""
         leaves = None if self.store is None else self.store.read(self._in_store(place))
         if leaves is None:
             return False
         for array, leaf in zip(self.arrays, leaves, strict=True):
             self._members_first(self._part(array, place))[...] = leaf
+        bar.advance(self._size(place), self._diverged(place), restored=True)
         return True
 
     def _spans(self, place: Place) -> list[tuple[int, int]]:

@@ -13,14 +13,16 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from jaxreg import _checks, _trace, losses
+from jaxreg import _checks, _members
 from jaxreg._linear_algebra import least_squares
 from jaxreg._shapes import Float
 from jaxreg.batching import Plan, gather
 from jaxreg.data import Dataset
-from jaxreg.models import Apply, Model, Params, apply_of
-from jaxreg.models._model import is_rowwise
-from jaxreg.objective import Loss, batch_risk
+from jaxreg.losses._kinds import Kind, is_elementwise, kind_of
+from jaxreg.models import Apply, Model, Params
+from jaxreg.models._model import apply_of, is_rowwise
+from jaxreg.objective import Loss
+from jaxreg.objective._risk import batch_risk
 from jaxreg.training import _scalars
 
 # A few parameters are cheap as scalars, and their statistics cost no more than one pass over the rows.
@@ -56,15 +58,15 @@ def minibatch_risk(
     plain = MinibatchRisk(gather, jax.value_and_grad(risk), lax.scan)
     dtypes = {leaf.dtype for leaf in jax.tree.leaves((params, data))}
     # The sums of all are one reduction, of one dtype; of half-precision numbers XLA's own has more digits.
-    if not (is_rowwise(model) and losses.is_elementwise(loss)) or len(dtypes) > 1 or jnp.finfo(data.y.dtype).bits < 32:
+    if not (is_rowwise(model) and is_elementwise(loss)) or len(dtypes) > 1 or jnp.finfo(data.y.dtype).bits < 32:
         return plain
     size, in_a_row = sum(leaf.size for leaf in jax.tree.leaves(params)), data.x.size // data.x.shape[0]
-    is_quadratic = losses.kind_of(loss) is losses.Kind.SQUARED and _statistics_pay(size, batch_size)
+    is_quadratic = kind_of(loss) is Kind.SQUARED and _statistics_pay(size, batch_size)
     if is_quadratic and isinstance(model, Model) and model.features:
         # The statistics never call the model, so what does not fit it would pass in silence.
         _checks.shape("the model's prediction", jax.eval_shape(apply_of(model), params, data.x), data.y.shape)
         return _from_statistics(model, params, data, reduction)
-    if max(size, in_a_row) > _MOST_SCALARS or _trace.num_members() < _MANY_MEMBERS:
+    if max(size, in_a_row) > _MOST_SCALARS or _members.num_members() < _MANY_MEMBERS:
         return plain
     # A threshold of another dtype makes a loss of another.
     return _row_by_row(model, loss, data, reduction) if jax.eval_shape(risk, params, data).dtype in dtypes else plain
@@ -72,7 +74,7 @@ def minibatch_risk(
 
 def _statistics_pay(size: int, batch_size: int) -> bool:
     """Whether a step on statistics is cheaper: (p + 1)² products, and as many per row once for all that share them."""
-    return size <= _FEW_PARAMS or (size + 1) ** 2 * (1 + batch_size / _trace.num_sharing()) < 2 * batch_size * size
+    return size <= _FEW_PARAMS or (size + 1) ** 2 * (1 + batch_size / _members.num_sharing()) < 2 * batch_size * size
 
 
 def _from_statistics(model: Model, params: Params, data: Dataset, reduction: str) -> MinibatchRisk:

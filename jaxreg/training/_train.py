@@ -10,10 +10,12 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxreg import _checks, _trace, batching
+from jaxreg import _checks, _jit, _trace, batching
 from jaxreg.data import Dataset, as_dataset
-from jaxreg.models import Apply, Model, Params, apply_of
-from jaxreg.objective import Loss, neutral_rows
+from jaxreg.models import Apply, Model, Params
+from jaxreg.models._model import apply_of
+from jaxreg.objective import Loss
+from jaxreg.objective._risk import neutral_rows
 from jaxreg.status import Status
 from jaxreg.training._minibatch_risk import MinibatchRisk, minibatch_risk
 
@@ -112,7 +114,7 @@ def train(
         if order.ndim == 2:
             _checks.shape("order", order, (epochs, num_rows))
         batching.epoch_order(order, num_rows, key)  # raises what can be raised before anything is traced
-        valid &= batching.order_in_range(order, num_rows)
+        valid &= _checks.row_numbers("order", order, num_rows)
     key_init, key_order = jax.random.split(key)
     if params is None:
         if not isinstance(model, Model):
@@ -163,7 +165,7 @@ def epochs_to(loss: ArrayLike, level: ArrayLike) -> Array:
     return jnp.where(within.any() & (after > 0), after.astype(share.dtype) + share, jnp.nan)
 
 
-@_trace.compiled("model", "loss", "optimizer", "epochs", "batch_size", "order", "remainder", "reduction")
+@_jit.compiled("model", "loss", "optimizer", "epochs", "batch_size", "order", "remainder", "reduction")
 def _run(
     params: Params,
     data: Dataset,

@@ -10,14 +10,15 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxreg import _checks, _trace
+from jaxreg import _checks, _jit, _trace
+from jaxreg._linear_algebra import unit_columns
 from jaxreg._shapes import Float
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import FlatProblem, Options, flat_problem
 from jaxreg.least_squares._flat_term import FlatTerm, coloured, joined
 from jaxreg.least_squares._solver import solve, with_care
 from jaxreg.likelihoods import Likelihood
-from jaxreg.losses import Kind
+from jaxreg.losses._kinds import Kind
 from jaxreg.models import Params
 from jaxreg.problems import Problem
 from jaxreg.problems._form import Term, TermForm
@@ -118,7 +119,7 @@ def _is_covariance(term: Term) -> bool:
     return jnp.ndim(term.sigma) > 0 and jnp.shape(term.sigma) != jnp.shape(term.y)
 
 
-@_trace.compiled("options", "num", "batch_size")
+@_jit.compiled("options", "num", "batch_size")
 def _run(
     key: Array,
     problem: Problem,
@@ -211,9 +212,9 @@ def _drawn(
 def _standardised(problem: FlatProblem) -> Float[Array, "n"]:
     """Residuals in sigmas of the same variance each, r/√(1 - leverage), those of each term centred."""
     residual, jacobian = problem.linearise(problem.start)
-    norms = jnp.linalg.norm(jacobian, axis=1)
-    q, _ = jnp.linalg.qr((jacobian / jnp.where(norms > 0, norms, 1)[:, None]).T)
-    leverage = jnp.clip(jnp.sum(q**2, axis=1), 0, 1 - jnp.sqrt(jnp.finfo(residual.dtype).eps))
+    columns = unit_columns(jacobian)
+    leverage = jnp.sum((columns.inverse.T @ (jacobian / columns.scale[:, None])) ** 2, axis=0)
+    leverage = jnp.clip(leverage, 0, 1 - jnp.sqrt(jnp.finfo(residual.dtype).eps))
     standardised = -problem.unit * residual / jnp.sqrt(1 - leverage)
     sums = [(standardised[term.rows].sum(), term.counted) for term in problem.terms]
     means = [jnp.broadcast_to(total / there.sum().astype(total.dtype), there.shape) for total, there in sums]

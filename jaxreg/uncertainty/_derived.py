@@ -11,7 +11,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
-from jaxreg import _checks, _trace
+from jaxreg import _checks, _jit
 from jaxreg._shapes import Float, Int
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import flat_problem
@@ -100,7 +100,7 @@ def derived(
     return found._replace(lower=lower, upper=upper)
 
 
-@_trace.compiled("fn")
+@_jit.compiled("fn")
 def _many(fit: Fit, factor: Array, *, fn: Callable[[Params], Any]) -> Derived:
     found: Derived = over_fits(functools.partial(_delta, fn=fn), fit)(fit, factor)
     return found
@@ -167,7 +167,7 @@ class _Constrained(NamedTuple):
         return Held(jnp.where(jnp.isfinite(cost), cost, jnp.inf), end.params, status_of(flat, end))
 
 
-@_trace.compiled("fn")
+@_jit.compiled("fn")
 def _ends(
     problem: Problem, fit: Fit, stderr: Float[Array, "k"], factor: Float[Array, ""], *, fn: Callable[[Params], Any]
 ) -> tuple[Any, Any]:

@@ -10,11 +10,11 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
 
-from jaxreg import _checks, _trace
+from jaxreg import _checks, _jit, _trace
 from jaxreg._shapes import Float
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_term import model_of
-from jaxreg.losses import Kind
+from jaxreg.losses._kinds import Kind
 from jaxreg.models import Params
 from jaxreg.problems import Problem
 from jaxreg.problems import _arguments as arguments
@@ -154,7 +154,7 @@ def _new_sigma(problem: Problem, term: int, sigma: ArrayLike | None) -> Any:
     return own
 
 
-@_trace.compiled("term")
+@_jit.compiled("term")
 def _band(
     fit: Fit, problem: Problem, x: Any, added: Float[Array, "*k"], factor: Float[Array, ""], *, term: int
 ) -> Band:

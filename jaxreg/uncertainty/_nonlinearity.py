@@ -5,14 +5,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
-from jaxreg import _checks, _trace
+from jaxreg import _checks, _jit
+from jaxreg._linear_algebra import unit_columns
 from jaxreg._shapes import Float
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import flat_problem
-from jaxreg.losses import Kind
+from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem
 from jaxreg.status import Status
 from jaxreg.uncertainty._followed import arrays_of, follows, found, variance_of
@@ -60,24 +60,22 @@ def nonlinearity(fit: Fit, *, level: ArrayLike = 0.95) -> Nonlinearity:
     return _nonlinearity(problem, arrays_of(fit), variance_of(fit), level)
 
 
-@_trace.compiled()
+@_jit.compiled()
 def _nonlinearity(problem: Problem, fit: Fit, variance: Float[Array, ""], level: Float[Array, ""]) -> Nonlinearity:
     flat = flat_problem(problem)
     center, num_params = flat.start, flat.start.size
-    norms = jnp.linalg.norm(flat.linearise(center)[1], axis=1)
-    scale = jnp.where(norms > 0, norms, 1)
-
-    def scaled(free: Float[Array, "p"]) -> Float[Array, "n"]:
-        return flat.residual(free / scale)
-
-    velocity = jax.jacfwd(scaled)(center * scale)
-    acceleration = jax.jacfwd(jax.jacfwd(scaled))(center * scale)
-    q, r = jnp.linalg.qr(velocity)
-    inverse = solve_triangular(r, jnp.eye(num_params, dtype=r.dtype))
+    jacobian = flat.linearise(center)[1]
+    columns = unit_columns(jacobian)
+    basis = columns.inverse.T @ (jacobian / columns.scale[:, None])
     # In coordinates in which the tangent plane has the metric of the data.
-    acceleration = jnp.einsum("nij,ia,jb->nab", acceleration, inverse, inverse)
-    along = jnp.einsum("na,nij->aij", q, acceleration)
-    normal = acceleration - jnp.einsum("na,aij->nij", q, along)
+    directions = columns.inverse / columns.scale[:, None]
+
+    def bend(one: Array, other: Array) -> Array:
+        return jax.jvp(lambda point: jax.jvp(flat.residual, (point,), (one,))[1], (center,), (other,))[1]
+
+    acceleration = jax.vmap(jax.vmap(bend, (None, 1), 1), (1, None), 1)(directions, directions)
+    along = jnp.einsum("an,nij->aij", basis, acceleration)
+    normal = acceleration - jnp.einsum("an,aij->nij", basis, along)
 
     known = problem.absolute_sigma
     square = chi2_quantile(level, num_params) if known else num_params * f_quantile(level, num_params, fit.dof)

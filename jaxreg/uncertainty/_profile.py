@@ -10,11 +10,11 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
-from jaxreg import _checks, _names, _trace
+from jaxreg import _checks, _jit, _names
 from jaxreg._shapes import Float, Int
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import flat_problem
-from jaxreg.losses import Kind
+from jaxreg.losses._kinds import Kind
 from jaxreg.models import Params
 from jaxreg.problems import Problem
 from jaxreg.status import Status
@@ -115,7 +115,7 @@ def profiled(fit: Fit) -> Problem:
     return problem
 
 
-@_trace.compiled("num", "max_steps")
+@_jit.compiled("num", "max_steps")
 def _profile(problem: Problem, fit: Fit, reach: Array, *, num: int, max_steps: int) -> Profile:
     refits = refits_of(problem, fit, max_steps)
     # The first refit, at the estimate, is not returned: it says whether the fit is the optimum.
@@ -165,7 +165,7 @@ def profile_intervals(
     return _intervals(problem, arrays_of(fit), target, max_steps=_checks.count("max_steps", max_steps, least=0))
 
 
-@_trace.compiled("max_steps")
+@_jit.compiled("max_steps")
 def _intervals(problem: Problem, fit: Fit, target: Array, *, max_steps: int) -> ProfileIntervals:
     refits = refits_of(problem, fit, max_steps)
 
@@ -234,7 +234,7 @@ def profile_contour(
     return _contour(problem, arrays_of(fit), pair, jnp.sqrt(square), num=num, max_steps=max_steps)
 
 
-@_trace.compiled("num", "max_steps")
+@_jit.compiled("num", "max_steps")
 def _contour(
     problem: Problem, fit: Fit, pair: Int[Array, "2"], target: Float[Array, ""], *, num: int, max_steps: int
 ) -> Contour:

@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 
 from jaxreg._shapes import Float, Int
-from jaxreg.covariance import classic_variance
+from jaxreg.covariance._rows import classic_variance
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import FlatProblem, flat_problem
 from jaxreg.least_squares._kinks import minimise

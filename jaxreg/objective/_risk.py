@@ -1,4 +1,4 @@
-"""Objectives: a model and a loss make one scalar function of the parameters and a data set."""
+"""The loss of a model over rows, as a function of the parameters and the rows."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,8 @@ from jax import Array
 
 from jaxreg import _checks
 from jaxreg.data import Dataset, as_dataset
-from jaxreg.models import Apply, Model, Params, apply_of
+from jaxreg.models import Apply, Model, Params
+from jaxreg.models._model import apply_of
 
 Loss = Callable[[Array, Array], Array]
 Objective = Callable[[Params, Dataset], Array]
