@@ -4,6 +4,9 @@ The verbs stand here; data, models, losses and the rest in their modules. ``jaxr
 only when asked for.
 """
 
+import importlib
+from types import ModuleType
+
 from jaxreg import (
     _pickling,
     batching,
@@ -42,6 +45,14 @@ from jaxreg.sweeps import sweep
 from jaxreg.training import Training, train
 
 _pickling.keep_dtypes(Dataset, Training, *vars(uncertainty).values())
+
+
+def __getattr__(name: str) -> ModuleType:
+    """What is imported when asked for, as it needs more."""
+    if name == "plots":
+        return importlib.import_module("jaxreg.plots")
+    raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")
+
 
 __all__ = [
     "CurveFit",

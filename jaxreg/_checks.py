@@ -182,6 +182,12 @@ def valid(name: str, value: Any, condition: Array, wanted: str) -> Array:
     return jnp.all(condition)
 
 
+def key(value: Any) -> None:
+    """Refuse what is no random key, such as the number that one is made of."""
+    if np.ndim(value) == 0 and not jnp.issubdtype(getattr(value, "dtype", bool), jax.dtypes.prng_key):
+        raise ValueError(f"key must be a random key, such as jax.random.key(0), got {value!r}")
+
+
 def row_numbers(name: str, value: Any, num_rows: int) -> Array:
     """Whether all of these rows exist; raises if they are concrete and one does not."""
     return valid(name, value, (value >= 0) & (value < num_rows), f"between 0 and {num_rows - 1}")

@@ -85,16 +85,27 @@ def summary(
         _correlations(one, least_correlation),
         _terms(one),
         _goodness(one),
-        _scale(one),
+        *_notes(one),
     ]
     return "\n\n".join(section for section in sections if section)
 
 
-def _scale(fit: Fit) -> str:
-    if fit.scale is None:
-        return ""
-    scales = ", ".join(_significant(float(scale), 4) for scale in jax.tree.leaves(fit.scale))
-    return f"scale of the residuals, estimated: {scales} sigmas"
+def _notes(fit: Fit) -> list[str]:
+    """What the errors rest on, where that is not what it is in most fits."""
+    notes = []
+    if fit.scale is not None:
+        scales = ", ".join(_significant(float(scale), 4) for scale in jax.tree.leaves(fit.scale))
+        notes.append(f"scale of the residuals, estimated: {scales} sigmas")
+    if int(fit.dof) <= 0 and is_optimum(int(fit.status)) and not (fit.problem and fit.problem.absolute_sigma):
+        notes.append("no errors: as many parameters as points leave nothing that says how large they are")
+    for term, form in () if fit.problem is None else zip(fit.problem.terms, fit.problem.form.terms, strict=True):
+        if np.ndim(term.sigma) or term.sigma != 1 or form.is_prior:
+            continue
+        if form.kind is Kind.ROBUST and form.scale is None:
+            notes.append("the loss's threshold is in units of y, as sigma is 1: say sigma, or scale='mad'")
+        elif form.kind is Kind.SQUARED and form.absolute_sigma:
+            notes.append("sigma is 1 in units of y, and taken as known: say how large it is, or absolute_sigma=False")
+    return notes
 
 
 def _words(fit: Fit, status: Status) -> str:

@@ -175,6 +175,24 @@ def test_a_list_of_traced_numbers_is_an_array():
     assert slope(Y[0]) == pytest.approx(float(fitted().params["p"][1]), rel=1e-12)
 
 
+def test_what_is_not_finite_in_x_is_not_fitted_though_the_model_is_finite_there():
+    x = np.where(np.arange(len(X)) == 2, np.inf, X)
+    model = models.expression("a*exp(-k*x)")
+    fit = jaxreg.curve_fit(model, x, Y, {"a": 1.0, "k": 1.0})
+    assert fit.status == jaxreg.Status.NONFINITE
+    assert jaxreg.status.culprit_of(fit) == "x is not finite at row 2"
+    many = jaxreg.fit_many(model, np.stack([X, x]), np.stack([Y, Y]), {"a": 1.0, "k": 1.0})
+    assert many.status.tolist() == [many.status[0], jaxreg.Status.NONFINITE]
+    left_out = jaxreg.curve_fit(model, x, Y, {"a": 1.0, "k": 1.0}, mask=np.isfinite(x))
+    assert left_out.status == many.status[0] == jaxreg.Status.OK
+
+
+def test_a_double_fit_of_another_day_is_followed_in_single_precision_with_a_warning():
+    fit = pickle.loads(pickle.dumps(fitted()))
+    with jax.enable_x64(False), pytest.warns(UserWarning, match="float64 arrays are fitted in float32"):
+        uncertainty.profile_intervals(fit)
+
+
 def test_integers_that_single_precision_rounds_are_warned_about():
     with jax.enable_x64(False):
         with pytest.warns(UserWarning, match="x holds integers beyond 16777216, which float32 rounds"):

@@ -403,6 +403,14 @@ def test_masked_rows_do_not_count_in_errors():
     np.testing.assert_allclose(found.covariance, wanted.covariance, rtol=1e-6)
 
 
+def test_bounds_and_fixed_may_name_some_parameters():
+    part, whole = ONE(bounds=({"k": 3.5}, {"a": 5.0})), ONE(bounds=({"a": -np.inf, "k": 3.5}, {"a": 5.0, "k": np.inf}))
+    jax.tree.map(np.testing.assert_array_equal, part.bounds, whole.bounds)
+    fit = jaxreg.fit(part)
+    assert (fit.params["k"], fit.at_bound["a"], fit.at_bound["k"]) == (3.5, False, True)
+    assert ONE(fixed={"k": True}).form.free == (True, False)
+
+
 def test_no_bounds_bind_nobody():
     both = TWO(bounds=(-5.0, 9.0)) + ONE()
     low, high = both.bounds
@@ -465,7 +473,10 @@ BAD = {
         ),
         "a prior is given for k, which is tied",
     ),
-    "sigma of a prior": (lambda: jaxreg.prior({"k": (1.0, 0.0)}), r"sigma must be positive and finite, got 0\.0"),
+    "sigma of a prior": (
+        lambda: jaxreg.prior({"k": (1.0, 0.0)}),
+        r"the sigma of the prior of k must be positive and finite, got 0\.0",
+    ),
     "covariance of a prior": (
         lambda: jaxreg.prior(lambda p: jnp.stack([p["a"], p["k"]]), np.ones(2), -np.eye(2)),
         "positive definite",
@@ -527,6 +538,33 @@ BAD = {
     ),
     "a column": (lambda: jaxreg.curve_fit(decay, X, Y[:, None], START), r"must have y's shape \(50, 1\), got \(50,\)"),
     "a row": (lambda: jaxreg.curve_fit(decay, X[:, None], Y, START), r"must have y's shape \(50,\), got \(50, 1\)"),
+    "rows of x": (
+        lambda: jaxreg.curve_fit(decay, X, Y[1:], START),
+        r"y's shape \(49,\), got \(50,\) from x of shape \(50,\)",
+    ),
+    "turned": (lambda: jaxreg.fit_many(decay, X, np.zeros((50, 9)), START), r"got \(50,\): .* is it to be y\.T\?"),
+    "x first": (
+        lambda: jaxreg.curve_fit(lambda x, params: decay(params, x), X, Y, START),
+        "model must be a function f\\(params, x\\), got one that takes x first",
+    ),
+    "sigma in p0's place": (
+        lambda: jaxreg.curve_fit(decay, X, Y, 0.01),
+        "p0 must be what the model reads, got one array",
+    ),
+    "a formula": (lambda: jaxreg.curve_fit("a*x", X, Y), "got str: models.expression makes one of a formula"),
+    "fixed by name": (
+        lambda: ONE(fixed=["k"]),
+        r"fixed must be one boolean or shaped like p0, .* names out, got \['k'\]",
+    ),
+    "fixed, misspelt": (
+        lambda: ONE(fixed={"rate": True}),
+        r"of which a dict may leave names out, got \{'rate': True\}",
+    ),
+    "a number for a key": (lambda: uncertainty.bootstrap(0, fitted()), r"such as jax.random.key\(0\), got 0"),
+    "derived": (
+        lambda: uncertainty.derived(fitted(), lambda params: params["rate"]),
+        "fn reads 'rate', and the fit's parameters are a, k",
+    ),
     "by name": (lambda: jaxreg.fit_many(ONE(), each={"y": Y[None]})["params"], "fields are attributes: fits.params"),
     "unpacked": (lambda: dict(zip("ab", fitted(), strict=True)), "take fit.params and fit.covariance"),
     "true": (lambda: bool(fitted()), "a fit is neither true nor false"),

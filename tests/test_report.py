@@ -65,6 +65,29 @@ def test_one_fit_without_its_problem_is_reported_with_the_distribution_that_is_s
         jaxreg.summary(fit.without_data())
 
 
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        ({"loss": "huber"}, "the loss's threshold is in units of y, as sigma is 1: say sigma, or scale='mad'"),
+        ({"loss": "huber", "sigma": 0.1}, ""),
+        ({"loss": "huber", "scale": "mad"}, "scale of the residuals, estimated"),
+        ({"absolute_sigma": True}, "sigma is 1 in units of y, and taken as known"),
+        ({"absolute_sigma": True, "sigma": 0.1}, ""),
+        ({"loss": "poisson"}, ""),
+    ],
+)
+def test_what_the_errors_rest_on_is_said_where_it_was_not_given(options, note) -> None:
+    line = jaxreg.models.expression("a + b*x")
+    fit = jaxreg.curve_fit(line, np.arange(6.0), [1.0, 3.0, 5.0, 7.0, 9.0, 12.0], {"a": 1.0, "b": 2.0}, **options)
+    last = str(fit).split("\n\n")[-1]
+    assert note in last if note else last.startswith(("points", "correlations")), last
+
+
+def test_a_fit_without_degrees_of_freedom_says_why_it_has_no_errors() -> None:
+    fit = jaxreg.curve_fit(jaxreg.models.expression("a + b*x"), np.arange(2.0), [1.0, 3.0])
+    assert str(fit).endswith("no errors: as many parameters as points leave nothing that says how large they are")
+
+
 def test_a_double_fit_is_reported_where_double_is_off(fit: jaxreg.Fit) -> None:
     with jax.enable_x64(False):
         assert jaxreg.summary(fit).startswith("OK: converged")

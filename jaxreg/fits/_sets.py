@@ -137,7 +137,13 @@ def _features(x: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
         return x, True
     if x.shape[: len(shape) - 1] == shape[1:]:
         return x, False
-    raise ValueError(f"x must have shape {shape[1:]} or {shape}, features in an axis after these, got {x.shape}")
+    turned = (
+        ": y has a row for each data set, so is it to be y.T?" if x.shape[:1] == shape[:1] and len(shape) == 2 else ""
+    )
+    raise ValueError(
+        f"x must have shape {shape[1:]} or {shape} for y of shape {shape}, features in an axis after these, got "
+        f"{x.shape}{turned}"
+    )
 
 
 def _like(name: str, value: Any, shape: tuple[int, ...]) -> tuple[Any, bool]:

@@ -67,6 +67,11 @@ class FlatProblem(NamedTuple):
     def num_rows(self) -> int:
         return self.counted.size
 
+    @property
+    def startable(self) -> Bool[Array, ""]:
+        """Whether the numbers that it was made of can be computed with; those at the start may still not be finite."""
+        return self.valid & ~self.unusable.any()
+
     def linearise(self, params: Float[Array, "p"]) -> tuple[Float[Array, "n"], Float[Array, "p n"]]:
         """The residuals and their derivatives, of one side where there is none."""
         residual, slope = jax.linearize(self.residual, params)

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.scipy.linalg import solve_triangular
 
-from jaxreg import _checks
+from jaxreg import _checks, _names
 from jaxreg._shapes import Bool, Float, Int
 from jaxreg.likelihoods import Likelihood
 from jaxreg.models import Params
@@ -68,7 +68,8 @@ def flat_term(term: Term, form: TermForm, root: Array, counted: Bool[Array, "k"]
         if prediction.shape != shape and form.is_prior:
             raise ValueError(f"a prior's function must give the shape of its mean {shape}, got {prediction.shape}")
         if prediction.shape != shape:
-            raise ValueError(f"the model's prediction must have y's shape {shape}, got {prediction.shape}")
+            of_x = f" from x of shape {_names.shapes(x)}" if jax.tree.leaves(x) else ""
+            raise ValueError(f"the model's prediction must have y's shape {shape}, got {prediction.shape}{of_x}")
         return prediction
 
     def expected(prediction: Array) -> Array:

@@ -87,7 +87,7 @@ def init(problem: FlatProblem, start: Float[Array, "p"]) -> State:
         straight=yes,
         last_decrease=jnp.inf * one,
         stalled=jnp.zeros((), jnp.int32),
-        startable=problem.valid,
+        startable=problem.startable,
         converged=no,
         mark=jnp.inf * one,
         idle=jnp.zeros((), jnp.int32),

@@ -76,7 +76,7 @@ def plain_fit(problem: FlatProblem, max_steps: int) -> PlainFit:
             none,
         ),
     )
-    startable = problem.valid & (jnp.isfinite(end.cost) | (end.num_steps > 1))
+    startable = problem.startable & (jnp.isfinite(end.cost) | (end.num_steps > 1))
     return PlainFit(jnp.stack(end.params), startable, end.settled, end.ceiling, end.num_steps)
 
 

@@ -128,7 +128,7 @@ def parse(
     if missing:
         raise ValueError(
             f"expression must depend on {', '.join(missing)}, got {_shown(text)}, "
-            f"which depends on {', '.join(reader.seen) or 'nothing'}"
+            f"which depends on {', '.join(reader.seen) or 'nothing'}: independent= names the variable"
         )
     found = tuple(name for name in reader.seen if name not in independent)
     return Formula(found, term.evaluate, term.degree == 1)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+import jax
 from jax import Array
 
 from jaxreg import _checks, _names
@@ -43,7 +44,8 @@ def apply_of(model: Model | Apply, *, is_complex: bool = False) -> Apply:
     """
     apply = model.apply if isinstance(model, Model) else model
     if not callable(apply):
-        raise ValueError(f"model must be a Model or a function f(params, x), got {type(model).__name__}")
+        remedy = ": models.expression makes one of a formula" if isinstance(model, str) else ""
+        raise ValueError(f"model must be a Model or a function f(params, x), got {type(model).__name__}{remedy}")
 
     def predict(params: Params, x: Array) -> Array:
         try:
@@ -54,16 +56,31 @@ def apply_of(model: Model | Apply, *, is_complex: bool = False) -> Apply:
             raise ValueError(f"params must have {error}, which the model reads, got {names}") from error
         except (TypeError, IndexError, AttributeError) as error:
             signature = _unlike(apply)
-            if signature is None:
+            if signature is None and not _takes_x_first(apply, params, x):
                 given = f"params {_names.structure(params)} and x of shape {_names.shapes(x)}"
+                if isinstance(params, Array):
+                    raise ValueError(
+                        f"p0 must be what the model reads, got one array: it was called with {given}"
+                    ) from error
                 error.add_note(f"The model was called as model(params, x), with {given}.")
                 raise
+            if signature is None:
+                raise ValueError("model must be a function f(params, x), got one that takes x first") from error
             raise ValueError(
                 f"model must be a function f(params, x), got one of {signature}: models.positional makes one of "
                 "f(x, *params)"
             ) from error
 
     return predict
+
+
+def _takes_x_first(apply: Apply, params: Params, x: Array) -> bool:
+    """Whether a model that fails can be called with its two arguments the other way round."""
+    try:
+        jax.eval_shape(apply, x, params)
+    except Exception:  # whatever it is, it is no model of that kind either
+        return False
+    return True
 
 
 def _unlike(fn: Callable[..., Any]) -> str | None:

@@ -124,6 +124,8 @@ def _points(fit: Fit) -> tuple[Any, Any]:
     term = problem.terms[problem.only("a curve", remedy="draw uncertainty.band(fit, x, term=0) for one of them")]
     x, y = term.x, term.y
     if np.ndim(y) != 1 or np.shape(x) != np.shape(y) or np.iscomplexobj(y):
+        if np.iscomplexobj(y):
+            raise ValueError("y is complex: draw its parts, or their size, against uncertainty.band(fit, x)")
         raise ValueError(
             f"a curve has one feature for each point, got x of shape {_names.shapes(x)} and y of {np.shape(y)}"
         )

@@ -141,7 +141,7 @@ def free_of(fixed: Any, p0: Params) -> tuple[bool, ...] | None:
         raise ValueError("p0 must be given where parameters are fixed, got None")
     if not _trace.concrete(fixed):
         raise ValueError("fixed chooses the program, so it cannot be a traced value")
-    leaves = jax.tree.leaves(_shaped("fixed", fixed, p0))
+    leaves = jax.tree.leaves(_shaped("fixed", fixed, p0, left_out=False))
     free = tuple(bool(value) for leaf in leaves for value in ~leaf.ravel())
     if not any(free):
         raise ValueError("fixed must leave at least one parameter free, got none")
@@ -199,16 +199,24 @@ def box(bounds: tuple[Any, Any], p0: Params) -> tuple[Params, Params]:
     """Lower and upper bounds, each shaped like p0."""
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         raise ValueError(f"bounds must be a pair (lower, upper), got {bounds!r}")
-    lower, upper = (_shaped("bounds", bound, p0) for bound in bounds)
+    lower, upper = (
+        _shaped("bounds", bound, p0, left_out=end) for bound, end in zip(bounds, (-np.inf, np.inf), strict=True)
+    )
     if _trace.concrete(lower, upper):
         for low, high in zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True):
             _checks.refuse("bounds", low, low <= high, f"in order, lower ≤ upper = {high}")
     return lower, upper
 
 
-def _shaped(name: str, value: Any, p0: Params) -> Params:
-    """One number for all parameters, or a tree like p0 whose leaves are numbers or shaped like those of p0."""
+def _shaped(name: str, value: Any, p0: Params, *, left_out: float | bool) -> Params:
+    """One value for all parameters, or a tree like p0 whose leaves are values or shaped like those of p0.
+
+    A dict may leave parameters out.
+    """
     leaves = jax.tree.leaves(p0)
+    if isinstance(value, dict) and isinstance(p0, dict) and value.keys() < p0.keys():
+        rest = {own: jax.tree.map(lambda _: left_out, leaf) for own, leaf in p0.items() if own not in value}
+        value = rest | value
     structure: Any = jax.tree.structure(p0)
     read = _checks.booleans if name == "fixed" else _checks.array
     if structure == jax.tree.structure(value):
@@ -216,7 +224,11 @@ def _shaped(name: str, value: Any, p0: Params) -> Params:
     else:
         values = [_alone(name, value, read)] * len(leaves)
         if values[0] is None or (len(leaves) > 1 and values[0].ndim):
-            raise ValueError(f"{name} must be one number or shaped like p0, {_names.structure(p0)}, got {value!r}")
+            what = "boolean" if name == "fixed" else "number"
+            raise ValueError(
+                f"{name} must be one {what} or shaped like p0, {_names.structure(p0)}, of which a dict may leave names "
+                f"out, got {value!r}"
+            )
     for leaf, wanted in zip(values, leaves, strict=True):
         if leaf.shape not in ((), jnp.shape(wanted)):
             raise ValueError(f"{name} must have the shape {jnp.shape(wanted)} of p0's leaf, got {leaf.shape}")
@@ -228,8 +240,9 @@ def _shaped(name: str, value: Any, p0: Params) -> Params:
 
 
 def _alone(name: str, value: Any, read: Callable[[str, Any], Any]) -> Any:
-    """A number, or a list of numbers; None for anything else."""
-    return None if value is None or isinstance(value, dict) else read(name, value)
+    """A value, or a list of values; None for anything else."""
+    words = isinstance(value, str) or (isinstance(value, list | tuple) and any(isinstance(one, str) for one in value))
+    return None if value is None or words or isinstance(value, dict) else read(name, value)
 
 
 def _sigma(sigma: Any, shape: tuple[int, ...], mask: Any) -> Any:

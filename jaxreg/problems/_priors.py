@@ -72,6 +72,8 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
         _checks.array(f"the prior's mean of {name}", value[0]),
         _checks.array(f"its sigma of {name}", value[1]),
     )
+    if _trace.concrete(sigma):
+        _checks.refuse(f"the sigma of the prior of {name}", sigma, arguments.positive(sigma), "positive and finite")
     if sigma.shape not in ((), mean.shape):
         raise ValueError(
             f"the sigma of the prior of {name} must be a number or shaped like its mean {mean.shape}, got "

@@ -89,6 +89,7 @@ def bootstrap(
     >>> print(f"{found.stderr['resistance']:.2f}, {fit.stderr['resistance']:.2f} by the covariance")
     0.02, 0.02 by the covariance
     """
+    _checks.key(key)
     _checks.one_of("kind", kind, KINDS)
     num = _checks.count("num", num, least=2)
     batch_size = _checks.count("batch_size", batch_size, least=1)

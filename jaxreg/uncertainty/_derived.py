@@ -11,7 +11,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
-from jaxreg import _checks, _jit
+from jaxreg import _checks, _jit, _names
 from jaxreg._shapes import Float, Int
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import flat_problem
@@ -108,7 +108,12 @@ def _many(fit: Fit, factor: Array, *, fn: Callable[[Params], Any]) -> Derived:
 
 def _delta(fit: Fit, factor: Float[Array, ""], fn: Callable[[Params], Any]) -> Derived:
     flat, unravel = ravel_pytree(fit.params)
-    value = jax.tree.map(jnp.asarray, _checks.traceable("fn")(fn)(fit.params))
+    try:
+        value = jax.tree.map(jnp.asarray, _checks.traceable("fn")(fn)(fit.params))
+    except KeyError as error:
+        raise ValueError(
+            f"fn reads {error}, and the fit's parameters are {', '.join(_names.of(fit.params))}"
+        ) from error
     numbers, restore = ravel_pytree(value)
     if jnp.iscomplexobj(numbers):
         raise ValueError("fn must give real numbers, got complex ones: give real and imaginary parts apart")

@@ -11,9 +11,11 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from jaxreg._trace import x64
 from jaxreg.least_squares import Fit
 from jaxreg.models import Model
 from jaxreg.problems import Problem
+from jaxreg.problems._problem import warn_if_narrowed
 from jaxreg.results import Sweep
 
 Given = ParamSpec("Given")
@@ -41,6 +43,11 @@ def follows(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
         fit = args[place] if len(args) > place else kwargs.get("fit")
         if not isinstance(fit, Fit | Sweep):
             raise ValueError(f"fit must be what jaxreg.fit, curve_fit or fit_many returned, got {type(fit).__name__}")
+        if isinstance(fit, Fit) and isinstance(fit.covariance, np.ndarray) and not np.ndim(fit.status) and not x64():
+            warn_if_narrowed(fit.covariance, level=3)  # as after unpickling
+            arrays = arrays_of(fit).replace(problem=fit.problem)
+            args = tuple(arrays if value is fit else value for value in args)  # type: ignore[assignment]
+            kwargs = {name: arrays if value is fit else value for name, value in kwargs.items()}  # type: ignore[assignment]
         return fn(*args, **kwargs)
 
     return call
