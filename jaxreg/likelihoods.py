@@ -65,30 +65,32 @@ class Likelihood:
 
 
 @jax.custom_jvp
-def _beyond_log(ratio: Array) -> Array:
-    """t - log(1 + t), to its own digits also near 0, where both nearly cancel."""
+def _half_deviance(target: Array, expected: Array) -> Array:
+    """y·log(y/m) + m - y of positive y and m, to its own digits also where they nearly agree, and far from there."""
+    ratio = (expected - target) / target
     near = jnp.abs(ratio) < 0.3
     small = jnp.where(near, ratio, 0)
-    # log(1 + t) = 2·atanh(s) with s = t/(2 + t), and t - 2s = t·s.
+    # t - log(1 + t), where log(1 + t) = 2·atanh(s) with s = t/(2 + t), and t - 2s = t·s.
     half = small / (2 + small)
     square, series = half**2, jnp.zeros_like(half)
     for power in range(21, 1, -2):
         series = square * (1 / power + series)
-    return jnp.where(near, small * half - 2 * half * series, ratio - jnp.log1p(jnp.where(near, 0, ratio)))
+    far = ratio - (jnp.log(expected) - jnp.log(target))
+    return target * jnp.where(near, small * half - 2 * half * series, far)
 
 
-@_beyond_log.defjvp
-def _beyond_log_jvp(primals: tuple[Array], tangents: tuple[Any]) -> tuple[Array, Array]:
-    (ratio,), (change,) = primals, tangents
-    return _beyond_log(ratio), ratio / (1 + ratio) * change
+@_half_deviance.defjvp
+def _half_deviance_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
+    (target, expected), (of_target, of_expected) = primals, tangents
+    slope = jnp.log(target) - jnp.log(expected)
+    return _half_deviance(target, expected), (expected - target) / expected * of_expected + slope * of_target
 
 
 def _kept(target: Array, expected: Array) -> Array:
     """y·log(y/m) + m - y of a target y and its expectation m; infinite outside its domain, m > 0 or m = y = 0."""
     some, positive = ~(target <= 0), expected > 0  # a target that is NaN is none of zero
-    ratio = (jnp.where(positive, expected, 1) - target) / jnp.where(some, target, 1)
-    inside = jnp.where(some, target * _beyond_log(jnp.where(some, ratio, 0)), expected)
-    return jnp.where(positive | (~some & (expected == 0)), inside, jnp.inf)
+    both = _half_deviance(jnp.where(some, target, 1), jnp.where(positive, expected, 1))
+    return jnp.where(positive | (~some & (expected == 0)), jnp.where(some, both, expected), jnp.inf)
 
 
 def _inverse(value: Array) -> Array:

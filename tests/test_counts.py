@@ -127,6 +127,41 @@ def test_many_at_once_with_masks_and_under_a_trace():
     np.testing.assert_allclose(flat(each[1].params), flat(alone.params), rtol=1e-8)
 
 
+@pytest.mark.parametrize("size", [1e4, 1e9, 1e15])
+def test_counts_far_above_the_start_are_reached(size):
+    y = np.random.default_rng(1).poisson(size * np.exp(-2 * X))
+    fit = jaxreg.curve_fit(lambda p, x: p["a"] * jnp.exp(-p["k"] * x), X, y, {"a": 1.0, "k": 1.0}, loss="poisson")
+    assert fit.status == jaxreg.Status.OK
+    score = (y - np.exp(-fit.params["k"] * X) * fit.params["a"]) / fit.params["a"]
+    assert abs(score.sum()) < 1e-6 * np.abs(score).sum()
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "y", "link"),
+    [
+        (growth, "poisson", COUNTS, np.exp),
+        (lambda p, x: p["a"] + p["b"] * x, "poisson", COUNTS, lambda eta: eta),
+        (chance, successes(TRIALS), HITS, lambda eta: TRIALS / (1 + np.exp(-eta))),
+    ],
+    ids=["log", "identity", "logit"],
+)
+def test_the_hessian_is_the_observed_information(model, loss, y, link):
+    fit = jaxreg.curve_fit(model, X, y, {"a": 0.5, "b": 0.5}, loss=loss, covariance="hessian")
+    assert fit.status == jaxreg.Status.OK
+
+    def cost(at):  # minus the logarithm of the probability
+        mean = link(DESIGN @ at)
+        if loss == "poisson":
+            return np.sum(mean - y * np.log(mean))
+        return -np.sum(y * np.log(mean) + (TRIALS - y) * np.log(TRIALS - mean))
+
+    at, step = flat(fit.params), 1e-4
+    units = step * np.eye(2)
+    second = [[cost(at + i + j) - cost(at + i - j) - cost(at - i + j) + cost(at - i - j) for i in units] for j in units]
+    wanted = np.linalg.inv(np.array(second) / (4 * step**2))
+    np.testing.assert_allclose(fit.covariance, wanted, rtol=1e-4)
+
+
 @pytest.mark.parametrize("y", [[2.0], [3.0, 3.0], [4.0] * 5, [1e6, 1e6], [0.0, 0.0, 5.0]], ids=str)
 def test_counts_that_a_model_meets_are_an_optimum(y):
     fit = jaxreg.curve_fit(constant, np.zeros(len(y)), np.array(y), {"rate": 1.0}, loss="poisson")
@@ -194,6 +229,13 @@ def test_counts_beside_measurements():
     information = np.einsum("n,ni,nj->ij", np.exp(DESIGN @ wanted.x), DESIGN, DESIGN)
     information[1, 1] += np.sum((X * np.exp(wanted.x[1] * X) / 0.1) ** 2)
     np.testing.assert_allclose(fit.covariance, np.linalg.inv(information), rtol=1e-5)
+
+
+def test_a_half_deviance_far_from_agreement_keeps_its_digits():
+    """y·log(y/m) + m - y by hand, where 1 + (m - y)/y rounds to nothing."""
+    np.testing.assert_allclose(losses.poisson(jnp.array([1.0]), jnp.array([1e17])), [1e17 * np.log(1e17) + 1 - 1e17])
+    single = losses.poisson(jnp.array([1.0, 1.0], "f4"), jnp.array([1e4, 1e8], "f4"))
+    np.testing.assert_allclose(single, [82104.40372, 1742068075.0], rtol=1e-6)
 
 
 def test_as_losses_they_train():

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import inspect
 import pickle
 
 import jax
@@ -404,7 +405,9 @@ def test_masked_rows_do_not_count_in_errors():
 
 
 def test_bounds_and_fixed_may_name_some_parameters():
-    part, whole = ONE(bounds=({"k": 3.5}, {"a": 5.0})), ONE(bounds=({"a": -np.inf, "k": 3.5}, {"a": 5.0, "k": np.inf}))
+    near = {"a": 1.0, "k": 4.0}
+    part = jaxreg.problem(decay, X, Y, near, bounds=({"k": 3.5}, {"a": 5.0}))
+    whole = jaxreg.problem(decay, X, Y, near, bounds=({"a": -np.inf, "k": 3.5}, {"a": 5.0, "k": np.inf}))
     jax.tree.map(np.testing.assert_array_equal, part.bounds, whole.bounds)
     fit = jaxreg.fit(part)
     assert (fit.params["k"], fit.at_bound["a"], fit.at_bound["k"]) == (3.5, False, True)
@@ -551,7 +554,7 @@ BAD = {
         lambda: jaxreg.curve_fit(decay, X, Y, 0.01),
         "p0 must be what the model reads, got one array",
     ),
-    "a formula": (lambda: jaxreg.curve_fit("a*x", X, Y), "got str: models.expression makes one of a formula"),
+    "a formula": (lambda: jaxreg.curve_fit("a*x", X, Y, START), "got str: models.expression makes one of a formula"),
     "fixed by name": (
         lambda: ONE(fixed=["k"]),
         r"fixed must be one boolean or shaped like p0, .* names out, got \['k'\]",
@@ -560,7 +563,7 @@ BAD = {
         lambda: ONE(fixed={"rate": True}),
         r"of which a dict may leave names out, got \{'rate': True\}",
     ),
-    "a number for a key": (lambda: uncertainty.bootstrap(0, fitted()), r"such as jax.random.key\(0\), got 0"),
+    "a number for a key": (lambda: inspect.unwrap(uncertainty.bootstrap)(0, fitted()), r"such as jax.random.key\(0\), got 0"),
     "derived": (
         lambda: uncertainty.derived(fitted(), lambda params: params["rate"]),
         "fn reads 'rate', and the fit's parameters are a, k",

@@ -163,8 +163,10 @@ class FlatProblem(NamedTuple):
     ) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
         """ψ and the square roots of the rows' weights in a step.
 
-        The weights are ψ' where that is positive, as in Newton's method, but at least a hundredth of ψ/r, the weight of
+        The weights are ψ' where that is positive, as in Newton's method, but at least a share of ψ/r, the weight of
         iteratively reweighted least squares: so they are never negative, and ψ/√weight stays of the residuals' size.
+        The share is larger where the unit is estimated: long steps change that, and lead to another optimum than
+        reweighting does.
         """
         slope = self.slope(residual, noise)
         if self.loss is None:
@@ -172,7 +174,7 @@ class FlatProblem(NamedTuple):
         curvature = self.curvature(residual, noise)
         at_zero = residual == 0
         reweighted = jnp.where(at_zero, curvature, slope / jnp.where(at_zero, 1, residual))
-        weight = jnp.maximum(curvature, _LEAST_WEIGHT * reweighted)
+        weight = jnp.maximum(curvature, (_LEAST_WEIGHT_SCALED if self.scaled else _LEAST_WEIGHT) * reweighted)
         return slope, jnp.sqrt(jnp.maximum(self._informed(weight, residual, noise), 0))
 
     def information(self, residual: Float[Array, "n"], noise: Float[Array, "*k"]) -> Float[Array, "n"]:
@@ -238,7 +240,7 @@ class FlatProblem(NamedTuple):
         return jnp.where(free, gradient, params - jnp.where(params <= lower, lower, upper))
 
 
-_LEAST_WEIGHT = 0.01
+_LEAST_WEIGHT, _LEAST_WEIGHT_SCALED = 0.01, 0.3
 
 
 def _derivative(fn: Callable[[Array], Array]) -> Callable[[Array], Array]:

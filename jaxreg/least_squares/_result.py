@@ -56,12 +56,14 @@ def finish(
     noise = problem.noise(residual)
     slope = problem.slope(residual, noise)
     free = problem.free(params, jacobian @ slope)
+    is_hessian = options.covariance == "hessian"
+    bent = problem.curvature if is_hessian else problem.information
     estimate = covariance.estimate(
         options.covariance,
         jacobian,
         slope,
-        None if problem.loss is None else problem.information(residual, noise),
-        bending=_bending(problem, params, slope) if options.covariance == "hessian" else None,
+        None if problem.loss is None else bent(residual, noise),
+        bending=_bending(problem, params, slope) if is_hessian else None,
         counted=problem.counted,
         free=free,
         absolute_sigma=absolute_sigma,

@@ -106,10 +106,14 @@ def _many(fit: Fit, factor: Array, *, fn: Callable[[Params], Any]) -> Derived:
     return found
 
 
+def _real(value: Any) -> Array:
+    return jnp.asarray(_checks.array("what fn gives", value, is_complex=True))
+
+
 def _delta(fit: Fit, factor: Float[Array, ""], fn: Callable[[Params], Any]) -> Derived:
     flat, unravel = ravel_pytree(fit.params)
     try:
-        value = jax.tree.map(jnp.asarray, _checks.traceable("fn")(fn)(fit.params))
+        value = jax.tree.map(_real, _checks.traceable("fn")(fn)(fit.params))
     except KeyError as error:
         raise ValueError(
             f"fn reads {error}, and the fit's parameters are {', '.join(_names.of(fit.params))}"
