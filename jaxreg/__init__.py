@@ -9,6 +9,7 @@ from types import ModuleType
 
 from jaxreg import (
     _pickling,
+    _shown,
     batching,
     comparison,
     covariance,
@@ -45,6 +46,7 @@ from jaxreg.sweeps import sweep
 from jaxreg.training import Training, train
 
 _pickling.keep_dtypes(Dataset, Training, *vars(uncertainty).values())
+_shown.print_as_tables(comparison.Goodness, *vars(uncertainty).values())
 
 
 def __getattr__(name: str) -> ModuleType:

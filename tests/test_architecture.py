@@ -16,7 +16,7 @@ FLOORS = [
     ["_jit", "_points", "_tables"],
     ["results", "status", "_checks", "_pickling", "_linear_algebra", "curvature._lanczos", "models._expressions"],
     ["_blocks._devices", "_blocks._processes", "_blocks._progress"],
-    ["_blocks._threads"],
+    ["_blocks._threads", "_shown"],
     ["_blocks", "covariance._factors", "covariance._rows", "likelihoods", "models._model"],
     ["covariance._estimate", "losses._functions"],
     ["covariance", "losses._kinds"],

@@ -563,7 +563,10 @@ BAD = {
         lambda: ONE(fixed={"rate": True}),
         r"of which a dict may leave names out, got \{'rate': True\}",
     ),
-    "a number for a key": (lambda: inspect.unwrap(uncertainty.bootstrap)(0, fitted()), r"such as jax.random.key\(0\), got 0"),
+    "a number for a key": (
+        lambda: inspect.unwrap(uncertainty.bootstrap)(0, fitted()),
+        r"such as jax.random.key\(0\), got 0",
+    ),
     "derived": (
         lambda: uncertainty.derived(fitted(), lambda params: params["rate"]),
         "fn reads 'rate', and the fit's parameters are a, k",

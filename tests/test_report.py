@@ -227,3 +227,25 @@ def test_names_of_the_numbers_in_arrays(fit: jaxreg.Fit) -> None:
     params = {"w": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
     table = fit.replace(params=params, stderr=params).to_dataframe()
     assert dict(table["value"]) == {"b": 3.0, "w[0]": 1.0, "w[1]": 2.0}
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_what_follows_a_fit_is_printed_as_a_table(fit: jaxreg.Fit, many: bool) -> None:
+    text = str(uncertainty.intervals(jaxreg.fit_many(fit.problem, each={"y": [fit.problem.y] * 2}) if many else fit))
+    names = [f"{name}[{member}]" for name in "abc" for member in range(2)] if many else list("abc")
+    lines = text.splitlines()
+    assert lines[0].split() == ["lower", "upper"]
+    assert [line.split()[0] for line in lines[1:]] == names
+    lower = float(uncertainty.intervals(fit).lower["a"])
+    assert float(lines[1].split()[1]) == pytest.approx(lower, rel=1e-5)
+
+
+def test_statuses_are_printed_as_words_and_what_is_large_by_its_shape(fit: jaxreg.Fit) -> None:
+    ends = str(uncertainty.profile_intervals(fit))
+    assert ends.splitlines()[0].split()[:4] == ["lower", "upper", "discrepancy", "status"]
+    assert ends.count(" OK ") == 3
+    spread = uncertainty.bootstrap(jax.random.key(0), fit, num=40, batch_size=40)
+    assert "num_failed: 0" in str(spread)
+    assert "status: of shape (40,)" in str(spread)
+    assert str(jaxreg.goodness(fit)).startswith("log_likelihood: ")
+    assert jax.jit(lambda level: jnp.sign(len(str(uncertainty.intervals(fit, level=level)))))(0.9) == 1
