@@ -69,8 +69,8 @@ class FlatProblem(NamedTuple):
 
     @property
     def startable(self) -> Bool[Array, ""]:
-        """Whether the numbers that it was made of can be computed with; those at the start may still not be finite."""
-        return self.valid & ~self.unusable.any()
+        """Whether it can be begun, where a model is finite at x that are not, too."""
+        return self.valid & ~self.unusable[0].any()
 
     def linearise(self, params: Float[Array, "p"]) -> tuple[Float[Array, "n"], Float[Array, "p n"]]:
         """The residuals and their derivatives, of one side where there is none."""
