@@ -246,7 +246,10 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "start outside": ({"bounds": (0.5, 9.0)}, r"p0\['c'\] must be between its bounds 0.5 and 9.0, got 0.0"),
     "NaN bound": ({"bounds": (np.nan, 1.0)}, "bounds must be in order, .*got nan"),
     "one bound": ({"bounds": 1.0}, r"bounds must be a pair \(lower, upper\), got 1.0"),
-    "bounds of others": ({"bounds": ({"rate": 0.0}, {"rate": 1.0})}, "bounds must be one number or shaped like p0, .*got"),
+    "bounds of others": (
+        {"bounds": ({"rate": 0.0}, {"rate": 1.0})},
+        "bounds must be one number or shaped like p0, .*got",
+    ),
     "bounds of no shape": ({"bounds": ([0.0, [0.0, 0.0]], 1.0)}, "bounds must be one array, got a list that is none"),
     "bounds too long": ({"bounds": ([0.0, 0.0], 1.0)}, "bounds must be one number or shaped like p0"),
     "bounds of another shape": (
