@@ -35,6 +35,7 @@ def variables(values: Any, taken: Iterable[str], *, leading: int = 0) -> list[Va
         taken: the names of axes and coordinates; a leaf of the same name gets a ``_``.
         leading: how many leading axes of each leaf are the sweep's.
 
+    >>> import numpy as np
     >>> variables({"rate": np.zeros(()), "w": np.zeros(3)}, ["rate"])
     [Variable(name='rate_', dims=()), Variable(name='w', dims=('w_0',))]
     """

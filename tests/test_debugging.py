@@ -12,6 +12,7 @@ import pytest
 
 import jaxreg
 from jaxreg import batching, curvature, data, gradient_noise, losses, models, studies, uncertainty
+from jaxreg.losses import _kinds
 
 KEY = jax.random.key(0)
 X = np.linspace(0, 1, 12, dtype=np.float32)
@@ -118,7 +119,7 @@ REST = {
     "batching": lambda: batching.gather(given().rows, batching.minibatches(batching.sorted_order(given().rows.y), 8)),
     "orders": lambda: [batching.adversarial_order(given().rows.x), batching.epoch_order("reshuffled", 5, KEY)(1)],
     "losses": lambda: [
-        jax.grad(lambda r, loss=loss: loss(r, given().y).sum())(2 * given().y) for loss in losses._KNOWN
+        jax.grad(lambda r, loss=loss: loss(r, given().y).sum())(2 * given().y) for loss in _kinds._KNOWN
     ],
     "irls": lambda: losses.irls_weight(losses.huber, given().y, 2 * given().y),
     "hessian": lambda: [

@@ -512,8 +512,8 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         r"a function f\(params, x\), got one of \(x, a, k\): models.positional makes one",
     ),
     "bounds of other names": (
-        {"bounds": ({"a": 0.0}, {"a": 1.0})},
-        r"bounds must be one number or shaped like p0, {'a': \*, 'k': \*}, got {'a': 0.0}",
+        {"bounds": ({"b": 0.0}, {"b": 1.0})},
+        r"bounds must be one number or shaped like p0, {'a': \*, 'k': \*}, of which .*, got {'b': 0.0}",
     ),
     "no model": ({"model": "decay"}, r"model must be a Model or a function f\(params, x\), got str"),
 }

@@ -55,6 +55,7 @@ class FlatProblem(NamedTuple):
     counted: Bool[Array, "n"]  # rows that are there
     size: Float[Array, ""]  # ‖y/(sigma·unit)‖
     valid: Bool[Array, ""]
+    startable: Bool[Array, ""]  # and all x are finite, whatever the model is there
     bounds: tuple[Float[Array, "p"], Float[Array, "p"]] | None
     loss: Callable[[Array], Array] | None  # elementwise, of residuals in units of the noise; None if all are squared
     scaled: bool  # whether a term estimates the unit of its loss
@@ -66,11 +67,6 @@ class FlatProblem(NamedTuple):
     @property
     def num_rows(self) -> int:
         return self.counted.size
-
-    @property
-    def startable(self) -> Bool[Array, ""]:
-        """Whether it can be begun, where a model is finite at x that are not, too."""
-        return self.valid & ~self.unusable[0].any()
 
     def linearise(self, params: Float[Array, "p"]) -> tuple[Float[Array, "n"], Float[Array, "p n"]]:
         """The residuals and their derivatives, of one side where there is none."""
@@ -101,10 +97,7 @@ class FlatProblem(NamedTuple):
         return Rows(robust, sizes, prior, np.concatenate([term.units for term in self.terms]) + first)
 
     def chi2(self, residual: Float[Array, "n"], *, priors: bool | None = None) -> Float[Array, ""]:
-        """Σ ((model - y)/sigma)², of all terms, the priors, or the data: 0 or infinite beyond the range of floats.
-
-        Of a likelihood its deviance.
-        """
+        """Σ ((model - y)/sigma)² or the deviance, of all terms, the priors, or the data; out of floats' range 0 or ∞."""
         wanted = [term for term in self.terms if priors is None or term.is_prior == priors]
         parts = [residual if len(self.terms) == 1 else residual[term.rows] for term in wanted]
         found = [term.chi2(part, self.unit) for term, part in zip(wanted, parts, strict=True)]
@@ -165,8 +158,7 @@ class FlatProblem(NamedTuple):
 
         The weights are ψ' where that is positive, as in Newton's method, but at least a share of ψ/r, the weight of
         iteratively reweighted least squares: so they are never negative, and ψ/√weight stays of the residuals' size.
-        The share is larger where the unit is estimated: long steps change that, and lead to another optimum than
-        reweighting does.
+        Where the unit is estimated the share is larger: long steps change that, and lead to another optimum.
         """
         slope = self.slope(residual, noise)
         if self.loss is None:
@@ -271,6 +263,7 @@ def flat_problem(problem: Problem, *, careful: bool = True) -> FlatProblem:
         lower, upper = map(layout.of_free, box)
         bounds = lower, upper
         valid &= ((lower <= layout.start) & (layout.start <= upper)).all()
+    unusable = jnp.concatenate([unusable_rows(*pair) for pair in zip(terms, counted, strict=True)], axis=1)
 
     flat, first = [], 0
     for term, one, root, rows in zip(terms, form.terms, roots, counted, strict=True):
@@ -292,13 +285,14 @@ def flat_problem(problem: Problem, *, careful: bool = True) -> FlatProblem:
         counted=there,
         size=jnp.linalg.norm(target / unit),
         valid=valid,
+        startable=valid & ~unusable[0].any(),
         bounds=bounds,
         loss=loss_of_all(flat),
         scaled=any(term.scale is not None for term in flat),
         tied=form.tie is not None,
         held=None,
         careful=careful,
-        unusable=jnp.concatenate([unusable_rows(*pair) for pair in zip(terms, counted, strict=True)], axis=1),
+        unusable=unusable,
     )
 
 

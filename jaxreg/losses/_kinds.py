@@ -78,6 +78,7 @@ class Kind(enum.Enum):
 def kind_of(loss: Callable[..., Array] | None) -> Kind:
     """What a loss is, whatever is bound to it; None and optax's ½r² are the squared one.
 
+    >>> from jaxreg.likelihoods import poisson
     >>> kind_of(functools.partial(quantile, q=0.1)), kind_of(optax.l2_loss), kind_of(poisson)
     (<Kind.LINEAR_PROGRAM: 3>, <Kind.SQUARED: 1>, <Kind.LIKELIHOOD: 4>)
     """
