@@ -97,7 +97,7 @@ class FlatProblem(NamedTuple):
         return Rows(robust, sizes, prior, np.concatenate([term.units for term in self.terms]) + first)
 
     def chi2(self, residual: Float[Array, "n"], *, priors: bool | None = None) -> Float[Array, ""]:
-        """Σ ((model - y)/sigma)² or the deviance, of all terms, the priors, or the data; 0 or ∞ out of floats' range."""
+        """Σ ((model - y)/sigma)² or the deviance, of all terms, the priors, or the data: 0 or ∞ beyond floats."""
         wanted = [term for term in self.terms if priors is None or term.is_prior == priors]
         parts = [residual if len(self.terms) == 1 else residual[term.rows] for term in wanted]
         found = [term.chi2(part, self.unit) for term, part in zip(wanted, parts, strict=True)]
