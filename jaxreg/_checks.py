@@ -16,6 +16,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxreg import _trace
+from jaxreg._points import key_kind
 
 
 def shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:
@@ -184,7 +185,7 @@ def valid(name: str, value: Any, condition: Array, wanted: str) -> Array:
 
 def key(value: Any) -> None:
     """Refuse what is no random key, such as the number that one is made of."""
-    if np.ndim(value) == 0 and not jnp.issubdtype(getattr(value, "dtype", bool), jax.dtypes.prng_key):
+    if np.ndim(value) == 0 and key_kind(value) is None:
         raise ValueError(f"key must be a random key, such as jax.random.key(0), got {value!r}")
 
 

@@ -40,7 +40,7 @@ def text(result: Any) -> str:
     names = [name if isinstance(like, dict) else f"value{name.removeprefix('params')}" for name in _names.of(like)]
     if len(names) > _MOST_ROWS:
         names = []
-    columns = [name for name, value in fields.items() if names and _shapes(value) == _shapes(like)]
+    columns = [name for name, value in fields.items() if names and _names.shapes(value) == _names.shapes(like)]
     table = [[name, *(_word(name, number) for number in _names.numbers(fields[name])[0])] for name in columns]
     rest = [f"{name}: {_cell(name, value)}" for name, value in fields.items() if name not in columns]
     parts = [_tables.text([*zip(["", *names], *table, strict=True)])] if table else []
@@ -53,10 +53,6 @@ def _flat(result: Any, prefix: str) -> list[tuple[str, Any]]:
     for name, value in result._asdict().items():
         found += _flat(value, f"{prefix}{name}.") if hasattr(value, "_fields") else [(prefix + name, value)]
     return found
-
-
-def _shapes(value: Any) -> Any:
-    return jax.tree.map(np.shape, value)
 
 
 def _cell(name: str, value: Any) -> str:
