@@ -17,6 +17,7 @@ from jaxreg import (
     data,
     fits,
     gradient_noise,
+    labelled,
     least_squares,
     losses,
     models,
@@ -35,6 +36,7 @@ from jaxreg._version import __version__
 from jaxreg.comparison import compare, goodness
 from jaxreg.data import Dataset
 from jaxreg.fits import fit_many
+from jaxreg.labelled import fit_cube, fit_table
 from jaxreg.least_squares import CurveFit, Fit, curve_fit, fit
 from jaxreg.models import Model
 from jaxreg.objective import empirical_risk
@@ -75,10 +77,13 @@ __all__ = [
     "data",
     "empirical_risk",
     "fit",
+    "fit_cube",
     "fit_many",
+    "fit_table",
     "fits",
     "goodness",
     "gradient_noise",
+    "labelled",
     "least_squares",
     "losses",
     "models",

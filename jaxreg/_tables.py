@@ -1,5 +1,6 @@
 """Tables: columns of text, and the names of a labelled table's variables and axes."""
 
+import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,23 @@ def text(rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def xarray() -> Any:
+    """The library, or what to install."""
+    return _needed("xarray")
+
+
+def pandas() -> Any:
+    """The library, or what to install."""
+    return _needed("pandas")
+
+
+def _needed(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"tables need {name}: pip install 'jaxreg[tables]'") from error
 
 
 class Variable(NamedTuple):

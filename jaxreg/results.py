@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from jaxreg import _tables
 from jaxreg._names import leaf_names
 from jaxreg._points import labels, num_points
-from jaxreg._tables import variables
 
 if TYPE_CHECKING:
     import pandas
@@ -57,18 +57,14 @@ class Sweep:
         >>> float(table.loss.sel(learning_rate=1.0))
         2.0
         """
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError("tables need xarray and pandas: pip install 'jaxreg[tables]'") from error
+        library = _tables.xarray()
         coordinates: dict[str, Any] = {}
         for name, points in self.axes.items():
             for label, along in labels(name, points, static=name in self.static).items():
                 coordinates[label] = (name, along)
-        found = zip(
-            variables(self.values, coordinates, leading=len(self.axes)), jax.tree.leaves(self.values), strict=True
-        )
-        return xarray.Dataset({one.name: ((*self.axes, *one.dims), leaf) for one, leaf in found}, coordinates)
+        found = _tables.variables(self.values, coordinates, leading=len(self.axes))
+        fields = zip(found, jax.tree.leaves(self.values), strict=True)
+        return library.Dataset({one.name: ((*self.axes, *one.dims), leaf) for one, leaf in fields}, coordinates)
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """The scalar values of each member as a pandas DataFrame: one row for each point of the grid.

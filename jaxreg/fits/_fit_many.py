@@ -59,8 +59,9 @@ def fit_many(
         y: (m, n), targets, or (m, …) where the model gives more than one axis.
         p0: the start of all fits, a pytree of floats; None where the model can guess it from each data set.
         p0_each: whether the leaves of p0 have a leading axis m, a start for each data set.
-        each: of a problem, the names of what each data set has for itself, on a leading axis, of y, sigma, mask, x, p0
-            and the loss's keywords: ``each=("y", "sigma")``; or these with their values: ``each={"y": spectra}``.
+        each: of a problem, the names of what each data set has for itself, on a leading axis, of y, sigma, mask, x, p0,
+            bounds and the loss's keywords: ``each=("y", "sigma")``; or these with their values:
+            ``each={"y": spectra}``.
         mask: shaped like y, or like one data set, True for the points that are there.
         residuals: whether the result holds them; they are as large as y.
         store: a directory to keep each finished chunk in (``pip install 'jaxreg[store]'``). The same call goes on where

@@ -12,6 +12,7 @@ from jaxreg.models import Apply, Model
 from jaxreg.problems import Problem
 from jaxreg.problems import _arguments as arguments
 from jaxreg.problems._problem import checked_problem
+from jaxreg.problems._starts import shapes_of_start
 
 
 class Sets(NamedTuple):
@@ -70,21 +71,15 @@ def sets_of_problem(problem: Problem, each: Sequence[str] | Mapping[str, Any] | 
     """Of a problem some of whose numbers have a leading axis, or are given with one."""
     if not each or isinstance(each, str):
         raise ValueError(f'each must name what each data set has for itself, as in each=("y",), got {each!r}')
-    values = dict(each) if isinstance(each, Mapping) else {}
     place = problem.only("each", remedy="fit each data set by jaxreg.fit, or vmap over it")
-    term, p0 = problem.terms[place], problem.p0
-    known = {"x", "y", "sigma", "mask", "p0", *term.keywords}
+    form = problem.form.terms[place]
+    known = {"x", "y", "sigma", "mask", "p0", "bounds", *problem.terms[place].keywords}
     if unknown := set(each) - known:
         raise ValueError(f"each must be of {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}")
-    if "sigma" in each and problem.form.terms[place].kind is Kind.LIKELIHOOD:
+    if "sigma" in each and form.kind is Kind.LIKELIHOOD:
         raise ValueError("sigma must not be in each for counts, which know the size of their errors")
-    if "p0" in values:
-        p0 = jax.tree.map(np.asarray, _checks.params("p0", values.pop("p0")))
-    fields = {name: _array(name, value) for name, value in values.items() if name in ("y", "sigma")}
-    fields |= {"x": jax.tree.map(np.asarray, values["x"])} if "x" in values else {}
-    fields |= {"mask": np.asarray(_checks.booleans("mask", values["mask"]))} if "mask" in values else {}
-    keywords = {name: _array(f"the loss's {name}", values[name]) for name in values.keys() - fields.keys()}
-    term = term._replace(**fields, keywords=term.keywords | keywords)
+    whole = _with_values(problem, place, each if isinstance(each, Mapping) else {})
+    term = whole.terms[place]
 
     def marked(name: str, value: Any) -> Any:
         return jax.tree.map(lambda _: name in each, value)
@@ -93,19 +88,42 @@ def sets_of_problem(problem: Problem, each: Sequence[str] | Mapping[str, Any] | 
         **{name: marked(name, getattr(term, name)) for name in ("x", "y", "sigma", "mask")},
         keywords={name: name in each for name in term.keywords},
     )
-    terms = list(problem.terms)
-    own_terms: list[Any] = [jax.tree.map(lambda _: False, one) for one in terms]
-    terms[place], own_terms[place] = term, own_term
-    whole = Problem(p0, problem.bounds, tuple(terms), problem.form)
-    no_bounds = jax.tree.map(lambda _: False, problem.bounds)
-    own = Problem(marked("p0", p0), no_bounds, tuple(own_terms), problem.form)
+    own_terms = _with(jax.tree.map(lambda _: False, whole.terms), place, own_term)
+    own = Problem(marked("p0", whole.p0), marked("bounds", whole.bounds), own_terms, problem.form)
     lengths = {np.shape(leaf)[:1] for leaf, is_own in zip(*map(jax.tree.leaves, (whole, own)), strict=True) if is_own}
     if len(lengths) != 1 or lengths == {()} or lengths == {(0,)}:
-        shapes = {name: jax.tree.map(np.shape, p0 if name == "p0" else getattr(term, name, None)) for name in each}
+        given = {"p0": whole.p0, "bounds": whole.bounds} | term.keywords | term._asdict()
+        shapes = {name: jax.tree.map(np.shape, given[name]) for name in each}
         raise ValueError(f"each must name arrays with one leading axis, as long for all, got the shapes {shapes}")
     first = jax.tree.map(lambda leaf, is_own: leaf[0] if is_own else leaf, whole, own)
     arguments.checked_shapes(first.terms[place])
+    if "bounds" in each:
+        for bound in first.bounds or ():
+            arguments.same_params(bound, shapes_of_start(first.p0, None, first.terms, first.form), "bounds")
+    if "mask" in each:  # which points of the first are there says nothing of the others
+        terms = _with(first.terms, place, first.terms[place]._replace(mask=None))
+        first = Problem(first.p0, first.bounds, terms, first.form)
     return Sets(whole, own, _dtypes(whole), first)
+
+
+def _with_values(problem: Problem, place: int, each: Mapping[str, Any]) -> Problem:
+    """The problem with the numbers that were given for each data set in place of its own."""
+    p0, bounds, term = problem.p0, problem.bounds, problem.terms[place]
+    if "p0" in each:
+        p0 = jax.tree.map(np.asarray, _checks.params("p0", each["p0"]))
+    if "bounds" in each:
+        lower, upper = each["bounds"]
+        bounds = tuple(jax.tree.map(np.asarray, _checks.params("bounds", bound)) for bound in (lower, upper))
+    fields = {name: _array(name, each[name]) for name in ("y", "sigma") if name in each}
+    fields |= {"x": jax.tree.map(np.asarray, each["x"])} if "x" in each else {}
+    fields |= {"mask": np.asarray(_checks.booleans("mask", each["mask"]))} if "mask" in each else {}
+    keywords = {name: _array(f"the loss's {name}", each[name]) for name in term.keywords.keys() & each.keys()}
+    term = term._replace(**fields, keywords=term.keywords | keywords)
+    return Problem(p0, bounds, _with(problem.terms, place, term), problem.form)
+
+
+def _with(terms: Sequence[Any], place: int, term: Any) -> tuple[Any, ...]:
+    return (*terms[:place], term, *terms[place + 1 :])
 
 
 def _dtypes(problem: Problem) -> Any:

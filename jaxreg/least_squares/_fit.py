@@ -10,11 +10,12 @@ import numpy as np
 
 from jaxreg import _names, _pickling
 from jaxreg.least_squares._same_data import check_same_data, on_axes
-from jaxreg.least_squares._table import table_of
+from jaxreg.least_squares._table import axes_of, dataset_of, table_of
 from jaxreg.problems import Problem
 
 if TYPE_CHECKING:
     import pandas
+    import xarray
 
 _FIELDS = (
     "params", "stderr", "covariance", "residuals", "chi2", "dof", "status", "num_steps", "at_bound", "undetermined",
@@ -118,6 +119,17 @@ class Fit:
             ImportError: without pandas (``pip install 'jaxreg[tables]'``).
         """
         return table_of(self)
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """The fits as an xarray Dataset over the leading axes: "fit", or "fit_0", "fit_1", ….
+
+        Each parameter and its ``…_stderr``, "covariance" (param, param_2), "chi2", "dof", "num_steps", "status". What a
+        fit that failed would say of its parameters is NaN.
+
+        Raises:
+            ImportError: without xarray (``pip install 'jaxreg[tables]'``).
+        """
+        return dataset_of(self, axes_of(self))
 
     def __len__(self) -> int:
         self._refuse_one("has no length")

@@ -116,12 +116,12 @@ def start_and_bounds(p0: Params, bounds: Any, terms: Any, form: Form) -> tuple[P
     return p0, (lower, upper)
 
 
-def same_params(p0: Params, known: Params) -> None:
+def same_params(p0: Params, known: Params, name: str = "p0") -> None:
     """Refuse parameters of another structure or shape."""
     if _names.structure(p0) != _names.structure(known):
-        raise ValueError(f"p0 must have the form {_names.structure(known)}, got {_names.structure(p0)}")
+        raise ValueError(f"{name} must have the form {_names.structure(known)}, got {_names.structure(p0)}")
     for (path, leaf), wanted in zip(jax.tree_util.tree_leaves_with_path(p0), jax.tree.leaves(known), strict=True):
-        _checks.shape(f"p0{jax.tree_util.keystr(path)}", leaf, jnp.shape(wanted))
+        _checks.shape(f"{name}{jax.tree_util.keystr(path)}", leaf, jnp.shape(wanted))
 
 
 def _inside(p0: Params, lower: Params, upper: Params) -> None:
