@@ -9,7 +9,6 @@ from types import ModuleType
 
 from jaxreg import (
     _pickling,
-    _shown,
     batching,
     comparison,
     covariance,
@@ -48,7 +47,6 @@ from jaxreg.sweeps import sweep
 from jaxreg.training import Training, train
 
 _pickling.keep_dtypes(Dataset, Training, *vars(uncertainty).values())
-_shown.print_as_tables(comparison.Goodness, *vars(uncertainty).values())
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -33,6 +33,15 @@ def _stem(path: Any, root: str) -> str:
     return stem if stem and not stem.startswith("[") else f"{root}{stem}"
 
 
+def in_order(tree: Any, like: Any) -> Any:
+    """The same dict with its names in the order of another: JAX sorts them; anything else as it is.
+
+    >>> in_order({"a": 1, "b": 2}, {"b": 0, "a": 0})
+    {'b': 2, 'a': 1}
+    """
+    return {name: tree[name] for name in like} if isinstance(like, dict) else tree
+
+
 def numbers(params: Any, *, leading: int = 0) -> np.ndarray:
     """(members, p): the numbers that ``of`` names; the ``leading`` axes of each leaf hold members.
 

@@ -1,7 +1,9 @@
-"""Tables: columns of text, and the names of a labelled table's variables and axes."""
+"""Tables: columns of text, the parts of a report, and the names of a labelled table's variables and axes."""
 
 import importlib
+import math
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +21,74 @@ def text(rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+class Table(NamedTuple):
+    """Rows of words, under a line of their own.
+
+    Attributes:
+        rows: of cells, as many in each.
+        title: what stands above them.
+        header: whether the first row names the columns.
+    """
+
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    header: bool = True
+
+
+def as_text(parts: Iterable[str | Table]) -> str:
+    """A report of paragraphs and tables, for a terminal.
+
+    >>> print(as_text(["2 fits", Table([["", "rate"], ["0", "1.5"], ["1", "2"]])]))
+    2 fits
+    <BLANKLINE>
+       rate
+    0   1.5
+    1     2
+    """
+    shown = [part if isinstance(part, str) else f"{part.title}\n{text(part.rows)}".lstrip("\n") for part in parts]
+    return "\n\n".join(part for part in shown if part)
+
+
+def as_html(parts: Iterable[str | Table]) -> str:
+    """The same for a notebook.
+
+    >>> as_html(["a < b"])
+    '<div><p>a &lt; b</p></div>'
+    """
+    return f"<div>{''.join(_html(part) for part in parts if part)}</div>"
+
+
+def _html(part: str | Table) -> str:
+    if isinstance(part, str):
+        return f"<p>{escape(part).replace(chr(10), '<br/>')}</p>"
+    head, rows = (part.rows[:1], part.rows[1:]) if part.header else ([], part.rows)
+    title = f"<caption>{escape(part.title)}</caption>" if part.title else ""
+    lines = [f"<thead>{_row(head[0], 'th')}</thead>"] if head else []
+    return f"<table>{title}{''.join(lines)}<tbody>{''.join(_row(row, 'td') for row in rows)}</tbody></table>"
+
+
+def _row(cells: Sequence[str], kind: str) -> str:
+    first, *others = map(escape, cells)
+    return f"<tr><th>{first}</th>{''.join(f'<{kind}>{cell}</{kind}>' for cell in others)}</tr>"
+
+
+UNKNOWN = "–"
+
+
+def significant(value: float, digits: int) -> str:
+    """A number to so many digits, trailing zeros too.
+
+    >>> significant(2.0, 4), number(2.0, 4), number(float("nan"), 4)
+    ('2.000', '2', '–')
+    """
+    return number(value, digits, "#").removesuffix(".")
+
+
+def number(value: float, digits: int, form: str = "") -> str:
+    """A number to so many digits at most."""
+    return UNKNOWN if math.isnan(value) else f"{value:{form}.{digits}g}"
 
 
 def xarray() -> Any:

@@ -4,11 +4,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 
 from jaxreg import _tables
-from jaxreg._names import leaf_names
-from jaxreg._points import labels, num_points
+from jaxreg._points import labels
 
 if TYPE_CHECKING:
     import pandas
@@ -26,20 +24,23 @@ class Sweep:
             (all axes in order, those of one member's leaf).
         static: the names of the static axes.
 
+    >>> import numpy as np
     >>> rates = np.array([0.1, 1.0])
-    >>> Sweep({"learning_rate": rates}, {"loss": np.array([0.5, 2.0]), "params": {"w": np.zeros((2, 3))}})
-    Sweep(axes: learning_rate 2; values: loss (2,), params.w (2, 3))
+    >>> print(Sweep({"learning_rate": rates}, {"loss": np.array([0.5, 2.0]), "params": {"w": np.zeros((2, 3))}}))
+    Sweep
+    axis           points  first  last
+    learning_rate       2    0.1     1
+    <BLANKLINE>
+    value  least   25 %  median   75 %  most  not finite
+    loss     0.5  0.875    1.25  1.625     2           0
+    <BLANKLINE>
+    array     shape of one    dtype
+    params.w          (3,)  float64
     """
 
     axes: dict[str, Any]
     values: Any
     static: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        axes = ", ".join(f"{name} {self._length(name)}" for name in self.axes)
-        leaves = zip(leaf_names(self.values), jax.tree.leaves(self.values), strict=True)
-        values = ", ".join(f"{name} {np.shape(leaf)}" for name, leaf in leaves)
-        return f"Sweep(axes: {axes}; values: {values})"
 
     def to_xarray(self) -> "xarray.Dataset":
         """All values as an xarray Dataset, to be selected by name.
@@ -52,6 +53,7 @@ class Sweep:
         Raises:
             ImportError: without xarray (``pip install 'jaxreg[tables]'``).
 
+        >>> import numpy as np
         >>> rates = np.array([0.1, 1.0])
         >>> table = Sweep({"learning_rate": rates}, {"loss": np.array([0.5, 2.0])}).to_xarray()
         >>> float(table.loss.sel(learning_rate=1.0))
@@ -75,6 +77,7 @@ class Sweep:
             ValueError: if every leaf has axes of its own.
             ImportError: without xarray and pandas (``pip install 'jaxreg[tables]'``).
 
+        >>> import numpy as np
         >>> rates = np.array([0.1, 1.0])
         >>> print(Sweep({"learning_rate": rates}, {"loss": np.array([0.5, 2.0])}).to_dataframe())
            learning_rate  loss
@@ -89,7 +92,3 @@ class Sweep:
             )
         frame = table[scalars].to_dataframe(dim_order=list(self.axes)).reset_index()
         return frame[[*self.axes, *(name for name in table.coords if name not in self.axes), *scalars]]
-
-    def _length(self, name: str) -> int:
-        points = self.axes[name]
-        return len(points) if name in self.static else num_points(points)

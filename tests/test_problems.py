@@ -533,7 +533,7 @@ BAD = {
     "no axis": (lambda: jaxreg.fit_many(ONE(), each=("sigma",)), "each must name arrays with one leading axis"),
     "not a field": (
         lambda: jaxreg.fit_many(ONE(), each=("weights",)),
-        "each must be of mask, p0, sigma, x, y, got weights",
+        "each must be of bounds, mask, p0, sigma, x, y, got weights",
     ),
     "said twice": (
         lambda: jaxreg.fit_many(ONE(), each=("y",), sigma=1.0),
@@ -592,4 +592,4 @@ def test_a_fit_is_a_dataclass_whose_fields_have_the_old_name():
     assert jaxreg.CurveFit is jaxreg.Fit
     assert [field.name for field in dataclasses.fields(jaxreg.Fit)][-2:] == ["chi2_prior", "problem"]
     assert str(fitted()) == jaxreg.summary(fitted())
-    assert repr(fitted()) == "Fit(a, k)"
+    assert repr(fitted()) == jaxreg.summary(fitted())

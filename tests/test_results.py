@@ -155,10 +155,3 @@ def test_axes_are_labelled_by_what_they_are():
 def test_points_are_counted():
     assert num_points([0.1, 0.2]) == 2
     assert num_points(jax.random.split(jax.random.key(0), 4)) == 4
-
-
-def test_a_sweep_is_shown_by_its_shapes(atlas):
-    assert repr(atlas) == (
-        "Sweep(axes: loss 2, learning_rate 3, key 2; values: params.b (2, 3, 2), params.w (2, 3, 2, 2), "
-        "train_loss (2, 3, 2, 4), status (2, 3, 2), num_steps (2, 3, 2))"
-    )

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from jax.scipy.special import betainc, gammaincc
 
-from jaxreg import _names, _tables
+from jaxreg import _names
+from jaxreg._tables import Table, number
 from jaxreg.comparison._goodness import goodness
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._solver import num_counted
@@ -44,21 +45,19 @@ class Comparison(NamedTuple):
     weight: np.ndarray
     p_value: np.ndarray
 
-    def __str__(self) -> str:
-        heads = ("fit", "parameters", "χ²", "AIC", "difference", "weight", "AICc", "BIC", "p (nested)")
-        columns = [
-            list(self.names),
-            [str(count) for count in self.num_params],
-            *([_shown(value) for value in column] for column in (self.chi2, self.aic, self.aic_difference)),
-            [_shown(value, 3) for value in self.weight],
-            *([_shown(value) for value in column] for column in (self.aicc, self.bic)),
-            [_shown(value, 3) for value in self.p_value],
-        ]
-        return _tables.text([heads, *zip(*columns, strict=True)])
 
-
-def _shown(value: float, digits: int = 6) -> str:
-    return "–" if np.isnan(value) else f"{value:.{digits}g}"
+def parts_of_comparison(found: Comparison) -> list[str | Table]:
+    """A row for each fit."""
+    heads = ("fit", "parameters", "χ²", "AIC", "difference", "weight", "AICc", "BIC", "p (nested)")
+    columns = [
+        list(found.names),
+        [str(count) for count in found.num_params],
+        *([number(value, 6) for value in column] for column in (found.chi2, found.aic, found.aic_difference)),
+        [number(value, 3) for value in found.weight],
+        *([number(value, 6) for value in column] for column in (found.aicc, found.bic)),
+        [number(value, 3) for value in found.p_value],
+    ]
+    return [Table([heads, *zip(*columns, strict=True)])]
 
 
 def compare(fits: Mapping[str, Fit] | Sequence[Fit], *, nested: bool = False) -> Comparison:

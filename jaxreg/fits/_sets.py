@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxreg import _checks
+from jaxreg import _checks, _names
 from jaxreg.losses._kinds import Kind
 from jaxreg.models import Apply, Model
 from jaxreg.problems import Problem
@@ -46,8 +46,8 @@ def sets_of_data(
     sigma, sigma_own = _sigma(sigma, y.shape)
     like = p0
     if p0 is not None:
-        p0 = jax.tree.map(np.asarray, _checks.params("p0", p0))
-        like = _first_start(p0, len(y)) if p0_each else p0
+        start, p0 = p0, jax.tree.map(np.asarray, _checks.params("p0", p0))
+        like = _names.in_order(_first_start(p0, len(y)) if p0_each else p0, start)
 
     # The first data set stands for all, but for its values: a start of its own may lie outside the bounds.
     first_x = jax.tree.map(lambda leaf, own: leaf[0] if own else leaf, x, x_own)

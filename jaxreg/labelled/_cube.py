@@ -110,7 +110,7 @@ def fit_cube(
     if da.chunks is None:
         found = _fitted(bare, *arrays, job=job)
     else:
-        template = dataset_of(jax.tree.map(functools.partial(_lazy, da, job), shapes), job.rest)
+        template = dataset_of(jax.tree.map(functools.partial(_lazy, da, job), shapes), rest, one)
         arrays = [array.chunk({dim: da.chunksizes[dim] for dim in array.dims}) for array in arrays]
         found = library.map_blocks(_fitted, bare, arrays, {"job": job}, template)
     return found.assign_coords(kept).assign_attrs(da.attrs)
@@ -155,7 +155,7 @@ def _fitted(da: "DataArray", *arrays: "DataArray", job: _Job) -> "Dataset":
     with _ONE_BLOCK, jax.enable_x64(job.x64):
         fits = fit_many(job.problem, each=each, residuals=False, progress=False, **job.options)
     fits = jax.tree.map(lambda leaf: leaf.reshape((*sizes, *leaf.shape[1:])), fits.without_data())
-    return dataset_of(fits, job.rest)
+    return dataset_of(fits, job.rest, job.problem)
 
 
 def _lazy(da: "DataArray", job: _Job, one: Any) -> Any:

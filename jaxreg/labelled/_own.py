@@ -60,7 +60,7 @@ def common_and_own(
         common["bounds"] = None
         own |= {} if bounds is None else {"bounds": bounds}
     if any(map(_is_array, jax.tree.leaves(p0))):
-        common["p0"] = jax.tree.map(lambda leaf: 1.0 if _is_array(leaf) else leaf, p0)
+        common["p0"] = _names.in_order(jax.tree.map(lambda leaf: 1.0 if _is_array(leaf) else leaf, p0), p0)
         own["p0"] = p0
     return common, own
 

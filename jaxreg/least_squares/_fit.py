@@ -129,7 +129,7 @@ class Fit:
         Raises:
             ImportError: without xarray (``pip install 'jaxreg[tables]'``).
         """
-        return dataset_of(self, axes_of(self))
+        return dataset_of(self, axes_of(self), self.problem)
 
     def __len__(self) -> int:
         self._refuse_one("has no length")

@@ -61,7 +61,10 @@ def expression_names(text: str) -> tuple[str, ...]:
 
 @picklable
 def _expression(
-    text: str, variables: tuple[str, ...], allowed: tuple[str, ...] | None, constants: tuple[tuple[str, float], ...]
+    text: str,
+    variables: tuple[str, ...] = ("x",),
+    allowed: tuple[str, ...] | None = None,
+    constants: tuple[tuple[str, float], ...] = (),
 ) -> Model:
     formula = _expressions.parse(text, independent=variables, parameters=allowed, constants=dict(constants))
     names = formula.parameters

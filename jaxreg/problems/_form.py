@@ -1,6 +1,6 @@
 """The parts of a problem: the numbers of a term, and what chooses the program of a term and of the whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from jaxreg.losses._kinds import Kind, kind_of
@@ -52,6 +52,24 @@ class TermForm(NamedTuple):
         return kind_of(self.loss)
 
 
+class Order:
+    """Names of parameters in the order in which they were given, to be shown so: JAX sorts a dict by its keys.
+
+    Equal to any other, as no program depends on it.
+    """
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.names = tuple(names)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Order)
+
+    def __hash__(self) -> int:
+        return 0
+
+
 class Form(NamedTuple):
     """What chooses the program of a problem: hashable.
 
@@ -59,11 +77,13 @@ class Form(NamedTuple):
         terms: a form for each.
         free: of the numbers of ravel_pytree(p0), whether each is fitted; None for all.
         tie: free parameters -> all parameters that the models take; None where those are the same.
+        order: of the start that was given.
     """
 
     terms: tuple[TermForm, ...]
     free: tuple[bool, ...] | None = None
     tie: Callable[[Params], Params] | None = None
+    order: Order = Order()
 
     def has(self, *kinds: Kind) -> bool:
         """Whether a term has a loss of one of these kinds."""

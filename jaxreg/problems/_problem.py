@@ -16,9 +16,9 @@ from jaxreg.objective import Loss
 from jaxreg.problems import _arguments as arguments
 from jaxreg.problems import _sums as sums
 from jaxreg.problems import _ties as ties
-from jaxreg.problems._form import Form
+from jaxreg.problems._form import Form, Order
 from jaxreg.problems._priors import prior_term
-from jaxreg.problems._starts import shapes_of_start
+from jaxreg.problems._starts import order_of, shapes_of_start
 
 _REMEDY = "read it from problem.terms[0], give it with replace(term=0, …)"
 
@@ -71,6 +71,11 @@ class Problem(_jit.Formed):
     def absolute_sigma(self) -> bool:
         """Whether the size of the errors is known, of one term and so of all."""
         return any(term.absolute_sigma for term in self.form.terms)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The names of parameters in the order in which they were given, or in which the models name them."""
+        return order_of(self.form)
 
     def replace(self, *, term: int | None = None, **changes: Any) -> "Problem":
         """The same problem with other numbers, checked: what ``jit``, ``vmap``, ``grad`` and sweeps vary.
@@ -280,7 +285,7 @@ def checked_problem(
 ) -> Problem:
     """The problem of arguments that no warning is to be given of any more."""
     term, one = arguments.checked_term(model, x, y, **of_term)
-    form = Form((one,))
+    form = Form((one,), order=Order(p0 if isinstance(p0, dict) else ()))
     p0, bounds = arguments.start_and_bounds(p0, bounds, [term], form)
     return Problem(p0, bounds, (term,), form._replace(free=arguments.free_of(fixed, p0)))
 

@@ -76,6 +76,16 @@ def neutral_rows(x: Any, y: Any, mask: Any) -> tuple[Any, Any]:
     return jax.tree.map(filled, x), filled(y)
 
 
+def order_of(form: Form) -> tuple[str, ...]:
+    """The names of parameters as they were given, and then as the models name theirs."""
+    found: list[Any] = list(form.order.names)
+    for one in form.terms:
+        own = one.model.init(jax.random.key(0)) if isinstance(one.model, Model) else None
+        renamed = dict(one.names or ())
+        found += [renamed.get(name, name) for name in own] if isinstance(own, dict) else []
+    return tuple(dict.fromkeys(found))
+
+
 def shapes_of_start(p0: Params, bounds: Any, terms: tuple[Term, ...], form: Form) -> Params:
     """The start as shapes alone, without a guess being computed."""
     if is_given(p0, form):

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxreg import _trace
 from jaxreg.losses._kinds import Kind
-from jaxreg.problems._form import Form, Term, TermForm
+from jaxreg.problems._form import Form, Order, Term, TermForm
 from jaxreg.problems._priors import prior_names
 from jaxreg.problems._starts import shapes_of_start
 
@@ -24,7 +24,7 @@ def joined(one: Any, other: Any) -> tuple[Any, Any, tuple[Term, ...], Form]:
         raise ValueError("an absolute or quantile loss is fitted alone, as a linear program: it cannot be added to")
     if not _num_data(one) or not _num_data(other):  # with priors alone beside it the parameters stay as they are
         data = one if _num_data(one) else other
-        form = Form(forms, data.form.free)
+        form = Form(forms, data.form.free, order=data.form.order)
         return data.p0, data.bounds, one.terms + other.terms, form
     shapes = [_named(problem) for problem in (one, other)]
     p0, conflict = _union("a start", shapes, one.p0 or {}, other.p0 or {})
@@ -38,7 +38,8 @@ def joined(one: Any, other: Any) -> tuple[Any, Any, tuple[Term, ...], Form]:
         terms[0] = terms[0]._replace(sigma=jnp.where(conflict, -1.0, terms[0].sigma))
     named = [_with_names(problem, of) for problem, of in zip((one, other), shapes, strict=True)]
     free = _joined_free((one, other), shapes)
-    return p0 or None, bounds, tuple(terms), Form(named[0] + named[1], free)
+    order = Order(one.form.order.names + other.form.order.names)
+    return p0 or None, bounds, tuple(terms), Form(named[0] + named[1], free, order=order)
 
 
 def _num_data(problem: Any) -> int:
@@ -155,7 +156,8 @@ def renamed(problem: Any, names: Mapping[str, str]) -> tuple[Any, Any, Form]:
         for form in _with_names(problem, shapes)
     )
     bounds = None if problem.bounds is None else tuple(map(moved, problem.bounds))
-    return moved(problem.p0), bounds, Form(terms, free)
+    order = Order(names.get(name, name) for name in problem.form.order.names)
+    return moved(problem.p0), bounds, Form(terms, free, order=order)
 
 
 def check_priors(problem: Any) -> None:

@@ -1,4 +1,4 @@
-"""Text reports of fits. For the host: they read numbers, so not under ``jit``."""
+"""Reports of fits. For the host: they read numbers, so not under ``jit``."""
 
 import math
 from typing import Any
@@ -6,8 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg import _checks, _names, _tables
+from jaxreg import _checks, _names
+from jaxreg._tables import UNKNOWN, Table, as_text, significant
 from jaxreg.least_squares import Fit
+from jaxreg.least_squares._table import in_order
 from jaxreg.losses._kinds import Kind
 from jaxreg.problems._priors import prior_names
 from jaxreg.results import Sweep
@@ -26,7 +28,6 @@ _WORDS = {
     Status.KINK: "converged to a kink, where the model's derivative jumps; errors are of the side that has the larger",
     Status.NOT_OPTIMUM: "not the optimum of the data, sigma and loss that came with it",
 }
-_UNKNOWN = "–"
 
 
 def summary(
@@ -66,35 +67,42 @@ def summary(
     AIC                     -22.31
     BIC                     -22.70
     """
-    digits = _checks.count("digits", digits, least=1)
-    # NumPy keeps float64 where JAX does not.
     if not isinstance(fit, Fit | Sweep):
         raise ValueError(f"fit must be what jaxreg.fit, curve_fit or fit_many returned, got {type(fit).__name__}")
+    return as_text(
+        parts_of_fit(fit, level=level, distribution=distribution, least_correlation=least_correlation, digits=digits)
+    )
+
+
+def parts_of_fit(
+    fit: Fits, *, level: float = 0.95, distribution: str | None = None, least_correlation: float = 0.1, digits: int = 3
+) -> list[str | Table]:
+    """The paragraphs and tables of ``summary``."""
+    digits = _checks.count("digits", digits, least=1)
     given: Fit = fit.values if isinstance(fit, Sweep) else fit
-    one: Fit = jax.device_get(given.without_data())
-    if np.ndim(one.chi2):
-        return _many(one, digits)
-    one = one.replace(problem=given.problem)
+    if np.ndim(given.chi2):
+        return _many(given, digits)
+    # NumPy keeps float64 where JAX does not.
+    one: Fit = jax.device_get(given.without_data()).replace(problem=given.problem)
     distribution = distribution_of(one, distribution)
     status = Status(int(one.status))
-    sections = [
+    return [
         f"{status.name}: {_words(one, status)} ({int(one.num_steps)} steps)",
         _parameters(one, level, distribution, digits),
         _undetermined(one),
         _without_error(one),
-        _correlations(one, least_correlation),
-        _terms(one),
-        _goodness(one),
+        *_correlations(one, least_correlation),
+        *_terms(one),
+        *_goodness(one),
         *_notes(one),
     ]
-    return "\n\n".join(section for section in sections if section)
 
 
 def _notes(fit: Fit) -> list[str]:
     """What the errors rest on, where that is not what it is in most fits."""
     notes = []
     if fit.scale is not None:
-        scales = ", ".join(_significant(float(scale), 4) for scale in jax.tree.leaves(fit.scale))
+        scales = ", ".join(significant(float(scale), 4) for scale in jax.tree.leaves(fit.scale))
         notes.append(f"scale of the residuals, estimated: {scales} sigmas")
     if int(fit.dof) <= 0 and is_optimum(int(fit.status)) and not (fit.problem and fit.problem.absolute_sigma):
         notes.append("no errors: as many parameters as points leave nothing that says how large they are")
@@ -113,7 +121,7 @@ def _words(fit: Fit, status: Status) -> str:
     return f"not fitted: {culprit}" if culprit else _WORDS[status]
 
 
-def _parameters(fit: Fit, level: float, distribution: str, digits: int) -> str:
+def _parameters(fit: Fit, level: float, distribution: str, digits: int) -> Table:
     names = _names.of(fit.params)
     value, error = (_names.numbers(part)[0] for part in (fit.params, fit.stderr))
     with jax.enable_x64(True):
@@ -121,23 +129,23 @@ def _parameters(fit: Fit, level: float, distribution: str, digits: int) -> str:
     lower, upper = value - half_width, value + half_width
     marks = _marks(fit)
     rows = []
-    for index, name in enumerate(names):
+    for index in in_order(fit.params, fit.problem, 0):
         known = math.isfinite(error[index]) and not marks[index]
         spread = error[index] if known else math.nan
         rows.append(
             [
-                name,
+                names[index],
                 _number(value[index], spread, digits),
-                _significant(spread, digits),
-                f"{100 * spread / abs(value[index]):.2g} %" if known and value[index] else _UNKNOWN,
+                significant(spread, digits),
+                f"{100 * spread / abs(value[index]):.2g} %" if known and value[index] else UNKNOWN,
                 f"{_number(lower[index], spread, digits - 1)} to {_number(upper[index], spread, digits - 1)}"
                 if known
-                else _UNKNOWN,
+                else UNKNOWN,
                 marks[index],
             ]
         )
     header = ["parameter", "value", "± error", "relative", f"{100 * level:g} % interval ({distribution})", ""]
-    return _tables.text([header, *rows])
+    return Table([header, *rows])
 
 
 def _marks(fit: Fit) -> list[str]:
@@ -170,7 +178,7 @@ def _without_error(fit: Fit) -> str:
     )
 
 
-def _correlations(fit: Fit, least: float) -> str:
+def _correlations(fit: Fit, least: float) -> list[Table]:
     covariance, names = np.asarray(fit.covariance, float), _names.of(fit.params)
     with np.errstate(all="ignore"):
         error = np.sqrt(np.diagonal(covariance))
@@ -182,15 +190,15 @@ def _correlations(fit: Fit, least: float) -> str:
         if abs(correlation[row, column]) >= least  # NaN is not
     ]
     rows = [[name, f"{correlation:+.4f}"] for correlation, name in sorted(pairs, key=lambda pair: -abs(pair[0]))]
-    return f"correlations of at least {least:g}\n{_tables.text(rows)}" if rows else ""
+    return [Table(rows, f"correlations of at least {least:g}", header=False)] if rows else []
 
 
-def _goodness(fit: Fit) -> str:
+def _goodness(fit: Fit) -> list[Table]:
     chi2, prior, dof = float(fit.chi2), fit.chi2_prior, int(fit.dof)
     num_points = sum(map(_num_known, jax.tree.leaves(fit.residuals)))
     started = int(fit.culprit[0]) in (Part.NOTHING, Part.ERROR)
     if not num_points or not started:
-        return ""
+        return []
     num_params = num_points + _num_prior_rows(fit) - dof
     total = chi2 + float(prior or 0)
     is_count = fit.problem is not None and fit.problem.form.has(Kind.LIKELIHOOD)
@@ -198,16 +206,16 @@ def _goodness(fit: Fit) -> str:
         ["points", str(num_points)],
         ["parameters", str(num_params)],
         ["degrees of freedom", str(dof)],
-        ["deviance" if is_count else "χ²", _significant(chi2, 6)],
-        *([] if prior is None else [["χ² of the priors", _significant(float(prior), 6)]]),
-        ["reduced χ²", _significant(total / dof if dof > 0 else math.nan, 6)],
+        ["deviance" if is_count else "χ²", significant(chi2, 6)],
+        *([] if prior is None else [["χ² of the priors", significant(float(prior), 6)]]),
+        ["reduced χ²", significant(total / dof if dof > 0 else math.nan, 6)],
     ]
     if fit.problem is not None:
         num_rows = num_points + _num_prior_rows(fit)
         cost = _cost(fit, total, num_rows)
-        rows.append(["AIC", _significant(cost + 2 * num_params, 6)])
-        rows.append(["BIC", _significant(cost + num_params * math.log(num_rows), 6)])
-    return _tables.text(rows)
+        rows.append(["AIC", significant(cost + 2 * num_params, 6)])
+        rows.append(["BIC", significant(cost + num_params * math.log(num_rows), 6)])
+    return [Table(rows, header=False)]
 
 
 def _num_known(residuals: Any) -> int:
@@ -231,10 +239,10 @@ def _num_prior_rows(fit: Fit) -> int:
     return sum(np.size(term.y) for term, form in pairs if form.is_prior)
 
 
-def _terms(fit: Fit) -> str:
+def _terms(fit: Fit) -> list[Table]:
     """Which term of a sum reads which parameters."""
     if fit.problem is None or len(fit.problem.terms) == 1:
-        return ""
+        return []
     forms = fit.problem.form.terms
     everything = tuple(fit.params) if isinstance(fit.params, dict) else ()
     rows = []
@@ -244,30 +252,34 @@ def _terms(fit: Fit) -> str:
         size = np.size(term.y) if term.mask is None else int(np.count_nonzero(term.mask))
         size *= 2 if np.iscomplexobj(term.y) else 1
         rows.append([f"{place} {kind}", str(size), ", ".join(names) or "all"])
-    return _tables.text([["term", "rows", "reads"], *rows])
+    return [Table([["term", "rows", "reads"], *rows])]
 
 
-def _many(fit: Fit, digits: int) -> str:
+def _many(fit: Fit, digits: int) -> list[str | Table]:
     """Counts of the statuses, and quartiles over the fits that ended well."""
     status = np.asarray(fit.status)
-    counts = {_ended(code): int(count) for code, count in zip(*np.unique(status, return_counts=True), strict=True)}
     good = is_optimum(status).ravel()
     names = _names.of(fit.params, leading=status.ndim)
-    values, errors = (_names.numbers(part, leading=status.ndim)[good] for part in (fit.params, fit.stderr))
-    lines = [f"{status.size} fits: {', '.join(f'{count} {name}' for name, count in counts.items())}"]
+    lines = [f"{status.size} fits: {counted(status)}"]
     failed = np.argwhere(~is_optimum(status))[:5]
     if len(failed):
         named = (f"[{', '.join(map(str, index))}] {_ended(status[tuple(index)])}" for index in failed)
         lines.append(f"failed first: {', '.join(named)}")
     if not good.any():
-        return "\n".join(lines)
-    low, middle, high = np.percentile(values, [25, 50, 75], axis=0)
-    typical = np.nanmedian(errors, axis=0)
+        return ["\n".join(lines)]
+    values, errors = (_names.numbers(part, leading=status.ndim)[good] for part in (fit.params, fit.stderr))
+    quartiles, typical = np.percentile(values, [25, 50, 75], axis=0), np.nanmedian(errors, axis=0)
     rows = [
-        [name, *(_number(one, error, digits) for one in quartiles), _significant(error, digits)]
-        for name, *quartiles, error in zip(names, low, middle, high, typical, strict=True)
+        [names[place], *(_number(one[place], typical[place], digits) for one in quartiles), significant(typical[place], digits)]
+        for place in in_order(fit.params, fit.problem, status.ndim)
     ]
-    return "\n".join([*lines, "", _tables.text([["parameter", "25 %", "median", "75 %", "median error"], *rows])])
+    return ["\n".join(lines), Table([["parameter", "25 %", "median", "75 %", "median error"], *rows])]
+
+
+def counted(status: Any) -> str:
+    """How many members ended how."""
+    codes, counts = np.unique(status, return_counts=True)
+    return ", ".join(f"{count} {_ended(code)}" for code, count in zip(codes, counts.tolist(), strict=True))
 
 
 def _ended(code: Any) -> str:
@@ -277,22 +289,8 @@ def _ended(code: Any) -> str:
 def _number(value: float, error: float, digits: int) -> str:
     """A value to the decimal place of its error's last digit."""
     if not math.isfinite(value):
-        return _UNKNOWN
+        return UNKNOWN
     if not math.isfinite(error) or error <= 0 or value == 0:
-        return _significant(value, 6)
+        return significant(value, 6)
     places = math.floor(math.log10(abs(value))) - math.floor(math.log10(error)) + digits
-    return _significant(value, min(max(places, digits), 16))
-
-
-def _significant(value: float, digits: int) -> str:
-    return f"{value:#.{digits}g}".removesuffix(".") if not math.isnan(value) else _UNKNOWN
-
-
-def _shown(fit: Fit) -> str:
-    try:
-        return summary(fit, distribution="t" if fit.problem is None else None)
-    except jax.errors.JAXTypeError:  # under a trace
-        return repr(fit)
-
-
-Fit.__str__ = _shown  # type: ignore  # here, as it takes all that stands below this module
+    return significant(value, min(max(places, digits), 16))
