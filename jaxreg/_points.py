@@ -30,8 +30,8 @@ def labels(name: str, points: Any, *, static: bool = False) -> dict[str, np.ndar
     points = as_points(points)
     leaves = jax.tree.leaves(points)
     numbers = {
-        f"{name}.{leaf_name}": _plain(leaf)
-        for leaf_name, leaf in zip(leaf_names(points), leaves, strict=True)
+        leaf_name: _plain(leaf)
+        for leaf_name, leaf in zip(leaf_names({name: points}), leaves, strict=True)
         if np.ndim(leaf) == 1 and key_kind(leaf) is None
     }
     if numbers and leaves[0] is points:

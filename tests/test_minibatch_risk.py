@@ -209,6 +209,15 @@ def test_rows_one_by_one_make_the_steps_of_minibatches(case):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, plain)
 
 
+def test_the_squared_loss_of_optax_is_trained_as_the_squared_loss():
+    rows = random_rows(1, 50, 2, weighted=False)
+    known, found = (
+        trained(models.linear(2), loss, rows, rates=(0.03, 0.1), batch_size=16)
+        for loss in (losses.squared, optax.l2_loss)
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, known)
+
+
 def test_rows_are_taken_one_by_one_only_for_many_members():
     rows = random_rows(1, 50, 2, weighted=False)
     assert used(models.linear(2), losses.huber, rows, 16) == "batch_risk"

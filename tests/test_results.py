@@ -149,6 +149,7 @@ def test_axes_are_labelled_by_what_they_are():
     assert list(labels("start", np.zeros((3, 2)))) == ["start"]
     point = labels("point", {"rate": RATES, "start": np.zeros((3, 2)), "key": keys})
     assert {name: found.tolist() for name, found in point.items()} == {"point": [0, 1, 2], "point.rate": RATES.tolist()}
+    assert list(labels("pair", (RATES, {"w": RATES}))) == ["pair", "pair[0]", "pair[1].w"]
     assert labels("narrow", jnp.array([0.5, 1.0], jnp.bfloat16))["narrow"].dtype == np.float32
 
 

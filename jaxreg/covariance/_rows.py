@@ -70,18 +70,6 @@ def variances_of_rows(
     return each
 
 
-def classic_variance(
-    slope: Float[Array, "n"], curvature: Float[Array, "n"], counted: Bool[Array, "n"], used: Float[Array, ""]
-) -> Float[Array, ""]:
-    """By how much the cost, twice the loss, grows at one standard error: s² of the classic covariance.
-
-    >>> slope, ones = jnp.array([1.0, -1.0, -1.0, 1.0]), jnp.ones(4)
-    >>> print(classic_variance(slope, ones, ones > 0, jnp.array(2.0)))
-    2.0
-    """
-    return variance_of_rows(jnp.where(counted, slope, 0), curvature, counted, used, 1)
-
-
 def ratio(numerator: Float[Array, ""], dof: Float[Array, ""]) -> Float[Array, ""]:
     """NaN where no degree of freedom is left."""
     return jnp.where(dof > 0, numerator / jnp.where(dof > 0, dof, 1), jnp.nan)

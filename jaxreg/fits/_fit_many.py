@@ -175,8 +175,9 @@ class _Results:
             leaves = self.batch.fitted(rows.start, rows.stop)
             if self.store is not None:
                 self.store.write(place, leaves)
-            for array, leaf in zip(self.arrays, leaves, strict=True) if self.store is None else ():
-                self._part(array, place)[...] = leaf
+            else:
+                for array, leaf in zip(self.arrays, leaves, strict=True):
+                    self._part(array, place)[...] = leaf
             self._advance(bar, leaves)
 
     def _advance(self, bar: _blocks.Progress, leaves: list[np.ndarray], *, restored: bool = False) -> None:

@@ -59,7 +59,7 @@ def is_elementwise(loss: Callable[..., Array]) -> bool:
     return isinstance(loss, _Elementwise | Likelihood) or loss in _KNOWN
 
 
-_KNOWN = (squared, absolute, huber, pseudo_huber, log_cosh, quantile, cauchy, tukey)
+_KNOWN = (squared, optax.l2_loss, absolute, huber, pseudo_huber, log_cosh, quantile, cauchy, tukey)
 
 
 class Kind(enum.Enum):

@@ -91,12 +91,13 @@ def axis_arrays(name: str, points: Any) -> list[tuple[str, np.ndarray, str | Non
     """Each leaf of an axis: the array that keeps it, its numbers, and the kind of key that they are."""
     points = as_points(points)
     found = []
-    for leaf_name, leaf in zip(leaf_names(points), jax.tree.leaves(points), strict=True):
+    for leaf_name, leaf in zip(leaf_names({name: points}), jax.tree.leaves(points), strict=True):
         kind = key_kind(leaf)
         array = np.asarray(leaf if kind is None else jax.random.key_data(leaf))
         _storable(f"the axis {name!r}", array.dtype)
         is_coordinate = leaf is points and kind is None and array.ndim == 1
-        found.append((name if is_coordinate else f"{OWN}/{name}.{leaf_name}", array, kind))
+        own = f"{name}.value" if leaf is points else leaf_name
+        found.append((name if is_coordinate else f"{OWN}/{own}", array, kind))
     return found
 
 

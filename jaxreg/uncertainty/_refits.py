@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 
 from jaxreg._shapes import Float, Int
-from jaxreg.covariance._rows import classic_variance
+from jaxreg.covariance._rows import variance_of_rows
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import FlatProblem, flat_problem
 from jaxreg.least_squares._kinks import minimise
@@ -115,7 +115,8 @@ def refits_of(problem: Problem, fit: Fit, max_steps: int) -> Refits:
         noise = flat.noise(residual)
         slope, curvature = flat.slope(residual, noise), flat.curvature(residual, noise)
         used = jnp.asarray(flat.start.size, slope.dtype)
-        variance = classic_variance(slope * flat.unit, curvature, flat.counted, used)
+        slope = jnp.where(flat.counted, slope, 0)
+        variance = variance_of_rows(slope * flat.unit, curvature, flat.counted, used, 1)
     rounding = rounding_of_chi2(flat.size * flat.unit, fit.chi2)
     return Refits(
         fit=fit,
