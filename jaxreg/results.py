@@ -31,8 +31,8 @@ class Sweep:
     axis           points  first  last
     learning_rate       2    0.1     1
     <BLANKLINE>
-    value  least   25 %  median   75 %  most  not finite
-    loss     0.5  0.875    1.25  1.625     2           0
+    value  least   25 %  median  75 %  most
+    loss     0.5  0.875    1.25  1.62     2
     <BLANKLINE>
     array     shape of one    dtype
     params.w          (3,)  float64
