@@ -14,6 +14,7 @@ from jaxreg import (
     covariance,
     curvature,
     data,
+    files,
     fits,
     gradient_noise,
     labelled,
@@ -34,6 +35,7 @@ from jaxreg import (
 from jaxreg._version import __version__
 from jaxreg.comparison import compare, goodness
 from jaxreg.data import Dataset
+from jaxreg.files import load, save
 from jaxreg.fits import fit_many
 from jaxreg.labelled import fit_cube, fit_table
 from jaxreg.least_squares import CurveFit, Fit, curve_fit, fit
@@ -74,6 +76,7 @@ __all__ = [
     "curve_fit",
     "data",
     "empirical_risk",
+    "files",
     "fit",
     "fit_cube",
     "fit_many",
@@ -83,6 +86,7 @@ __all__ = [
     "gradient_noise",
     "labelled",
     "least_squares",
+    "load",
     "losses",
     "models",
     "objective",
@@ -92,6 +96,7 @@ __all__ = [
     "raise_if_failed",
     "report",
     "results",
+    "save",
     "status",
     "store",
     "studies",

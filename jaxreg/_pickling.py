@@ -26,15 +26,15 @@ def on_host(leaf: Any) -> Any:
 
 
 class Lost:
-    """Stands for a function that could not be pickled."""
+    """Stands for a function that could not be pickled, or saved."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __call__(self, *_: Any, **__: Any) -> Any:
         raise ValueError(
-            f"{self.name} was left out when this fit was pickled, as a function made within another is: give the fit "
-            "its problem again, fit.with_problem(problem(…))"
+            f"{self.name} was left out when this fit was kept, as no file can hold it: give the fit its problem again, "
+            "fit.with_problem(problem(…)), or the function to load(path, model=…)"
         )
 
 

@@ -76,6 +76,7 @@ FLOORS = [
     ["labelled._own", "labelled._groups"],
     ["labelled._cube"],
     ["labelled"],
+    ["files"],
     ["studies._runs"],
     ["studies._atlas", "studies._prediction", "studies._range_test"],
     ["studies"],

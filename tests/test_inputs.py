@@ -485,6 +485,6 @@ def test_a_pickled_fit_keeps_its_problem_but_for_a_function_made_within_another(
     local = curve_fit(model=lambda params, x: line(params, x))
     lost = pickle.loads(pickle.dumps(local))
     equal((lost, uncertainty.intervals(lost)), (local, uncertainty.intervals(local)))
-    with pytest.raises(ValueError, match=r"<lambda> was left out when this fit was pickled.*fit\.with_problem\("):
+    with pytest.raises(ValueError, match=r"<lambda> was left out when this fit was kept.*fit\.with_problem\("):
         uncertainty.band(lost, X)
     equal(uncertainty.band(lost.with_problem(local.problem), X), uncertainty.band(local, X))

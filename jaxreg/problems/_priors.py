@@ -1,7 +1,7 @@
 """``prior``: what is known of parameters beforehand, as one Gaussian term."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -40,6 +40,11 @@ def prior_names(model: Any) -> tuple[str, ...]:
     return model.names if isinstance(model, _Chosen) else ()
 
 
+def named_prior(names: Iterable[str]) -> Any:
+    """The model of a prior of some names."""
+    return _Chosen(tuple(names))
+
+
 def prior_term(what: Any, mean: Any, sigma: Any) -> tuple[Term, Form]:
     """The term of a prior, and its form."""
     if isinstance(what, Mapping):
@@ -47,7 +52,7 @@ def prior_term(what: Any, mean: Any, sigma: Any) -> tuple[Term, Form]:
             raise ValueError('prior takes a dict, prior({"rate": (1.5, 0.1)}), or a function, its mean and its sigma')
         if not what:
             raise ValueError("prior must name at least one parameter, got an empty dict")
-        model: Any = _Chosen(tuple(what))
+        model = named_prior(what)
         means, sigmas = zip(*(_pair(name, value) for name, value in what.items()), strict=True)
         mean, sigma = (_together(parts) for parts in (means, sigmas))
     elif callable(what):

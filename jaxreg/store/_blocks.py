@@ -75,7 +75,7 @@ class Store:
         leaves = []
         try:
             for array in self.arrays if mark else ():
-                leaf = np.ascontiguousarray(array[selection])
+                leaf = np.asarray(array[selection], order="C")
                 checksum = zlib.crc32(leaf.data, checksum) if leaf.size else checksum
                 leaves.append(leaf.reshape(leaf.shape[len(self.division.static) :]))
         except Exception:  # whatever a damaged file makes the decoder do
@@ -97,8 +97,8 @@ class Store:
                 if given.shape != wanted or given.dtype != array.dtype:
                     got = f"{given.dtype} {given.shape}"
                     raise ValueError(f"{array.basename} of block {place} must be {array.dtype} {wanted}, got {got}")
-                leaf = np.ascontiguousarray(given)
-                array[selection] = leaf.reshape(*static, *wanted)
+                leaf = np.asarray(given, order="C")
+                array[selection] = leaf.reshape((*static, *wanted))
                 checksum = zlib.crc32(leaf.data, checksum) if leaf.size else checksum
             self._marks[place] = 1 + checksum
         except OSError as error:

@@ -10,13 +10,29 @@ from typing import Any
 import numpy as np
 
 from jaxreg._points import labels
-from jaxreg.store._blocks import MARKS, abandoned, division_of, zarr
+from jaxreg.store._blocks import MARKS, Store, abandoned, division_of, zarr
 
 _CREATING = ".creating"
 
 
-def create(path: Path, description: dict[str, Any], axes: dict[str, Any], arrays: dict[str, Any]) -> None:
+def create(
+    path: Path,
+    description: dict[str, Any],
+    axes: dict[str, Any],
+    arrays: dict[str, Any],
+    *,
+    leaves: list[np.ndarray] | None = None,
+    replace: bool = False,
+) -> None:
     """A store without blocks, made beside its place and moved there when it is whole.
+
+    Args:
+        path: where it is to be.
+        description: what it says of itself.
+        axes: name → points.
+        arrays: name → what keeps the points of an axis.
+        leaves: the values of its only block, where they are known already.
+        replace: whether it takes the place of another.
 
     Raises:
         OSError: also if another process has moved its own there meanwhile.
@@ -26,14 +42,19 @@ def create(path: Path, description: dict[str, Any], axes: dict[str, Any], arrays
     for other in path.parent.iterdir():  # of creations that were killed
         if other.name.startswith(f".{path.name}.") and other.name.endswith(_CREATING) and abandoned(other):
             shutil.rmtree(other, ignore_errors=True)
-    new = path.parent / f".{path.name}.{uuid.uuid4().hex}{_CREATING}"
+    new, old = (path.parent / f".{path.name}.{uuid.uuid4().hex}{_CREATING}" for _ in range(2))
     try:
         new.mkdir()
         _fill(new, description, axes, arrays)
+        if leaves is not None:
+            Store(new, description).write((), leaves)
+        if replace:
+            path.rename(old)
         new.rename(path)
     except BaseException:
         _remove(new)
         raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _remove(folder: Path) -> None:

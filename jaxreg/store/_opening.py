@@ -54,7 +54,7 @@ def open_store(
     True False [0.5 2.  nan]
     """
     zarr()
-    path = _folder(path)
+    path = folder(path)
     arrays = {name: axis_arrays(name, points) for name, points in axes.items() if name not in static}
     here = description_of(axes, arrays, static, shapes, division._asdict(), fingerprint)
     here = json.loads(json.dumps(here))  # as it will come back
@@ -83,7 +83,7 @@ def open_store(
     return Store(path, there)
 
 
-def _folder(path: Any) -> Path:
+def folder(path: Any) -> Path:
     """The directory of a store: not the current one by an empty word, nor one called "s3:"."""
     if not isinstance(path, str | os.PathLike) or not str(path) or re.match(r"\w[\w+.-]+:/", str(path)):
         raise ValueError(f"store must be the path of a directory, got {path!r}: mount what is elsewhere")
@@ -111,7 +111,7 @@ def load(path: str | os.PathLike[str]) -> Sweep:
         ...
     ValueError: there is no store at nowhere
     """
-    library, path = zarr(), _folder(path)
+    library, path = zarr(), folder(path)
     description = described(path)
     if description is None:
         raise ValueError(f"there is no store at {path}")

@@ -20,6 +20,8 @@ def encoded(value: Any) -> Any:
         return {"float": str(value)}
     if type(value) is tuple:
         return {"tuple": [*map(encoded, value)]}
+    if type(value) is dict:
+        return {"dict": {name: encoded(part) for name, part in value.items()}}
     return value if value is None or isinstance(value, str | int | float) else {"name": readable(value)}
 
 
@@ -28,6 +30,8 @@ def decoded(value: Any) -> Any:
         return value
     if "tuple" in value:
         return tuple(map(decoded, value["tuple"]))
+    if "dict" in value:
+        return {name: decoded(part) for name, part in value["dict"].items()}
     return float(value["float"]) if "float" in value else value["name"]
 
 
