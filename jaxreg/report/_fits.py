@@ -26,6 +26,7 @@ _WORDS = {
     Status.SINGULAR: "the data do not determine every parameter here, so there are no errors",
     Status.INVALID_INPUT: "not fitted: an input was out of its range",
     Status.KINK: "converged to a kink, where the model's derivative jumps; errors are of the side that has the larger",
+    Status.TIMEOUT: "not converged: the time limit passed",
     Status.NOT_OPTIMUM: "not the optimum of the data, sigma and loss that came with it",
 }
 
