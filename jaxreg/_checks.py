@@ -153,6 +153,12 @@ def count(name: str, value: Any, *, least: int, most: int | None = None) -> int:
     return number
 
 
+def seconds(name: str, value: Any) -> None:
+    """Refuse what is no time to wait; None for ever."""
+    if value is not None and not (isinstance(value, int | float | np.number) and value > 0):
+        raise ValueError(f"{name} must be a number of seconds, greater than 0, or None, got {value!r}")
+
+
 def one_of(name: str, value: Any, options: tuple[str, ...]) -> None:
     """Refuse a word that is not among the options."""
     if not isinstance(value, str) or value not in options:

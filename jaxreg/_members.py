@@ -6,7 +6,9 @@ maps over axes of these names, and training reads them.
 """
 
 import math
+from typing import Any
 
+import numpy as np
 from jax import lax
 
 MOST_AXES = 16  # of a sweep
@@ -36,3 +38,9 @@ def _length(name: str) -> int:
         return lax.axis_size(name)
     except NameError:  # not mapped over this axis
         return 1
+
+
+def not_computed(dtype: Any) -> Any:
+    """What stands for a number of a member that is not computed."""
+    kind = np.dtype(dtype).kind
+    return np.nan if kind in "fc" else -1 if kind == "i" else 0

@@ -73,6 +73,15 @@ def leaf_names(tree: Any) -> list[str]:
     return names
 
 
+def is_status(name: str) -> bool:
+    """Whether an array of that name is statuses: "status", "fit.status".
+
+    >>> is_status("training.status"), is_status("loss")
+    (True, False)
+    """
+    return name.split(".")[-1].rstrip("_") == "status"
+
+
 def structure(tree: Any) -> str:
     """The form of a pytree for a message.
 

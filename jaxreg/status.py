@@ -34,6 +34,8 @@ class Status(IntEnum):
     """Converged to a kink, where the model's derivative jumps; errors are of the side that has the larger."""
     NOT_OPTIMUM = 7
     """The fit that was given is not the optimum of what came with it: other data, another sigma, another loss."""
+    TIMEOUT = 8
+    """The time limit that was given passed first; of members that were not begun nothing is known."""
 
 
 class Part(IntEnum):

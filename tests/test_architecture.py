@@ -65,7 +65,7 @@ FLOORS = [
     ["least_squares._kinks"],
     ["least_squares._plain", "least_squares._result"],
     ["least_squares._quantile_regression"],
-    ["least_squares._solver"],
+    ["least_squares._solver", "least_squares._watched"],
     ["least_squares._verbs"],
     ["least_squares"],
     # What repeats them: over data sets, over learning rates, with parameters held.

@@ -6,11 +6,13 @@ about one core busy, so as many threads as there are cores each compute a block;
 
 from jaxreg._blocks._devices import compiler_options, may_share, memory_of, on_devices, workers_on
 from jaxreg._blocks._processes import exchange, first_then_all, shares, wait_for_all
-from jaxreg._blocks._progress import Progress
+from jaxreg._blocks._progress import Deadline, Progress, TimeUpError
 from jaxreg._blocks._threads import run
 
 __all__ = [
+    "Deadline",
     "Progress",
+    "TimeUpError",
     "compiler_options",
     "exchange",
     "first_then_all",

@@ -1,8 +1,10 @@
 """A bar that says how far the work is, and Ctrl-C between two blocks of it."""
 
+import math
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
 _asked_to_stop = threading.Event()
@@ -23,6 +25,21 @@ def stop_if_asked() -> None:
         raise KeyboardInterrupt
 
 
+class TimeUpError(Exception):
+    """The time limit has passed: what is not computed stays so."""
+
+
+class Deadline:
+    """So many seconds from now; None for never."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._end = math.inf if timeout is None else time.monotonic() + timeout
+
+    def has_passed(self) -> bool:
+        """Whether it is later."""
+        return time.monotonic() > self._end
+
+
 class Progress:
     """A bar on stderr: members done, members per second, time left, and how many of them failed.
 
@@ -34,9 +51,17 @@ class Progress:
     """
 
     def __init__(
-        self, total: int, wanted: bool | None, *, stored: bool, unit: str = "members", failed: str = "diverged"
+        self,
+        total: int,
+        wanted: bool | None,
+        *,
+        stored: bool,
+        unit: str = "members",
+        failed: str = "diverged",
+        end: Deadline | None = None,
     ) -> None:
         self.total, self.done, self.unit, self.stored = total, 0, unit, stored
+        self._end = end
         self._failed, self._failure = 0, failed
         self._bar: Any = None
         if wanted is False or (wanted is None and not sys.stderr.isatty()):
@@ -67,14 +92,19 @@ class Progress:
             raise KeyboardInterrupt(f"stopped with {self.done} of {self.total} {self.unit} done; {how}") from None
 
     def advance(self, members: int, failed: int, *, restored: bool = False) -> None:
-        """More members are done, some of them failed; restored ones took no time and do not count for the speed."""
+        """More members are done, some of them failed; restored ones took no time and do not count for the speed.
+
+        Raises:
+            TimeUpError: if the time limit has passed and members are left to be computed.
+        """
         self.done += members
         self._failed += failed
         stop_if_asked()
-        if self._bar is None:
-            return
-        if self._failed:
-            self._bar.set_postfix_str(f"{self._failed} {self._failure}", refresh=False)
-        if restored:
-            self._bar.initial += members
-        self._bar.update(members)
+        if self._bar is not None:
+            if self._failed:
+                self._bar.set_postfix_str(f"{self._failed} {self._failure}", refresh=False)
+            if restored:
+                self._bar.initial += members
+            self._bar.update(members)
+        if self._end is not None and not restored and self.done < self.total and self._end.has_passed():
+            raise TimeUpError

@@ -16,6 +16,7 @@ from jaxreg._version import __version__
 from jaxreg.fits._programs import Job, member_of, programs
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._result import UNRESOLVED
+from jaxreg.status import Status
 
 # On a CPU, numbers in an array of a tile, so that a few arrays stay in the second-level cache, and the lanes of a tile.
 _CACHED = 2**14
@@ -88,36 +89,37 @@ class Batch:
             "program": hashlib.sha256(text.encode()).hexdigest(),
         }
 
-    def fitted(self, first: int, last: int) -> list[np.ndarray]:
-        """The leaves of the fits of some data sets."""
+    def fitted(self, first: int, last: int, end: _blocks.Deadline) -> list[np.ndarray]:
+        """The leaves of the fits of some data sets, TIMEOUT those that are not done at the end."""
         sets = np.arange(first, last)
         if self.programs.whole is not None:
             return jax.tree.leaves(self._mapped("whole", sets, (self._lanes(_FIRST_LANES),)))
         if self.programs.plain is None:
-            return jax.tree.leaves(self._stepped(sets))
+            return jax.tree.leaves(self._stepped(sets, end))
         fits, settled, startable = self._mapped("plain", sets, (self.tiles, self.width))
         results = jax.tree.leaves(fits)
         left, unstarted = np.flatnonzero(startable & ~settled), np.flatnonzero(~startable)
         if len(left):
-            _fill(results, left, self._stepped(sets[left]))
+            _fill(results, left, self._stepped(sets[left], end))
         if len(unstarted):  # as in a map with holes
             _fill(results, unstarted, self._mapped("unstarted", sets[unstarted], (self._lanes(_FIRST_LANES),)))
         return results
 
-    def _stepped(self, sets: np.ndarray) -> Fit:
+    def _stepped(self, sets: np.ndarray, end: _blocks.Deadline) -> Fit:
         """Fits by Levenberg-Marquardt's steps; after every few, those that are not finished are put together."""
         first, later = (self._lanes(_FIRST_LANES),), (self._lanes(_LATER_LANES),)
         states = self._mapped("begin", sets, first)
         most = _FIRST_STEPS_OF_ALL if self.programs.plain is None else _FIRST_STEPS
         active, lanes = np.arange(len(sets)), first
-        while len(active):
+        while len(active) and not end.has_passed():
             after, finished = self._mapped("advance", sets[active], lanes, _taken(states, active), most)
             _fill(jax.tree.leaves(states), active, after)
             active, lanes, most = active[~finished], later, min(2 * most, _MOST_STEPS)
         fits = self._mapped("close", sets, first, states)
+        fits.status[active] = Status.TIMEOUT
         unresolved = np.flatnonzero(fits.status == UNRESOLVED)
         if len(unresolved):
-            _fill(jax.tree.leaves(fits), unresolved, self._careful()._stepped(sets[unresolved]))
+            _fill(jax.tree.leaves(fits), unresolved, self._careful()._stepped(sets[unresolved], end))
         return fits
 
     def _careful(self) -> "Batch":

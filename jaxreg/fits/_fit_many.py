@@ -18,8 +18,9 @@ from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 from jaxreg.problems import Problem
 from jaxreg.problems._problem import warn_if_narrowed
+from jaxreg.status import Status
 from jaxreg.store._blocks import Division, Place, Store
-from jaxreg.store._filling import fill
+from jaxreg.store._filling import fill, stand_ins
 from jaxreg.store._opening import open_store
 
 
@@ -44,6 +45,7 @@ def fit_many(
     scale: str | None = None,
     covariance: str = "classic",
     max_steps: int = 5000,
+    timeout: float | None = None,
 ) -> Fit:
     """Fit a model to each of m data sets, as ``curve_fit`` does one by one, on all cores or devices.
 
@@ -69,6 +71,8 @@ def fit_many(
         progress: whether to draw a bar (``pip install 'jaxreg[progress]'``); None draws one on a terminal.
         sigma: a scalar, (n,), or (m, n), one for each data set; or the covariance of a data set's errors, (n, n).
         absolute_sigma, bounds, fixed, loss, scale, covariance, max_steps: as for ``curve_fit``, the same for all.
+        timeout: seconds, compilation included, after which the fits that are not done end with ``Status.TIMEOUT``,
+            where they stand, or NaN where they were not begun. With a store the same call goes on from there.
 
     Returns:
         Fit, with a leading axis m on every field, and a length m: ``fits[3]`` is one fit. What all data sets share
@@ -91,6 +95,8 @@ def fit_many(
     """
     if not _trace.at_top_level():
         raise ValueError("fit_many is for the host: inside jit, vmap or grad use jax.vmap of fit or curve_fit")
+    _checks.seconds("timeout", timeout)
+    end = _blocks.Deadline(timeout)
     if isinstance(model, Problem):
         given = (x, y, p0, mask, sigma, bounds, fixed, scale)
         if any(value is not None for value in given) or absolute_sigma or p0_each or loss != "squared":
@@ -110,7 +116,7 @@ def fit_many(
     job = Job(options, sets.problem.form, structure, own, _checks.flag("residuals", residuals))
     counts = num_rows(sets.one), num_free(sets.one)
     batch = Batch(job, leaves, tuple(jax.tree.leaves(sets.dtypes)), *counts, tuple(jax.local_devices()))
-    fits = _Results(batch, store).filled(progress)
+    fits = _Results(batch, store, end).filled(progress)
     return fits.replace(problem=jax.tree.map(functools.partial(_on_axis, batch.num_sets), sets.problem, sets.own))
 
 
@@ -122,14 +128,15 @@ def _on_axis(num_sets: int, leaf: Any, is_own: bool) -> Any:
 class _Results:
     """The results of a batch while they are filled in, chunk by chunk: in memory, or in a store."""
 
-    def __init__(self, batch: Batch, path: Any) -> None:
-        self.batch, self.path = batch, path
+    def __init__(self, batch: Batch, path: Any, end: _blocks.Deadline) -> None:
+        self.batch, self.path, self.end = batch, path, end
         division = Division((), (batch.num_sets,), (batch.chunk,))
         self.store = None if path is None else _blocks.first_then_all(lambda: self._opened(division))
         self.division = division if self.store is None else self.store.division
-        leaves = jax.tree.leaves(batch.member)
+        leaves, self.rests = jax.tree.leaves(batch.member), stand_ins(batch.member)
+        members = (batch.num_sets,)
         self.arrays: list[Any] = (
-            [np.empty((batch.num_sets, *leaf.shape), leaf.dtype) for leaf in leaves]
+            [np.full((*members, *one.shape), rest, one.dtype) for one, rest in zip(leaves, self.rests, strict=True)]
             if self.store is None
             else self.store.arrays
         )
@@ -148,13 +155,18 @@ class _Results:
         """All results."""
         places = [(index,) for index in range(self.division.num_blocks)]
         stored = self.store is not None
-        with _blocks.Progress(self.batch.num_sets, progress, stored=stored, unit="fits", failed="failed") as bar:
+        with _blocks.Progress(
+            self.batch.num_sets, progress, stored=stored, unit="fits", failed="failed", end=self.end
+        ) as bar:
             fill(
                 places,
                 self.store,
                 restored=functools.partial(self._restored, bar),
                 compute=functools.partial(self._computed, bar),
             )
+        late = self.store is not None and self.end.has_passed()
+        for place in places if late else ():
+            self._leave_out(place)
         for array in self.arrays if self.store is None else ():
             _blocks.exchange(places, functools.partial(self._part, array))
         return jax.tree.unflatten(jax.tree.structure(self.batch.member), self.arrays)
@@ -172,14 +184,24 @@ class _Results:
     def _computed(self, bar: _blocks.Progress, places: list[Place]) -> None:
         for place in places:
             rows = self.division.selection(place)[0]
-            leaves = self.batch.fitted(rows.start, rows.stop)
-            if self.store is not None:
+            leaves = self.batch.fitted(rows.start, rows.stop, self.end)
+            if self.store is not None and Status.TIMEOUT not in self._status(leaves):
                 self.store.write(place, leaves)
             else:
                 for array, leaf in zip(self.arrays, leaves, strict=True):
                     self._part(array, place)[...] = leaf
             self._advance(bar, leaves)
 
+    def _leave_out(self, place: Place) -> None:
+        """Say of a block that the store does not have that there was no time; it is not marked as finished."""
+        assert self.store is not None
+        if not self.store.is_finished(place):
+            number = self.rests.index(Status.TIMEOUT)
+            self.arrays[number][self.division.selection(place)] = Status.TIMEOUT
+
+    def _status(self, leaves: list[np.ndarray]) -> Any:
+        return jax.tree.unflatten(jax.tree.structure(self.batch.member), leaves).status
+
     def _advance(self, bar: _blocks.Progress, leaves: list[np.ndarray], *, restored: bool = False) -> None:
-        status = jax.tree.unflatten(jax.tree.structure(self.batch.member), leaves).status
+        status = self._status(leaves)
         bar.advance(len(status), int(np.count_nonzero(status)), restored=restored)

@@ -2,5 +2,6 @@
 
 from jaxreg.least_squares._fit import CurveFit, Fit
 from jaxreg.least_squares._verbs import curve_fit, fit
+from jaxreg.least_squares._watched import Step
 
-__all__ = ["CurveFit", "Fit", "curve_fit", "fit"]
+__all__ = ["CurveFit", "Fit", "Step", "curve_fit", "fit"]

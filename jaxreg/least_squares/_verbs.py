@@ -1,18 +1,28 @@
 """``fit``, and ``curve_fit``, the easy door to it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from jax.typing import ArrayLike
 
 from jaxreg.least_squares._fit import Fit
 from jaxreg.least_squares._solver import checked_options, solve, with_care
+from jaxreg.least_squares._watched import Step, check_watching, watched
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 from jaxreg.problems import Problem
 from jaxreg.problems._problem import checked_problem, warn_if_narrowed
 
 
-def fit(problem: Problem, *misplaced: Any, covariance: str = "classic", max_steps: int = 5000) -> Fit:
+def fit(
+    problem: Problem,
+    *misplaced: Any,
+    covariance: str = "classic",
+    max_steps: int = 5000,
+    verbose: bool = False,
+    callback: Callable[[Step], Any] | None = None,
+    timeout: float | None = None,
+) -> Fit:
     """Solve a fit problem, with standard errors.
 
     Pure: jit, vmap and grad go through ``fit(problem.replace(…))`` (the gradient by the implicit function theorem; NaN
@@ -27,6 +37,11 @@ def fit(problem: Problem, *misplaced: Any, covariance: str = "classic", max_step
             "H1", for robust losses the form that R and statsmodels take; see ``covariance.estimate``. A sandwich takes
             the rows of y's first axis as independent of each other.
         max_steps: budget of steps tried, static.
+        verbose: whether to print a line for each step. This and what follows is for the top level.
+        callback: ``callback(step)``, called after each step with a ``Step``: num_steps, chi2, damping, params. What it
+            raises ends the fit.
+        timeout: seconds, compilation included, after which the fit ends with ``Status.TIMEOUT`` where it stands; a step
+            that has begun is not cut short.
 
     Returns:
         Fit, with the problem.
@@ -53,7 +68,10 @@ def fit(problem: Problem, *misplaced: Any, covariance: str = "classic", max_step
             "says both in one call"
         )
     options = checked_options(problem, covariance, max_steps)
-    found: Fit = with_care(lambda options: solve(problem, options), options)
+    if check_watching(problem, verbose=verbose, callback=callback, timeout=timeout):
+        found = watched(problem, options, verbose=verbose, callback=callback, timeout=timeout)
+    else:
+        found = with_care(lambda options: solve(problem, options), options)
     return found.replace(problem=problem)
 
 
@@ -72,6 +90,9 @@ def curve_fit(
     scale: str | None = None,
     covariance: str = "classic",
     max_steps: int = 5000,
+    verbose: bool = False,
+    callback: Callable[[Step], Any] | None = None,
+    timeout: float | None = None,
 ) -> Fit:
     """Fit a model by least squares, minimise Σ ((y - model)/sigma)², or under a robust loss, with standard errors.
 
@@ -81,7 +102,7 @@ def curve_fit(
 
     Args:
         model, x, y, p0, sigma, absolute_sigma, mask, bounds, fixed, loss, scale: as for ``problem``.
-        covariance, max_steps: as for ``fit``.
+        covariance, max_steps, verbose, callback, timeout: as for ``fit``.
 
     Returns:
         Fit.
@@ -107,4 +128,4 @@ def curve_fit(
         model, x, y, p0, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed, loss=loss,
         scale=scale,
     )  # fmt: skip
-    return fit(problem, covariance=covariance, max_steps=max_steps)
+    return fit(problem, covariance=covariance, max_steps=max_steps, verbose=verbose, callback=callback, timeout=timeout)

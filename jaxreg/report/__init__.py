@@ -1,6 +1,8 @@
 """Results in words: ``summary`` of a fit, and what ``print`` and a notebook show of it and of other results."""
 
-from jaxreg.report import _shown as _
 from jaxreg.report._fits import summary
+from jaxreg.report._shown import show_all
 
 __all__ = ["summary"]
+
+show_all()

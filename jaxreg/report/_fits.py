@@ -270,10 +270,10 @@ def _many(fit: Fit, digits: int) -> list[str | Table]:
         return ["\n".join(lines)]
     values, errors = (_names.numbers(part, leading=status.ndim)[good] for part in (fit.params, fit.stderr))
     quartiles, typical = np.percentile(values, [25, 50, 75], axis=0), np.nanmedian(errors, axis=0)
-    rows = [
-        [names[place], *(_number(one[place], typical[place], digits) for one in quartiles), significant(typical[place], digits)]
-        for place in in_order(fit.params, fit.problem, status.ndim)
-    ]
+    rows = []
+    for place in in_order(fit.params, fit.problem, status.ndim):
+        cells = (_number(one[place], typical[place], digits) for one in quartiles)
+        rows.append([names[place], *cells, significant(typical[place], digits)])
     return ["\n".join(lines), Table([["parameter", "25 %", "median", "75 %", "median error"], *rows])]
 
 

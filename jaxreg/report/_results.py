@@ -41,7 +41,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _word(name: str, value: Any) -> str:
-    if name.split(".")[-1] == "status":
+    if _names.is_status(name):
         return Status(int(value)).name
     value = np.asarray(value)[()]
     return str(value) if value.dtype.kind in "biu" else number(value, 6)

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
 from jaxreg import comparison, uncertainty
 from jaxreg._tables import Table, as_html, as_text
 from jaxreg.comparison._comparison import parts_of_comparison
@@ -27,7 +25,7 @@ def show(kind: Any, parts: Parts, *, at_prompt: bool = True) -> None:
     def text(self: Any) -> str:
         try:
             return as_text(parts(self))
-        except jax.errors.JAXTypeError:  # under a trace
+        except Exception:  # under a trace, and of what was put together by hand: to be shown never fails
             return str(plain(self))
 
     def html(self: Any) -> str:
@@ -38,12 +36,14 @@ def show(kind: Any, parts: Parts, *, at_prompt: bool = True) -> None:
         kind.__repr__ = text
 
 
-show(Fit, parts_of_fit)
-show(Training, parts_of_training)
-show(Sweep, parts_of_sweep)
-show(Problem, parts_of_problem)
-show(Model, parts_of_model)
-show(comparison.Comparison, parts_of_comparison, at_prompt=False)
-for thing in (comparison.Goodness, *vars(uncertainty).values()):
-    if isinstance(thing, type) and hasattr(thing, "_fields"):
-        show(thing, parts_of_result, at_prompt=False)
+def show_all() -> None:
+    """Of all results that have more to say than their numbers."""
+    show(Fit, lambda fit: parts_of_fit(fit, distribution="t" if fit.problem is None else None))
+    show(Training, parts_of_training)
+    show(Sweep, parts_of_sweep)
+    show(Problem, parts_of_problem)
+    show(Model, parts_of_model)
+    show(comparison.Comparison, parts_of_comparison, at_prompt=False)
+    for thing in (comparison.Goodness, *vars(uncertainty).values()):
+        if isinstance(thing, type) and hasattr(thing, "_fields"):
+            show(thing, parts_of_result, at_prompt=False)

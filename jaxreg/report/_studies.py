@@ -11,6 +11,7 @@ from jaxreg._points import key_kind, labels, num_points, readable
 from jaxreg._tables import UNKNOWN, Table, number
 from jaxreg.models import Model
 from jaxreg.problems import Problem
+from jaxreg.problems._arguments import box
 from jaxreg.problems._starts import shapes_of_start
 from jaxreg.report._fits import counted
 from jaxreg.results import Sweep
@@ -50,13 +51,13 @@ def parts_of_problem(problem: Problem) -> list[str | Table]:
     shapes = shapes_of_start(problem.p0, problem.bounds, problem.terms, problem.form)
     names = _names.of(shapes)
     known = problem.p0 is not None and _names.structure(problem.p0) == _names.structure(shapes)
-    start = _names.numbers(problem.p0)[0] if known else [np.nan] * len(names)
-    box = problem.bounds or (None, None)
-    lower, upper = ([end] * len(names) if bound is None else _names.numbers(bound)[0] for bound, end in zip(box, (-np.inf, np.inf), strict=True))
+    start = map(_number, _names.numbers(problem.p0)[0]) if known else ["guessed"] * len(names)
+    bounds = problem.bounds or box((-np.inf, np.inf), shapes)
+    lower, upper = (map(_number, _names.numbers(bound)[0]) for bound in bounds)
     free = problem.form.free or (True,) * len(names)
     rows = [
-        [name, _number(start[place]) if known else "guessed", f"{_number(lower[place])} to {_number(upper[place])}", "" if free[place] else "fixed"]
-        for place, name in enumerate(names)
+        [name, begin, f"{low} to {high}", "" if fitted else "fixed"]
+        for name, begin, low, high, fitted in zip(names, start, lower, upper, free, strict=True)
     ]
     order = {name: place for place, name in enumerate(problem.order)}
     rows.sort(key=lambda row: order.get(row[0], len(order)))
@@ -94,7 +95,7 @@ def parts_of_sweep(sweep: Sweep) -> list[str | Table]:
         axes.append([name, str(len(points) if static else num_points(points)), *ends])
     leading = len(sweep.axes)
     leaves = dict(zip(_names.leaf_names(sweep.values), map(np.asarray, jax.tree.leaves(sweep.values)), strict=True))
-    ended = {name: one for name, one in leaves.items() if name.split(".")[-1] == "status" and one.ndim == leading}
+    ended = {name: one for name, one in leaves.items() if _names.is_status(name) and one.ndim == leading}
     scalars = {name: one for name, one in leaves.items() if one.ndim == leading and name not in ended}
     arrays = [[name, str(one.shape[leading:]), str(one.dtype)] for name, one in leaves.items() if one.ndim > leading]
     return [

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxreg._members import not_computed
 from jaxreg._points import labels
 from jaxreg.store._blocks import MARKS, Store, abandoned, division_of, zarr
 
@@ -112,10 +113,10 @@ def _fill(path: Path, description: dict[str, Any], axes: dict[str, Any], arrays:
     members, ones = (*division.static, *division.grid), (1,) * len(division.static)
     for leaf in leaves:
         dtype = np.dtype(leaf["dtype"])
-        fill = np.nan if dtype.kind in "fc" else -1 if dtype.kind == "i" else 0
         chunks = (*ones, *division.block, *leaf["shape"])
         names = [*axes, *leaf["dims"]]
-        add(leaf["name"], dtype, (*members, *leaf["shape"]), chunks, fill_value=fill, dimension_names=names)
+        more = {"fill_value": not_computed(dtype), "dimension_names": names}
+        add(leaf["name"], dtype, (*members, *leaf["shape"]), chunks, **more)
     blocks = (*division.static, *division.blocks)
     add(MARKS, np.int64, blocks, (1,) * len(blocks), fill_value=0)
     with warnings.catch_warnings():

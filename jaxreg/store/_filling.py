@@ -1,11 +1,22 @@
 """The filling in of a sweep's or a batch's blocks: what a store has, and then the rest."""
 
+import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 
 from jaxreg import _blocks
+from jaxreg._members import not_computed
+from jaxreg._names import is_status, leaf_names
+from jaxreg.status import Status
 from jaxreg.store._blocks import Place, Store
+
+
+def stand_ins(shapes: Any) -> list[Any]:
+    """For each leaf of a member's values what stands for it where there was no time to compute it."""
+    pairs = zip(leaf_names(shapes), jax.tree.leaves(shapes), strict=True)
+    return [Status.TIMEOUT if is_status(name) else not_computed(leaf.dtype) for name, leaf in pairs]
 
 
 def fill(
@@ -15,7 +26,9 @@ def fill(
     restored: Callable[[Place], bool],
     compute: Callable[[list[Place]], None],
 ) -> None:
-    """Have this process's share of the blocks filled in; with a store all processes wait until it is whole.
+    """Have this process's share of the blocks filled in, until all are or ``_blocks.TimeUpError`` ends it.
+
+    With a store all processes wait until each is done.
 
     Args:
         places: of all blocks.
@@ -24,7 +37,9 @@ def fill(
         compute: of the blocks that were not.
     """
     mine = _blocks.shares(places)[jax.process_index()]
-    compute([place for place in mine if store is None or not restored(place)])
+    left = [place for place in mine if store is None or not restored(place)]
+    with contextlib.suppress(_blocks.TimeUpError):
+        compute(left)
     if store is not None:
         _blocks.wait_for_all("blocks stored")
         if jax.process_index() == 0:

@@ -30,6 +30,7 @@ def sweep(
     mesh: Mesh | Sequence[jax.Device] | None = None,
     store: Any = None,
     progress: bool | None = None,
+    timeout: float | None = None,
 ) -> Sweep:
     """Compute a pure function at every point of a grid: ``fn(**point)`` for all combinations of the axes' points.
 
@@ -54,6 +55,9 @@ def sweep(
             bits; on another kind of processor they agree to rounding. Calls that run at the same time share the store
             and compute everything each.
         progress: whether to draw a bar (``pip install 'jaxreg[progress]'``); None draws one on a terminal.
+        timeout: seconds, compilation included, after which no other chunk is begun. Members without a value are then
+            NaN, or -1 where they are integers, and a leaf called "status" is ``Status.TIMEOUT``; with a store the same
+            call goes on from there.
 
     Returns:
         Sweep, whose values have the axes (static…, axes…, those of a member's value).
@@ -80,13 +84,15 @@ def sweep(
     """
     if not _trace.at_top_level():
         raise ValueError("sweep is for the host: inside jit, vmap or grad use jax.vmap, one for each axis")
+    _checks.seconds("timeout", timeout)
+    end = _blocks.Deadline(timeout)
     study = study_of(fn, axes, static)
     devices = _devices(mesh)
     workers = _blocks.workers_on(devices)
     division = _division(study, chunk_size, max(workers, len(devices)) * jax.process_count())
     kept = None if store is None else _opened(store, study, division, axes)
-    values = Values(study, division if kept is None else kept.division, kept)
-    with _blocks.Progress(values.num_members, progress, stored=kept is not None) as bar:
+    values = Values(study, division if kept is None else kept.division, kept, may_end=timeout is not None)
+    with _blocks.Progress(values.num_members, progress, stored=kept is not None, end=end) as bar:
         try:
             values.fill(devices, workers, bar)
         except jax.errors.JaxRuntimeError as error:

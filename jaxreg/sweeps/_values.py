@@ -10,18 +10,20 @@ import jax
 import numpy as np
 
 from jaxreg import _blocks, _trace
-from jaxreg._names import leaf_names
+from jaxreg._names import is_status, leaf_names
 from jaxreg.status import Status
 from jaxreg.store._blocks import Division, Place, Store
-from jaxreg.store._filling import fill
+from jaxreg.store._filling import fill, stand_ins
 from jaxreg.sweeps._programs import Program, block_program
 from jaxreg.sweeps._study import Study, choice_of
 
 
 class Values:
-    """The values of a sweep while they are filled in, block by block."""
+    """The values of a sweep while they are filled in, block by block; if that ``may_end`` early, what stands for the
+    rest is there from the start.
+    """
 
-    def __init__(self, study: Study, division: Division, store: Store | None) -> None:
+    def __init__(self, study: Study, division: Division, store: Store | None, *, may_end: bool) -> None:
         self.study, self.division, self.store = study, division, store
         self.num_members = math.prod(division.static) * study.num_members
         self.block = study.as_ordered(division.block)
@@ -36,8 +38,9 @@ class Values:
             raise MemoryError(
                 f"the values of {self.num_members} members take {num_bytes / 2**30:.1f} GiB: return less from fn"
             ) from None
-        names = leaf_names(study.shapes)
-        self.statuses = [number for number, name in enumerate(names) if name.split(".")[-1] == "status"]
+        for array, stand_in in zip(self.arrays, stand_ins(study.shapes), strict=True) if may_end else ():
+            array[...] = stand_in
+        self.statuses = [number for number, name in enumerate(leaf_names(study.shapes)) if is_status(name)]
 
     def gathered(self) -> Any:
         """All values as a pytree, the members' axes first and in the order given."""

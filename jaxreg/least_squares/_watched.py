@@ -1,0 +1,119 @@
+"""One fit whose steps are seen as they are taken, or that ends when its time is up: driven from the host."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxreg import _checks, _jit, _names, _trace
+from jaxreg._blocks import Deadline
+from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
+from jaxreg.least_squares._fit import Fit
+from jaxreg.least_squares._flat_problem import Options, flat_problem
+from jaxreg.least_squares._kinks import resolve
+from jaxreg.least_squares._levenberg_marquardt import State
+from jaxreg.least_squares._result import finish, status_of
+from jaxreg.least_squares._table import in_order
+from jaxreg.losses._kinds import Kind
+from jaxreg.problems import Problem
+from jaxreg.status import Status
+
+_SHORT = 0.02  # seconds that a call may take for the next one to be of twice as many steps
+
+
+class Step(NamedTuple):
+    """Where a fit stands.
+
+    Attributes:
+        num_steps: the steps tried; 0 at the start.
+        chi2: Σ ((y - model)/sigma)² of the data, or the deviance, there.
+        damping: of the next step, relative to the scaled system.
+        params: the parameters, shaped like p0.
+    """
+
+    num_steps: int
+    chi2: float
+    damping: float
+    params: Any
+
+
+def check_watching(problem: Problem, *, verbose: bool, callback: Any, timeout: Any) -> bool:
+    """Whether a fit is to be driven from the host; refused where it cannot be."""
+    _checks.seconds("timeout", timeout)
+    if callback is not None and not callable(callback):
+        raise ValueError(f"callback must be a function of a step, got {type(callback).__name__}")
+    given = {"verbose": _checks.flag("verbose", verbose) or None, "callback": callback, "timeout": timeout}
+    wanted = [name for name, value in given.items() if value is not None]
+    if wanted and not _trace.at_top_level():
+        raise ValueError(f"{wanted[0]} is for the top level: inside jit, vmap or grad nobody can look at single steps")
+    if wanted and problem.form.has(Kind.LINEAR_PROGRAM):
+        raise ValueError(f"{wanted[0]} must not be given for an absolute or quantile loss, which takes no such steps")
+    return bool(wanted)
+
+
+def watched(
+    problem: Problem, options: Options, *, verbose: bool, callback: Callable[[Step], Any] | None, timeout: float | None
+) -> Fit:
+    """The fit, by the steps of ``solve``; with status TIMEOUT where it was not done in time."""
+    end = Deadline(timeout)
+    lines = _Lines(problem) if verbose else None
+    state = _begin(problem, options)
+    most, looks = 1, lines is not None or callback is not None
+    while True:
+        begun = time.monotonic()
+        state, done, (chi2, damping, params) = _advance(problem, state, np.int32(most), options)
+        step = Step(int(state.num_steps), float(chi2), float(damping), jax.device_get(params))
+        if lines is not None:
+            lines.print(step)
+        if callback is not None:
+            callback(step)
+        if done or end.has_passed():
+            break
+        most = 1 if looks else 2 * most if time.monotonic() - begun < _SHORT else most
+    fit: Fit = _close(problem, state, options)
+    return fit if done else fit.replace(status=jnp.full_like(fit.status, Status.TIMEOUT))
+
+
+class _Lines:
+    """A line for each step, the parameters in the order given."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.started = problem, False
+
+    def print(self, step: Step) -> None:
+        """The header before the first."""
+        order = in_order(step.params, self.problem, 0)
+        if not self.started:
+            names = _names.of(step.params)
+            print("".join([f"{'steps':>5}  {'χ²':>12}  {'damping':>9}", *(f"  {names[place]:>12}" for place in order)]))
+            self.started = True
+        values = _names.numbers(step.params)[0]
+        line = f"{step.num_steps:5d}  {step.chi2:12.6g}  {step.damping:9.1e}"
+        print(line + "".join(f"  {values[place]:12.6g}" for place in order), flush=True)
+
+
+@_jit.compiled("options")
+def _begin(problem: Problem, options: Options) -> State:
+    flat = flat_problem(problem, careful=options.careful)
+    return levenberg_marquardt.init(flat, flat.start)
+
+
+@_jit.compiled("options")
+def _advance(
+    problem: Problem, state: State, most: Any, options: Options
+) -> tuple[State, Array, tuple[Array, Array, Any]]:
+    flat = flat_problem(problem, careful=options.careful)
+    end = resolve(flat, levenberg_marquardt.advanced(flat, state, options.max_steps, most))
+    seen = flat.chi2(end.residual, priors=False), end.damping, flat.restore(end.params)
+    return end, levenberg_marquardt.finished(end, options.max_steps), seen
+
+
+@_jit.compiled("options")
+def _close(problem: Problem, state: State, options: Options) -> Fit:
+    flat = flat_problem(problem, careful=options.careful)
+    end = levenberg_marquardt.ended(flat, state)
+    return finish(flat, options, problem.absolute_sigma, end.params, end.side, status_of(flat, end), end.num_steps)
