@@ -263,11 +263,11 @@ def test_a_store_streams_resumes_and_refuses(good, tmp_path, monkeypatch):
     path = tmp_path / "fits"
     fitted, stop = _batch.Batch.fitted, []
 
-    def killed(self, first, last):
+    def killed(self, first, last, end):
         if first == 256:
             stop.append(1)
             raise KeyboardInterrupt
-        return fitted(self, first, last)
+        return fitted(self, first, last, end)
 
     monkeypatch.setattr(_batch.Batch, "fitted", killed)
     with pytest.raises(KeyboardInterrupt, match="stopped with 256 of 300 fits done; the same call goes on from there"):

@@ -185,11 +185,11 @@ class _Results:
         for place in places:
             rows = self.division.selection(place)[0]
             leaves = self.batch.fitted(rows.start, rows.stop, self.end)
-            if self.store is not None and Status.TIMEOUT not in self._status(leaves):
-                self.store.write(place, leaves)
-            else:
+            if self.store is None:
                 for array, leaf in zip(self.arrays, leaves, strict=True):
                     self._part(array, place)[...] = leaf
+            elif Status.TIMEOUT not in self._status(leaves):
+                self.store.write(place, leaves)
             self._advance(bar, leaves)
 
     def _leave_out(self, place: Place) -> None:
