@@ -272,6 +272,57 @@ def test_a_package_that_is_missing_is_one_line(
     assert shown.count("\n") == 1
 
 
+# ---- groups ----
+
+PLATE = """\
+well;day;t;v;s
+B1;10;0;1,0;0,1
+A1;2;0;2;0,1
+A1;2;1;4,5;0,2
+A1;2;2;5;0,1
+A1;2;3;8;0,3
+B1;10;1;0,5;0,1
+B1;10;2;0;0,2
+B1;10;;0;0,2
+B1;10;3;-0,2;0,1
+B1;10;4;-1,5;0,1
+"""
+
+
+@pytest.mark.parametrize("by", ["well", "day"])
+def test_a_fit_of_each_group(tmp_path: Path, capsys: Any, by: str) -> None:
+    (tmp_path / "plate.csv").write_text(PLATE)
+    asked = [str(tmp_path / "plate.csv"), "--model", "linear", "--x", "t", "--y", "v", "--sigma", "s", "--by", by]
+    assert fit.main([*asked, "--out", str(tmp_path / "out")]) == 0
+    rows = json.loads((tmp_path / "out" / "fits.json").read_text())["fits"]
+    read = pandas.read_csv(tmp_path / "out" / "fits.csv")
+    assert [row[by] for row in rows] == read[by].to_list() == {"well": ["A1", "B1"], "day": [2, 10]}[by]
+    sets = [([0, 1, 2, 3], [2, 4.5, 5, 8], [0.1, 0.2, 0.1, 0.3]), ([0, 1, 2, 3, 4], [1, 0.5, 0, -0.2, -1.5],
+            [0.1, 0.1, 0.2, 0.1, 0.1])]  # fmt: skip
+    for row, (t, v, s) in zip(rows, sets, strict=True):
+        (w, b), covariance = np.polyfit(t, v, 1, w=1 / np.array(s), cov=True)
+        found = [row[name] for name in ("w", "b", "w_stderr", "b_stderr")]
+        np.testing.assert_allclose(found, [w, b, *np.sqrt(np.diag(covariance))], rtol=1e-9)
+        assert (row["dof"], row["status"]) == (len(t) - 2, "OK")
+    np.testing.assert_allclose(read["w"], [row["w"] for row in rows], rtol=1e-12)
+    shown = capsys.readouterr().out
+    assert "2 fits: 2 OK\ncolumns: x is 't', y is 'v'\nleft out for an empty cell: 1 of 10 rows" in shown
+
+
+def test_a_group_that_cannot_be_fitted_costs_no_other(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "plate.csv").write_text(PLATE + "C1;11;1;1;0,1\n")
+    asked = [str(tmp_path / "plate.csv"), "--model", "linear", "--x", "t", "--y", "v", "--by", "well"]
+    assert fit.main([*asked, "--p0", "w=1", "--fixed", "b=0", "--out", str(tmp_path / "out")]) == 0
+    assert "start: b = 0, w = 1" in capsys.readouterr().out
+    assert fit.main([*asked, "--out", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr().out
+    assert "3 fits: 2 OK, 1 INVALID_INPUT" in shown
+    assert re.search(r"C1 +nan +nan +nan +nan .* INVALID_INPUT", shown)
+    assert json.loads((tmp_path / "out" / "fits.json").read_text())["fits"][2]["w"] == "nan"
+    assert fit.main([*asked[:-1], "plate", "--out", str(tmp_path / "out")]) == 2
+    assert "has no column 'plate', only 'well', 'day'" in capsys.readouterr().err
+
+
 # ---- a model of one's own ----
 
 OWN = """\

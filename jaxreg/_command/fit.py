@@ -3,38 +3,26 @@
 The model is a name (linear, exponential, exponential-offset, gaussian, gaussian-offset, ohm, planck, planck-gain); or a
 formula such as "a*exp(-b*x) + c", in which x is the column of --x (its own name serves too; of several columns they are
 x1, x2, …) and every other name is a parameter; or FILE.py:NAME, a function f(params, x) or a Model. Parameters start at
---p0, else where the model guesses, else at 1. Rows with an empty cell are left out. Computes in float64. Exit code 0 if
-the fit converged, 1 if not, 2 for bad input.
+--p0, else where the model guesses, else at 1. Rows with an empty cell are left out. With --by each group of rows is
+fitted, to a table. Computes in float64. Exit code 0 if the fit (every fit) converged, 1 if not, 2 for bad input.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxreg import _names, report, uncertainty
-from jaxreg._command import columns
-from jaxreg._command.arguments import Parser, bounds_of, number, pairs, parsed, refuse
-from jaxreg._command.model import failure, model_of
+from jaxreg._command import groups
+from jaxreg._command.arguments import Parser, parsed, refuse
+from jaxreg._command.model import failure
 from jaxreg._command.output import save_json, writable_folder
+from jaxreg._command.question import Question, question_of
 from jaxreg.least_squares import Fit, curve_fit
-from jaxreg.models import Apply, Model
 from jaxreg.status import Status, is_optimum
-
-
-class Question(NamedTuple):
-    """What is asked, as ``curve_fit`` takes it, and the columns that it is asked of."""
-
-    model: Model | Apply
-    x: np.ndarray
-    y: np.ndarray
-    start: dict[str, Any]
-    options: dict[str, Any]
-    columns: Sequence[str]  # of x
-    notes: list[str]  # on the table
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> int:
@@ -47,8 +35,13 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
 
 def _run(program: str, given: argparse.Namespace) -> int:
     try:
-        question = _question(given)
-        fit = curve_fit(question.model, question.x, question.y, question.start, **question.options)
+        if not 0 < given.level < 1:
+            raise ValueError(f"level must be between 0 and 1, got {given.level}")
+        question = question_of(given)
+        if given.by:
+            fits = groups.fitted(question, given)
+        else:
+            fit = curve_fit(question.model, question.x, question.y, question.start, **question.options)
         out = writable_folder(given.out)
     except (ValueError, ImportError) as error:
         return refuse(program, error)
@@ -56,12 +49,12 @@ def _run(program: str, given: argparse.Namespace) -> int:
         if not (said := failure(given.model, error)):
             raise
         return refuse(program, ValueError(said))
+    if given.by:
+        return groups.told(fits, question, given, out)
     bends = _nonlinearity(fit, given.loss)
     save_json(out / "fit.json", _numbers(question, fit, given, bends))
     print(report.summary(fit, level=given.level))
-    started = zip(_names.of(question.start), _names.numbers(question.start)[0], strict=True)
-    print("\nstart: " + ", ".join(f"{name} = {value:.6g}" for name, value in started))
-    print("\n".join(question.notes))
+    print("\n" + "\n".join(question.notes))
     if bends is not None:
         effects, intrinsic = (float(part) for part in bends)
         print(f"curvature: parameter effects {effects:.2g}, intrinsic {intrinsic:.2g} (doubt errors above 0.3)")
@@ -76,6 +69,7 @@ def _parser(prog: str | None) -> Parser:
     parser.add_argument("--model", required=True, help="name of a model, a formula, or FILE.py:NAME")
     parser.add_argument("--x", required=True, help="column, or several separated by commas")
     parser.add_argument("--y", required=True, help="column")
+    parser.add_argument("--by", help="column, or several: a fit of each group of rows, as a table")
     parser.add_argument("--sigma", help="column of standard deviations, or one number")
     parser.add_argument(
         "--absolute-sigma", action="store_true", help="sigma is in y's units, not just relative weights"
@@ -91,73 +85,6 @@ def _parser(prog: str | None) -> Parser:
     parser.add_argument("--level", type=float, default=0.95, help="of intervals and band (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder for figure and numbers")
     return parser
-
-
-def _question(given: argparse.Namespace) -> Question:
-    if not 0 < given.level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {given.level}")
-    whole = columns.read(given.table)
-    names = whole.split("x", given.x)
-    weights = [given.sigma] if given.sigma in whole.names else []
-    table = whole.complete([*names, given.y, *weights])
-    x, y = table.columns(names), table.column(given.y)
-    model = model_of(given.model, names)
-    start = _start(model, given, x, y)
-    params = list(start)
-
-    assigned = {name: number(f"p0 of {name}", text) for name, text in pairs("p0", given.p0, params)}
-    fixed = dict(pairs("fixed", given.fixed, params, bare=True))
-    assigned |= {name: number(f"fixed {name}", text) for name, text in fixed.items() if text}
-    start |= {name: np.full(np.shape(start[name]), value) for name, value in assigned.items()}
-
-    options: dict[str, Any] = {"loss": given.loss, "scale": given.scale, "covariance": given.covariance}
-    options |= {"sigma": _sigma(table, given.sigma), "absolute_sigma": given.absolute_sigma}
-    if fixed:
-        options["fixed"] = {name: name in fixed for name in params}
-    if given.bounds:
-        lower, upper = bounds_of(given.bounds, params)
-        options["bounds"] = lower, upper
-        # What was not said is moved into the box; what was said and lies outside is refused.
-        start |= {name: np.clip(start[name], lower[name], upper[name]) for name in params if name not in assigned}
-    return Question(model, x, y, start, options, names, _notes(whole, table, params, names, given.y))
-
-
-def _start(model: Model | Apply, given: argparse.Namespace, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """What is said of no parameter: the model's guess or its own start; of a function only the names."""
-    if not isinstance(model, Model):
-        named = dict.fromkeys((name for name, _ in pairs("p0", given.p0, None)), np.nan)
-        if not named:
-            raise ValueError(f"p0 must name every parameter of {given.model}, as in a=1,b=2, got none")
-        return named
-    start = model.init(jax.random.key(0)) if model.guess is None else jax.jit(model.guess)(x, y)
-    if not isinstance(start, dict):
-        raise ValueError(f"model must have a dict of parameters, got {_names.structure(start)}")
-    return dict(jax.device_get(start))
-
-
-def _notes(
-    whole: columns.Table, table: columns.Table, params: Sequence[str], names: Sequence[str], y: str
-) -> list[str]:
-    """What was taken for what."""
-    variables = ["x"] if len(names) == 1 else [f"x{place}" for place in range(1, len(names) + 1)]
-    said = [f"{variable} is {own!r}" for variable, own in zip(variables, names, strict=True)]
-    notes = [f"columns: {', '.join(said)}, y is {y!r}"]
-    if namesakes := [name for name in params if name in whole.names]:
-        notes.append(f"parameters, not the columns of these names: {', '.join(namesakes)}")
-    if lost := len(whole.rows) - len(table.rows):
-        notes.append(f"left out for an empty cell: {lost} of {len(whole.rows)} rows")
-    if whole.decimal_commas:
-        notes.append("commas in numbers were read as decimal points")
-    return notes
-
-
-def _sigma(table: columns.Table, text: str | None) -> np.ndarray | float | None:
-    if text is None or text in table.names:
-        return None if text is None else table.column(text)
-    try:
-        return float(text)
-    except ValueError:
-        return table.column(text)  # refuses, naming the columns there are
 
 
 def _nonlinearity(fit: Fit, loss: str) -> uncertainty.Nonlinearity | None:
