@@ -366,11 +366,12 @@ NOT_OWN = {
 
 @pytest.mark.parametrize(("model", "p0", "message"), NOT_OWN.values(), ids=NOT_OWN.keys())
 def test_a_bad_model_of_a_file_is_one_line(
-    table: Path, tmp_path: Path, capsys: Any, model: str, p0: str, message: str
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, model: str, p0: str, message: str
 ) -> None:
-    (tmp_path / "own_model.py").write_text(OWN)
-    (tmp_path / "bad.py").write_text("line = (")
-    asked = [str(table), "--model", str(tmp_path / model), "--p0", p0, "--x", "pressure", "--y", "volume"]
+    monkeypatch.chdir(tmp_path)
+    Path("own_model.py").write_text(OWN)
+    Path("bad.py").write_text("line = (")
+    asked = [str(table), "--model", model, "--p0", p0, "--x", "pressure", "--y", "volume"]
     assert fit.main([*asked, "--out", str(tmp_path / "out")]) == 2
     shown = capsys.readouterr().err
     assert re.search(message, shown)

@@ -91,5 +91,6 @@ def failure(text: str, error: Exception) -> str | None:
     """What went wrong in the file of a user's model, and where; None for a model of another kind."""
     if not (found := _OF_FILE.fullmatch(text)):
         return None
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == found[1]]
+    file, frames = Path(found[1]).absolute(), traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == file]
     return f"{found[1]}{f', line {lines[-1]}' if lines else ''}: {type(error).__name__}: {error}"
