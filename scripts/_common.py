@@ -1,32 +1,33 @@
 """What the exercise scripts share: their arguments, the exercises' set-up, judging published numbers, saving."""
 
-import argparse
 import contextlib
 import functools
 import json
 import math
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import optax
+from matplotlib.axes import Axes
 
 import jaxreg
 from jaxreg import batching, data, losses, models
+from jaxreg._command import figures
+from jaxreg._command.arguments import Parser as Parser
+from jaxreg._command.arguments import parsed as parsed
+from jaxreg._command.arguments import refuse as refuse
+from jaxreg._command.arguments import write_any_letter
+from jaxreg._command.figures import drawing as drawing
+from jaxreg._command.output import save_json as save_json
+from jaxreg._command.output import table as table
+from jaxreg._command.output import text as text
+from jaxreg._command.output import writable_folder as writable_folder
 
-matplotlib.use("svg")  # no display is needed
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-
-for stream in (sys.stdout, sys.stderr):
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="replace")  # a terminal that has no χ or ² shows a ? for it
+write_any_letter()
 
 PUBLISHED = json.loads((Path(__file__).parent / "published.json").read_text())
 TRUE_W = jnp.array(PUBLISHED["common"]["true_w"], jnp.float32)
@@ -197,95 +198,20 @@ def judge(run_id: str, parameter: str, published: Any, samples: Any) -> dict[str
     }
 
 
-@contextlib.contextmanager
-def figure(settings: Settings, name: str, *, size: tuple[float, float] = (6.2, 4.4)) -> Iterator[Axes]:
-    """Axes of one figure, written as SVG and PNG at the end. One panel each, so that a phone can show it."""
-    with drawing(settings.out, name):
-        yield plt.subplots(figsize=size, layout="constrained")[1]
-
-
-@contextlib.contextmanager
-def drawing(out: Path, name: str) -> Iterator[None]:
-    """Whatever figure is drawn meanwhile, written as SVG and PNG at the end."""
-    # Fixed ids and no date: the same numbers give the same file.
-    with plt.rc_context({"font.size": 12, "svg.hashsalt": name}):
-        yield
-        drawn = plt.gcf()
-        drawn.savefig(out / f"{name}.svg", dpi=150, metadata={"Date": None})
-        drawn.set_layout_engine("none")  # it is laid out; a second time would cost as much as the drawing
-        drawn.savefig(out / f"{name}.png", dpi=150)
-        plt.close(drawn)
-
-
-def save_json(path: Path, value: Any) -> None:
-    """Write numbers as strict JSON: a number that is not finite becomes the string "nan", "inf" or "-inf"."""
-    path.write_text(json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
-
-
-def plain(value: Any) -> Any:
-    """Arrays and numbers as what JSON knows."""
-    if isinstance(value, dict):
-        return {str(name): plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    if isinstance(value, bool | str) or value is None:
-        return value
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        return plain(np.asarray(value).tolist())
-    return value if isinstance(value, int) or math.isfinite(value) else str(value)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns of text, numbers to the right."""
-    cells = [list(map(str, header)), *([text(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    first, *others = widths
-    return "\n".join(
-        "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
-        for row in cells
-    )
-
-
-def text(value: Any) -> str:
-    """A cell of a table: five digits of a number."""
-    if isinstance(value, bool):
-        return "yes" if value else "NO"
-    if isinstance(value, str | int):
-        return str(value)
-    return f"{float(value):.5g}"
-
-
-def writable_folder(path: Path) -> Path:
-    """Make the output folder, or raise ValueError before any work is done."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise ValueError(f"out must be a folder that can be written, got {path}: {error.strerror}") from None
-    return path
-
-
-class Parser(argparse.ArgumentParser):
-    """Answers bad arguments in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def refuse(program: str, error: Exception) -> int:
-    """Say in one line what is wrong with the input; the exit code."""
-    print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
+def figure(
+    settings: Settings, name: str, *, size: tuple[float, float] = (6.2, 4.4)
+) -> contextlib.AbstractContextManager[Axes]:
+    """Axes of one figure in the folder of the settings."""
+    return figures.figure(settings.out, name, size=size)
 
 
 def parse(description: str | None, arguments: Sequence[str] | None = None) -> Settings:
     """Read the arguments that all scripts have."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder for numbers and figures (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
     parser.add_argument("--replicates", type=int, default=1000, help="seeds to a distribution (%(default)s)")
-    given = parser.parse_args(arguments)
+    given = parsed(parser, arguments)
     try:
         if not 0 <= given.seed < 2**32:
             raise ValueError(f"seed must be between 0 and 2³² - 1, got {given.seed}")

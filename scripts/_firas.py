@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import _columns
 import jax
 import jax.numpy as jnp
 
 import jaxreg
 from jaxreg import models
+from jaxreg._command import columns
 
 FILE = Path(__file__).parent / "firas_monopole.csv"
 
@@ -23,7 +23,7 @@ class Spectrum(NamedTuple):
 
 def spectrum() -> Spectrum:
     """Read the table."""
-    table = _columns.read(FILE)
+    table = columns.read(FILE)
     names = ("wavenumber_per_cm", "intensity_MJy_per_sr", "sigma_kJy_per_sr")
     wavenumber, intensity, sigma = (jnp.asarray(table.column(name)) for name in names)
     return Spectrum(wavenumber, intensity, 1e-3 * sigma)

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--error-digits", type=float, default=4, help="wanted of each standard error (%(default)s)")
     parser.add_argument("--linear-digits", type=float, default=6, help="wanted where the model is linear (%(default)s)")
     parser.add_argument("--out", type=Path, help="folder for certify.json")
-    given = parser.parse_args(arguments)
+    given = common.parsed(parser, arguments)
     with jax.enable_x64(given.dtype == "float64"):
         return _run(parser, given)
 

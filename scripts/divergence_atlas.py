@@ -1,23 +1,25 @@
 """Where does training diverge? Learning rate × batch size × init scale × loss × seed, with the edges of theory."""
 
 import argparse
+import sys
 from typing import Any
 
 import _common as common
-import _problem
 import jax
 import numpy as np
 
 import jaxreg
 from jaxreg import plots, studies
+from jaxreg._command import problems
+from jaxreg._command.figures import figure
 from jaxreg._points import readable
 
 
 def parser() -> common.Parser:
     """The command line."""
-    made = _problem.parser(__doc__, seeds=10)
-    _problem.add_loss(made, several=True)
-    _problem.add_sweep(made)
+    made = problems.parser(__doc__, seeds=10)
+    problems.add_loss(made, several=True)
+    problems.add_sweep(made)
     made.add_argument("--batch-size", default="8,32,1000", help="rows in a step, with commas between")
     made.add_argument("--init-scale", default="1,10000", help="factors of the start, as a range or with commas between")
     made.add_argument("--steps", type=int, default=200, help="of each run, filled up to whole epochs")
@@ -27,34 +29,34 @@ def parser() -> common.Parser:
 
 def study(given: argparse.Namespace) -> None:
     """Sweep, save, draw, print."""
-    posed = _problem.problem(given)
-    losses = _problem.losses_named(given.loss)
-    sizes = _problem.counts("batch-size", given.batch_size, most=len(posed.data.y))
-    scales = _problem.numbers("init-scale", given.init_scale)
+    posed = problems.problem(given)
+    losses = problems.losses_named(given.loss)
+    sizes = problems.counts("batch-size", given.batch_size, most=len(posed.data.y))
+    scales = problems.numbers("init-scale", given.init_scale)
     atlas = studies.divergence_atlas(
         posed.model,
         losses,
         posed.data,
-        learning_rate=_problem.learning_rates(given, posed, losses[0]),
+        learning_rate=problems.learning_rates(given, posed, losses[0]),
         batch_size=sizes,
         steps=given.steps,
         key=jax.random.key(given.seed),
         num_seeds=given.replicates,
         init_scale=scales,
-        optimizer=_problem.OPTIMIZERS[given.optimizer],
-        **_problem.options(given),
+        optimizer=problems.OPTIMIZERS[given.optimizer],
+        **problems.options(given),
     )
-    rows = [_judge(atlas, place) for place in _problem.combinations(losses, sizes, scales)]
-    _problem.save_arrays(given.out / "divergence_atlas.npz", atlas.sweep)
+    rows = [_judge(atlas, place) for place in problems.combinations(losses, sizes, scales)]
+    problems.save_arrays(given.out / "divergence_atlas.npz", atlas.sweep)
     common.save_json(
         given.out / "divergence_atlas.json",
         {"problem": posed.name, "optimizer": given.optimizer, "seed": given.seed, "combinations": rows},
     )
-    with common.figure(_problem.settings(given), "divergence_atlas", size=(7.5, 2.2 + 0.3 * len(rows))) as ax:
+    with figure(given.out, "divergence_atlas", size=(7.5, 2.2 + 0.3 * len(rows))) as ax:
         plots.divergence_atlas(atlas, ax=ax)
     print(f"{posed.name}, {given.optimizer}: {atlas.sweep.values.status.size} members\n")
     header = ("loss", "batch", "init ×", "2/λmax", "mean-square edge", "edge", "first failure", "at step", "failed")
-    print(_problem.table(header, rows))
+    print(problems.table(header, rows))
 
 
 def _judge(atlas: studies.Atlas, place: tuple[int, ...]) -> dict[str, Any]:
@@ -79,4 +81,4 @@ def _judge(atlas: studies.Atlas, place: tuple[int, ...]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _problem.run(study, parser(), "divergence_atlas")
+    sys.exit(problems.main(study, parser(), "divergence_atlas"))

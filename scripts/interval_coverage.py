@@ -267,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder for numbers and figure (%(default)s)")
-    given = parser.parse_args(arguments)
+    given = common.parsed(parser, arguments)
     try:
         if given.sets < 1:
             raise ValueError(f"sets must be at least 1, got {given.sets}")

@@ -1,20 +1,22 @@
 """How far does the Hessian at the start foresee training? Loss curves predicted before the run, beside the run."""
 
 import argparse
+import sys
 
 import _common as common
-import _problem
 import jax
 import numpy as np
 
 import jaxreg
 from jaxreg import plots, studies
+from jaxreg._command import problems
+from jaxreg._command.figures import figure
 
 
 def parser() -> common.Parser:
     """The command line."""
-    made = _problem.parser(__doc__, seeds=50)
-    _problem.add_loss(made, several=False)
+    made = problems.parser(__doc__, seeds=50)
+    problems.add_loss(made, several=False)
     made.add_argument("--batch-size", default="32", help="rows in a step")
     made.add_argument("--epochs", type=int, default=12, help="passes over the data")
     made.add_argument("--sampling", choices=("reshuffled", "independent"), default="reshuffled", help="of minibatches")
@@ -24,13 +26,13 @@ def parser() -> common.Parser:
 
 def study(given: argparse.Namespace) -> None:
     """Predict, run, save, draw, print."""
-    posed, loss, size = _problem.single(given)
-    (epochs,) = _problem.counts("epochs", str(given.epochs), most=10**9)
+    posed, loss, size = problems.single(given)
+    (epochs,) = problems.counts("epochs", str(given.epochs), most=10**9)
     found = studies.predicted_training(
         posed.model,
         loss,
         posed.data,
-        learning_rate=_problem.learning_rates(given, posed, loss),
+        learning_rate=problems.learning_rates(given, posed, loss),
         batch_size=size,
         epochs=epochs,
         key=jax.random.key(given.seed),
@@ -56,7 +58,7 @@ def study(given: argparse.Namespace) -> None:
             "share_failed": failed,
         },
     )
-    with common.figure(_problem.settings(given), "predicted_training") as ax:
+    with figure(given.out, "predicted_training") as ax:
         plots.predicted_training(found, ax=ax)
     print(f"{posed.name}: loss over all rows, mean of {given.replicates} seeds, {epochs} epochs\n")
     header = ("rate", "at the end", "expected", "without noise", "largest miss", "failed")
@@ -76,4 +78,4 @@ def study(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    _problem.run(study, parser(), "predicted_training")
+    sys.exit(problems.main(study, parser(), "predicted_training"))

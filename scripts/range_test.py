@@ -1,22 +1,24 @@
 """Which learning rates are usable? Short runs at each of many rates from many seeds, with error bars and theory."""
 
 import argparse
+import sys
 from typing import Any
 
 import _common as common
-import _problem
 import jax
 import numpy as np
 
 import jaxreg
 from jaxreg import plots, studies
+from jaxreg._command import problems
+from jaxreg._command.figures import figure
 
 
 def parser() -> common.Parser:
     """The command line."""
-    made = _problem.parser(__doc__, seeds=20)
-    _problem.add_loss(made, several=False)
-    _problem.add_sweep(made)
+    made = problems.parser(__doc__, seeds=20)
+    problems.add_loss(made, several=False)
+    problems.add_sweep(made)
     made.add_argument("--batch-size", default="32", help="rows in a step")
     made.add_argument("--steps", type=int, default=30, help="of each run")
     made.add_argument("--share", type=float, default=0.9, help="of the seeds for which a rate must be usable")
@@ -27,18 +29,18 @@ def study(given: argparse.Namespace) -> None:
     """Test, save, draw, print."""
     if not 0 < given.share <= 1:
         raise ValueError(f"share must be above 0 and at most 1, got {given.share}")
-    posed, loss, size = _problem.single(given)
+    posed, loss, size = problems.single(given)
     found = studies.range_test(
         posed.model,
         loss,
         posed.data,
-        learning_rate=_problem.learning_rates(given, posed, loss),
+        learning_rate=problems.learning_rates(given, posed, loss),
         batch_size=size,
         steps=given.steps,
         key=jax.random.key(given.seed),
         num_seeds=given.replicates,
-        optimizer=_problem.OPTIMIZERS[given.optimizer],
-        **_problem.options(given),
+        optimizer=problems.OPTIMIZERS[given.optimizer],
+        **problems.options(given),
     )
     low, high = found.usable(given.share)
     quantities: dict[str, Any] = {
@@ -67,7 +69,7 @@ def study(given: argparse.Namespace) -> None:
             "num_steps": found.num_steps,
         },
     )
-    with common.figure(_problem.settings(given), "range_test", size=(6.2, 5.6)) as ax:
+    with figure(given.out, "range_test", size=(6.2, 5.6)) as ax:
         plots.range_test(found, share=given.share, ax=ax)
     failed = (found.status != jaxreg.Status.OK).mean()
     print(
@@ -79,4 +81,4 @@ def study(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    _problem.run(study, parser(), "range_test")
+    sys.exit(problems.main(study, parser(), "range_test"))

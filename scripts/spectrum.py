@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = common.Parser(description=__doc__)
     parser.add_argument("--start", type=float, default=10.0, help="of the fit, in kelvin (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder for numbers and figure (%(default)s)")
-    given = parser.parse_args(arguments)
+    given = common.parsed(parser, arguments)
     try:
         if not (given.start > 0 and math.isfinite(given.start)):
             raise ValueError(f"start must be a positive temperature in kelvin, got {given.start}")

@@ -16,6 +16,9 @@ FLAGS = {
 }.get(".".join(importlib.metadata.version("jaxlib").split(".")[:2]), ())
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in FLAGS))
 
+# The commands and the scripts keep what they compile in the user's cache: not what the tests compile.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+
 import jaxtyping
 
 # Annotated shapes are checked at each call, under a trace too, in every module that says any.

@@ -98,6 +98,17 @@ FLOORS = [
     ["plots._studies"],
     ["plots"],
     ["__init__"],
+    # What calls them from a terminal.
+    ["_command.output", "_command.figures", "_command.model"],
+    ["_command.cache"],
+    ["_command.arguments"],
+    ["_command.columns"],
+    ["_command.question", "_command.problems"],
+    ["_command.groups"],
+    ["_command.fit"],
+    ["_command.sweep"],
+    ["_command"],
+    ["__main__"],
 ]
 FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 FILES = {

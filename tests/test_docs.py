@@ -27,16 +27,19 @@ def settings(tmp_path, monkeypatch):
     """A folder of its own for what a page writes, and JAX as it was before the page."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plt, "show", lambda: None)
-    before = jax.config.jax_enable_x64
+    cache = "compilation_cache_dir", "persistent_cache_min_compile_time_secs", "persistent_cache_min_entry_size_bytes"
+    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in ("enable_x64", *cache)}
     yield
-    jax.config.update("jax_enable_x64", before)
+    for name, value in before.items():
+        jax.config.update(name, value)
     plt.close("all")
 
 
 def command(text):
-    """The output of shell commands that find this interpreter as python and the package."""
+    """The output of shell commands that find this interpreter as python, the package, and its command."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    text = f'jaxreg() {{ python -m jaxreg "$@"; }}\n{text}'
     return subprocess.run(["bash", "-ec", text], env=environment, capture_output=True, text=True, check=True).stdout
 
 
@@ -71,6 +74,10 @@ def test_a_page_names_what_exists(page):
         source += "".join(file.read_text() for file in shared if file.exists())
         for option in set(re.findall(r" (--[\w-]+)", options)) - {"--help"}:
             assert f'"{option}"' in source, f"{script} has no {option}"
+    command = "".join(file.read_text() for file in (ROOT / "jaxreg" / "_command").glob("*.py"))
+    for options in re.findall(r"(?:^|`)jaxreg (?:fit|sweep) ([^`\n]*)", page.read_text(), re.MULTILINE):
+        for option in set(re.findall(r"(?:^| )(--[\w-]+)", options)) - {"--help"}:
+            assert f'"{option}"' in command, f"jaxreg has no {option}"
     for named in re.findall(r"pip install [^`\n]*\[([\w,]+)\]", page.read_text()):
         assert set(named.split(",")) <= extras.keys()
 

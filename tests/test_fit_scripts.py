@@ -1,4 +1,4 @@
-"""fit.py, certify.py and spectrum.py: numbers from outside, every kind of bad input, NIST's formats."""
+"""certify.py and spectrum.py: numbers from outside, every kind of bad input, NIST's formats."""
 
 import json
 import re
@@ -14,120 +14,9 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 import _nist  # noqa: E402
 import certify  # noqa: E402
-import fit  # noqa: E402
 import spectrum  # noqa: E402
 
 NIST = Path(__file__).parents[2] / "shared" / "nist"
-# Response and predictor of Misra1a (NIST, Statistical Reference Datasets; D. Misra, 1978): volume against pressure.
-MISRA = """\
-volume,pressure
-10.07,77.6
-14.73,114.9
-17.94,141.1
-23.93,190.8
-29.61,239.9
-35.18,289.0
-40.02,332.8
-44.82,378.4
-50.76,434.8
-55.05,477.3
-61.01,536.8
-66.40,593.1
-75.47,689.1
-81.78,760.0
-"""
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    path = tmp_path / "misra1a.csv"
-    path.write_text("# Misra1a\n" + MISRA)
-    return path
-
-
-# ---- fit.py ----
-
-
-def test_a_fit_from_a_file_has_the_certified_numbers(table: Path, tmp_path: Path, capsys: Any) -> None:
-    out = tmp_path / "out"
-    options = ["--model", "b1*(1-exp[-b2*x])", "--x", "pressure", "--y", "volume", "--p0", "b1=250,b2=5e-4"]
-    assert fit.main([str(table), *options, "--out", str(out)]) == 0
-    found = json.loads((out / "fit.json").read_text())
-    assert found["params"]["b1"] == pytest.approx(2.3894212918e02, rel=1e-9)
-    assert found["stderr"]["b2"] == pytest.approx(7.2668688436e-06, rel=1e-8)
-    assert found["chi2"] == pytest.approx(1.2455138894e-01, rel=1e-8)
-    assert {file.name for file in out.iterdir()} == {"fit.json", "fit.svg", "fit.png"}
-    shown = capsys.readouterr().out
-    assert shown.startswith("OK: converged")
-    assert "238.94" in shown
-    assert "curvature: parameter effects" in shown
-
-
-def test_named_columns_bounds_fixed_and_robust_loss(table: Path, tmp_path: Path) -> None:
-    base = [str(table), "--model", "linear", "--x", "pressure", "--y", "volume", "--out", str(tmp_path / "out")]
-    assert fit.main([*base, "--fixed", "b=3", "--bounds", "w=:1", "--sigma", "0.5", "--loss", "huber"]) == 0
-    found = json.loads((tmp_path / "out" / "fit.json").read_text())
-    assert found["params"]["b"] == 3.0
-    assert found["stderr"]["b"] == 0.0
-    assert found["dof"] == 13
-
-
-BAD = {
-    "no file": (["{missing}"], "cannot be read: No such file or directory"),
-    "no column": (["--x", "depth"], "has no column 'depth', only 'volume', 'pressure'"),
-    "text in a column": (["{text}"], "line 3, column 'volume' must be a finite number, got 'high'"),
-    "a short row": (["{short}"], "line 3: 2 columns wanted, got 1"),
-    "an empty file": (["{empty}"], "must have a header and at least one row"),
-    "an unknown function": (["--model", "a*foo(x)"], "functions must be .*, got foo at position 3"),
-    "an unknown variable": (["--model", "a*z"], "must depend on x"),
-    "a column that is no variable": (["--model", "a*x + volume"], "got 'volume', another column of the file"),
-    "code": (["--model", "__import__('os').getcwd()*x"], "must be arithmetic on names and numbers"),
-    "an unknown model": (["--model", "lorentz"], "model must be a formula or one of linear, .*, got 'lorentz'"),
-    "an unknown parameter": (["--p0", "q=1"], "p0 must name parameters of the model, a, b, got 'q'"),
-    "a start of text": (["--p0", "a=z"], "p0 must hold numbers, got 'z'"),
-    "a start without a number": (["--p0", "a"], "p0 must be written as in a=1, got 'a'"),
-    "crossed bounds": (["--bounds", "a=5:1"], "bounds must be in order, got a=5:1"),
-    "half a bound": (["--bounds", "a=5"], "bounds must be written as in a=0:10, got '5'"),
-    "a start out of bounds": (["--bounds", "a=0:1", "--p0", "a=3"], "must be between its bounds"),
-    "an unknown loss": (["--loss", "cubic"], "loss must be one of"),
-    "a negative sigma": (["--sigma", "-1"], "sigma must be positive and finite, got -1.0"),
-    "a level": (["--level", "95"], "level must be between 0 and 1, got 95.0"),
-    "too many parameters": (
-        ["--model", "a" + "".join(f"+c{i}*x**{i}" for i in range(1, 15))],
-        "at least as many points",
-    ),
-    "an unwritable folder": (["--out", "{text}/out"], "out must be a folder that can be written"),
-}
-
-
-@pytest.mark.parametrize(("changed", "message"), BAD.values(), ids=BAD.keys())
-def test_bad_input_is_one_line_and_writes_nothing(
-    table: Path, tmp_path: Path, capsys: Any, changed: list[str], message: str
-) -> None:
-    files = {name: tmp_path / f"{name}.csv" for name in ("missing", "text", "short", "empty")}
-    files["text"].write_text("volume,pressure\n1,2\nhigh,3\n")
-    files["short"].write_text("volume,pressure\n1,2\n3\n")
-    files["empty"].write_text("")
-    changed = [part.format(**files) if part.startswith("{") else part for part in changed]
-    positional = [changed[0]] if changed[0].endswith(".csv") else [str(table)]
-    rest = changed[1:] if changed[0].endswith(".csv") else changed
-    out = tmp_path / "out"
-    options = {"--model": "a + b*x", "--x": "pressure", "--y": "volume", "--out": str(out)}
-    options |= dict(zip(rest[::2], rest[1::2], strict=True))
-    assert fit.main([*positional, *(word for pair in options.items() for word in pair)]) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.count("\n") == 1
-    assert re.search(message, shown.err)
-    assert not out.exists()
-
-
-def test_missing_arguments_are_one_line(capsys: Any) -> None:
-    with pytest.raises(SystemExit) as ended:
-        fit.main(["a.csv"])
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
-
 
 # ---- spectrum.py ----
 

@@ -20,6 +20,17 @@ def test_t_in_double_precision() -> None:
     )
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("distribution", ["t", "normal"])
+def test_the_quantile_of_one_fit(distribution: str) -> None:
+    for dof in (1, 2, 3, 4, 7, 28, 101, 2000, 2001, 10**8):
+        for level in (0.01, 0.5, 0.683, 0.95, 0.999):
+            frozen = scipy.stats.norm() if distribution == "normal" else scipy.stats.t(dof)
+            found = uncertainty.quantile(dof, level, distribution)
+            # A level of 0.999 is rounded by 1e-13 of what is left of 1.
+            np.testing.assert_allclose(found, frozen.ppf(0.5 + level / 2), rtol=2e-12)
+
+
 def test_t_in_single_precision() -> None:
     expected = scipy.stats.t.ppf([0.9, 0.975], [[1], [4], [30], [1e6]])
     found = t_quantile(np.float32([[0.9, 0.975]] * 4), np.float32([[1] * 2, [4] * 2, [30] * 2, [1e6] * 2]))

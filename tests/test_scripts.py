@@ -15,11 +15,12 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
+from jaxreg._command import problems, sweep
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 import _common as common  # noqa: E402
 import _page  # noqa: E402
-import _problem  # noqa: E402
 import benchmark  # noqa: E402
 import interval_coverage  # noqa: E402
 import kill_sweep  # noqa: E402
@@ -111,7 +112,7 @@ def test_fewer_lines_are_the_first_of_many():
 
 @pytest.mark.parametrize("name", [*EXERCISES, *STUDIES])
 def test_every_script_has_help(name, capsys):
-    module = __import__(name)
+    module = sweep if name == "sweep" else __import__(name)
     with pytest.raises(SystemExit) as ended:
         module.parser().parse_args(["--help"]) if name in STUDIES else common.parse(module.__doc__, ["--help"])
     assert ended.value.code == 0
@@ -156,20 +157,20 @@ def test_the_page_needs_no_network_and_escapes(tmp_path):
 
 def run_study(name, *arguments):
     """A study's script in this process."""
-    module = __import__(name)
-    return _problem.main(module.study, module.parser(), name, [*map(str, arguments)])
+    module = sweep if name == "sweep" else __import__(name)
+    return problems.main(module.study, module.parser(), name, [*map(str, arguments)])
 
 
 @pytest.fixture
 def csv(tmp_path):
-    """Sixty rows of y = 2 a - 3 b + 1."""
+    """Sixty rows of y = 2 a - 3 b + 1, and one with an empty cell."""
     a, b = np.random.default_rng(0).normal(size=(2, 60))
     rows = [
         f"{first!r}, {second!r},{2 * first - 3 * second + 1!r}"
         for first, second in zip(a.tolist(), b.tolist(), strict=True)
     ]
     file = tmp_path / "rows.csv"
-    file.write_text("\n".join(["a, b,y", *rows, ""]))
+    file.write_text("\n".join(["a, b,y", *rows, "1,,2", ""]))
     return file
 
 
@@ -178,7 +179,7 @@ def test_a_sweep_over_a_csv(csv, tmp_path, capsys):
     arguments = ("--data", csv, "--x", "a,b", "--y", "y", "--batch-size", "20,60", "--epochs", 40, "--seeds", 3)
     assert run_study("sweep", *arguments, "--learning-rate", "0.01:30:20", "--out", out) == 0
     shown = capsys.readouterr().out
-    assert "linear on rows.csv, 60 rows, sgd, 40 epochs: 120 members" in shown
+    assert "linear on rows.csv, 60 rows (1 more with an empty cell), sgd, 40 epochs: 120 members" in shown
     rows = json.loads((out / "sweep.json").read_text())["combinations"]
     assert [row["batch_size"] for row in rows] == [20, 60]
     # Full-batch descent grows from 2/λmax on; the grid steps by 1.52.
@@ -255,10 +256,10 @@ def test_a_sweep_names_line_and_column_of_a_bad_cell(tmp_path, capsys):
 
 
 def test_ranges_of_numbers():
-    np.testing.assert_allclose(_problem.numbers("rate", "1:100:3:log"), [1, 10, 100], rtol=1e-6)
-    np.testing.assert_allclose(_problem.numbers("rate", "1:3:3:lin"), [1, 2, 3], rtol=1e-6)
-    np.testing.assert_allclose(_problem.numbers("rate", "3, 1,2"), [1, 2, 3])
-    assert _problem.losses_named("huber:0.5")[0].keywords == {"delta": 0.5}
+    np.testing.assert_allclose(problems.numbers("rate", "1:100:3:log"), [1, 10, 100], rtol=1e-6)
+    np.testing.assert_allclose(problems.numbers("rate", "1:3:3:lin"), [1, 2, 3], rtol=1e-6)
+    np.testing.assert_allclose(problems.numbers("rate", "3, 1,2"), [1, 2, 3])
+    assert problems.losses_named("huber:0.5")[0].keywords == {"delta": 0.5}
 
 
 def descent(given):

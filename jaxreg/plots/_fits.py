@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 from jax.typing import ArrayLike
@@ -76,10 +75,10 @@ def curve(
     """
     ax = axes_or_new(ax)
     x, y = _points(fit)
-    grid = jnp.linspace(jnp.min(jnp.asarray(x)), jnp.max(jnp.asarray(x)), 400)
-    band = uncertainty.band(fit, grid, level=level, distribution=distribution)
-    # Matplotlib looks into what it is given element by element, for which JAX compiles a program.
-    grid, x, y, band = jax.tree.map(np.asarray, (grid, x, y, band))
+    # Of NumPy: JAX compiles a program for each step, and for each element that matplotlib looks at.
+    x, y = np.asarray(x), np.asarray(y)
+    grid = np.linspace(x.min(), x.max(), 400, dtype=x.dtype)
+    band = jax.tree.map(np.asarray, uncertainty.band(fit, grid, level=level, distribution=distribution))
     status = Status(int(fit.status))
     ax.plot(grid, band.prediction, **style(0), label="fit" if is_optimum(status) else f"fit: {status.name}")
     if np.isfinite(band.stderr).any():

@@ -20,7 +20,7 @@ from jaxreg.problems import Problem
 from jaxreg.problems import _arguments as arguments
 from jaxreg.results import Sweep
 from jaxreg.uncertainty._followed import arrays_of, covariance_of, distribution_of, follows, problem_of, variance_of
-from jaxreg.uncertainty._quantiles import t_quantile
+from jaxreg.uncertainty._quantiles import one_quantile, t_quantile
 
 DISTRIBUTIONS = ("t", "normal")
 Fits = Fit | Sweep  # a sweep of fits is what ``store.load`` gives
@@ -190,7 +190,12 @@ def quantile(dof: ArrayLike, level: ArrayLike = 0.95, distribution: str = "t") -
     2.7764, 1.9600
     """
     _checks.one_of("distribution", distribution, DISTRIBUTIONS)
-    probability = 0.5 + jnp.asarray(_checks.level(level)) / 2
+    level = _checks.level(level)
+    if isinstance(level, float) and np.ndim(dof) == 0 and _trace.concrete(dof):
+        one = float(np.asarray(dof))
+        if one.is_integer():
+            return jnp.asarray(one_quantile(level, int(one), distribution), jnp.result_type(float))
+    probability = 0.5 + jnp.asarray(level) / 2
     if distribution == "normal":
         return jnp.broadcast_to(ndtri(probability), jnp.shape(dof))
     return t_quantile(probability, jnp.asarray(dof, probability.dtype))

@@ -1,6 +1,9 @@
 """Quantiles of Student's t, of F and of χ², which JAX does not bring: inverses of the incomplete beta and gamma."""
 
+import math
 from collections.abc import Callable
+from statistics import NormalDist
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +53,36 @@ def chi2_quantile(probability: ArrayLike, dof: ArrayLike) -> Array:
     return jnp.where(dof > 0, 2 * half, jnp.nan)
 
 
-def _nearly_normal(z: Array, dof: Array) -> Array:
+def one_quantile(level: float, dof: int, distribution: str) -> float:
+    """What a normal or Student's t is within, both ways, with probability ``level``: on the host, without a program.
+
+    Source: M. Abramowitz and I. A. Stegun, Handbook of Mathematical Functions (1964), 26.7.3 and 26.7.4.
+
+    >>> print(f"{one_quantile(0.95, 4, 't'):.4f}")
+    2.7764
+    """
+    if distribution == "normal" or dof > 2000:
+        z = NormalDist().inv_cdf(0.5 + level / 2)
+        return z if distribution == "normal" else float(_nearly_normal(z, dof))
+    if dof <= 0:
+        return math.nan
+
+    def probability(angle: float) -> float:  # of |t| < √ν·tan(angle)
+        sine, cosine = math.sin(angle), math.cos(angle)
+        term, total = 1.0, 0.0
+        for place in range(1 + dof % 2, dof, 2):
+            total += term
+            term *= cosine**2 * place / (place + 1)
+        return 2 / math.pi * (angle + sine * cosine * total) if dof % 2 else sine * total
+
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if probability(middle) < level else (low, middle)
+    return math.sqrt(dof) * math.tan(low)
+
+
+def _nearly_normal(z: Any, dof: Any) -> Any:
     """Student's t from the normal quantile, where betainc loses digits: Abramowitz and Stegun, 26.7.5."""
     square = z**2
     terms = (

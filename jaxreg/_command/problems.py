@@ -1,26 +1,26 @@
-"""What the scripts of studies share: a problem, ranges of numbers, and names of losses and optimisers as arguments."""
+"""What the studies share: a problem, ranges of numbers, and names of losses and optimisers as arguments."""
 
 import argparse
 import contextlib
 import itertools
 import math
-import sys
 from collections.abc import Callable, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import _columns
-import _common as common
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-import jaxreg
 from jaxreg import curvature, data, losses, models
+from jaxreg._command import columns, output
+from jaxreg._command.arguments import Parser, number, parsed, refuse, words
 from jaxreg._points import labels
 from jaxreg._tables import variables
+from jaxreg.objective import empirical_risk
+from jaxreg.results import Sweep
 
 MODELS = ("linear", "ohm", "planck")
 LOSSES: dict[str, tuple[Any, str | None]] = {  # with the name of the threshold
@@ -48,20 +48,20 @@ class Problem(NamedTuple):
     """A model with its data."""
 
     name: str
-    model: jaxreg.Model
+    model: models.Model
     data: data.Dataset
 
 
-def parser(description: str | None, *, seeds: int) -> common.Parser:
+def parser(description: str | None, *, seeds: int, prog: str | None = None) -> Parser:
     """The arguments that all studies have."""
-    made = common.Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made = Parser(prog=prog, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     made.add_argument("--out", type=Path, default=Path("report"), help="folder for numbers and figures")
     made.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
     made.add_argument("--replicates", "--seeds", type=int, default=seeds, help="runs of each kind, each with its seed")
     made.add_argument("--model", choices=MODELS, default="linear", help="what is fitted")
-    made.add_argument("--data", type=Path, help="a CSV file with a header; without it, data of the exercises")
-    made.add_argument("--x", help="columns of the CSV, the features: COL[,COL]")
-    made.add_argument("--y", help="column of the CSV, the target")
+    made.add_argument("--data", type=Path, help="CSV, .xlsx or .parquet with a header; without it, the exercises' data")
+    made.add_argument("--x", help="columns of the file, the features: COL[,COL]")
+    made.add_argument("--y", help="column of the file, the target")
     made.add_argument("--float64", action="store_true", help="compute in double precision")
     made.add_argument(
         "--learning-rate",
@@ -85,11 +85,6 @@ def add_loss(made: argparse.ArgumentParser, *, several: bool) -> None:
     made.add_argument("--loss", default="squared", help=f"{said}{names}; a threshold follows a colon: huber:0.5")
 
 
-def settings(given: argparse.Namespace) -> common.Settings:
-    """What the exercise scripts know too."""
-    return common.Settings(given.seed, given.replicates, given.out)
-
-
 def options(given: argparse.Namespace) -> dict[str, Any]:
     """Those of ``jaxreg.sweep``."""
     return {"chunk_size": given.chunk_size, "store": given.store}
@@ -102,48 +97,52 @@ def main(
     arguments: Sequence[str] | None = None,
 ) -> int:
     """Read the arguments and run a study; what is wrong with them is one line, and nothing is written."""
-    given = made.parse_args(arguments)
+    given = parsed(made, arguments)
     if given.float64:
         jax.config.update("jax_enable_x64", True)
     new = not given.out.exists()
     try:
         if given.replicates < 1:
             raise ValueError(f"seeds must be at least 1, got {given.replicates}")
-        common.writable_folder(given.out)
+        output.writable_folder(given.out)
         study(given)
     except (ValueError, MemoryError, ImportError) as error:
         if new:
             with contextlib.suppress(OSError):
                 given.out.rmdir()
-        return common.refuse(made.prog, error)
+        return refuse(made.prog, error)
     written = sorted(path.name for path in given.out.glob(f"{prefix}*"))
     print(f"\nwritten to {given.out}: {', '.join(written)}")
     return 0
 
 
 def problem(given: argparse.Namespace) -> Problem:
-    """The model and its rows, from the CSV or as in the exercises."""
+    """The model and its rows, from the file or as in the exercises."""
     if (given.data is None) != (given.x is None) or (given.data is None) != (given.y is None):
         raise ValueError("data, x and y go together: give all three or none")
+    lost = 0
     if given.data is None:
         rows, where = _built_in(given.model, jax.random.key(given.seed)), "the exercises' data"
     else:
-        names = _split("x", given.x)
-        table = _columns.read(given.data)
+        whole = columns.read(given.data)
+        names = whole.split("x", given.x)
+        table = whole.complete([*names, given.y])
         if given.model != "linear" and len(names) > 1:
             raise ValueError(f"x must be one column for the model {given.model}, got {', '.join(names)}")
         x = np.stack([table.column(name) for name in names], axis=1)
         x = x if given.model == "linear" else x[:, 0]
         rows, where = data.Dataset(jnp.asarray(x, float), jnp.asarray(table.column(given.y), float)), given.data.name
+        lost = len(whole.rows) - len(table.rows)
     model = models.linear(rows.x.shape[1]) if given.model == "linear" else getattr(models, given.model)()
-    return Problem(f"{given.model} on {where}, {len(rows.y)} rows", model, rows)
+    left_out = f" ({lost} more with an empty cell)" if lost else ""
+    return Problem(f"{given.model} on {where}, {len(rows.y)} rows{left_out}", model, rows)
 
 
 def _built_in(model: str, key: jax.Array) -> data.Dataset:
     if model == "linear":
-        return common.line_data(key)[0]
+        return data.split(data.linear(key, 2000, jnp.array([2.0, -3.4]), 4.2, noise=0.01), 1000)[0]
     if model == "ohm":
-        return data.ohm(key, common.NUM_TRAIN, 5.1, noise=1.0)
+        return data.ohm(key, 1000, 5.1, noise=1.0)
     return data.planck(key, 1e-9 * jnp.arange(300.0, 2000.0), 5020.0, noise=0.01)
 
 
@@ -153,7 +152,7 @@ def learning_rates(given: argparse.Namespace, posed: Problem, loss: Any) -> np.n
         return numbers("learning-rate", given.learning_rate)
     rows = posed.data
     point = posed.model.init(jax.random.key(0)) if posed.model.guess is None else posed.model.guess(rows.x, rows.y)
-    risk = jaxreg.empirical_risk(posed.model, loss)
+    risk = empirical_risk(posed.model, loss)
     critical = float(jax.jit(lambda params: curvature.critical_learning_rate(risk, params, rows))(point))
     if not math.isfinite(critical):
         raise ValueError("learning-rate must be given for a loss without curvature")
@@ -164,10 +163,10 @@ def learning_rates(given: argparse.Namespace, posed: Problem, loss: Any) -> np.n
 def numbers(name: str, text: str) -> np.ndarray:
     """Rising numbers from LOW:HIGH:COUNT[:log|lin] or a list with commas."""
     if ":" not in text:
-        found = np.unique([_columns.number(name, part) for part in _split(name, text)])
+        found = np.unique([number(name, part) for part in words(name, text)])
     else:
         low, high, count, *spacing = [*text.split(":"), "", ""][: max(3, text.count(":") + 1)]
-        first, last = _columns.number(name, low), _columns.number(name, high)
+        first, last = number(name, low), number(name, high)
         if not count.isdecimal() or int(count) < 2 or spacing not in ([], ["log"], ["lin"]):
             raise ValueError(f"{name} must be LOW:HIGH:COUNT[:log|lin] with a COUNT of at least 2, got {text!r}")
         if not first < last:
@@ -183,7 +182,7 @@ def numbers(name: str, text: str) -> np.ndarray:
 def counts(name: str, text: str, *, most: int) -> list[int]:
     """Whole numbers with commas between, each at least 1."""
     found = []
-    for part in _split(name, text):
+    for part in words(name, text):
         if not part.isdecimal() or not 1 <= int(part) <= most:
             raise ValueError(f"{name} must be whole numbers from 1 to {most}, got {part!r}")
         found.append(int(part))
@@ -193,7 +192,7 @@ def counts(name: str, text: str, *, most: int) -> list[int]:
 def losses_named(text: str) -> list[Any]:
     """Losses by name, with a threshold after a colon."""
     found = []
-    for part in dict.fromkeys(_split("loss", text)):
+    for part in dict.fromkeys(words("loss", text)):
         name, _, threshold = part.partition(":")
         if name not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {name!r}")
@@ -201,7 +200,7 @@ def losses_named(text: str) -> list[Any]:
         if threshold:
             if option is None:
                 raise ValueError(f"loss {name} has no threshold, got {part!r}")
-            loss = partial(loss, **{option: _columns.number(f"{option} of {name}", threshold)})
+            loss = partial(loss, **{option: number(f"{option} of {name}", threshold)})
         found.append(loss)
     return found
 
@@ -222,10 +221,10 @@ def combinations(*parts: Sized) -> list[tuple[int, ...]]:
 
 def table(header: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
     """Combinations as a table, the share that failed as the last column."""
-    return common.table(header, [[*list(row.values())[:-1], f"{100 * row['share_failed']:.1f} %"] for row in rows])
+    return output.table(header, [[*list(row.values())[:-1], f"{100 * row['share_failed']:.1f} %"] for row in rows])
 
 
-def save_arrays(path: Path, swept: jaxreg.Sweep) -> None:
+def save_arrays(path: Path, swept: Sweep) -> None:
     """All axes and values of a sweep by name, as ``numpy.load`` reads them."""
     coordinates: dict[str, np.ndarray] = {}
     for name, points in swept.axes.items():
@@ -234,15 +233,3 @@ def save_arrays(path: Path, swept: jaxreg.Sweep) -> None:
     named = variables(swept.values, coordinates, leading=len(swept.axes))
     arrays: dict[str, Any] = coordinates | {one.name: leaf for one, leaf in zip(named, leaves, strict=True)}
     np.savez(path, **arrays)
-
-
-def _split(name: str, text: str) -> Sequence[str]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise ValueError(f"{name} must be words or numbers with commas between, got {text!r}")
-    return parts
-
-
-def run(study: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser, prefix: str) -> None:
-    """``main`` as a program."""
-    sys.exit(main(study, made, prefix))
