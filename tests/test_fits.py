@@ -263,11 +263,11 @@ def test_a_store_streams_resumes_and_refuses(good, tmp_path, monkeypatch):
     path = tmp_path / "fits"
     fitted, stop = _batch.Batch.fitted, []
 
-    def killed(self, first, last, end):
+    def killed(self, first, *rest):
         if first == 256:
             stop.append(1)
             raise KeyboardInterrupt
-        return fitted(self, first, last, end)
+        return fitted(self, first, *rest)
 
     monkeypatch.setattr(_batch.Batch, "fitted", killed)
     with pytest.raises(KeyboardInterrupt, match="stopped with 256 of 300 fits done; the same call goes on from there"):
@@ -277,16 +277,16 @@ def test_a_store_streams_resumes_and_refuses(good, tmp_path, monkeypatch):
     assert (half.values.status[256:] == -1).all()
     assert "300 fits: 44 not done, 256 OK\n" in jaxreg.summary(half)
     computed = []
-    monkeypatch.setattr(
-        _batch.Batch, "fitted", lambda self, first, last: computed.append(first) or fitted(self, first, last)
-    )
+    monkeypatch.setattr(_batch.Batch, "fitted", lambda self, *args: computed.append(args[0]) or fitted(self, *args))
     found = jaxreg.fit_many(peak, X, Y, START, store=path)
     assert computed == [256]
     assert isinstance(found, jaxreg.CurveFit)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[...], b), found, good)
     jaxreg.raise_if_failed(found)
     loaded = jaxreg.store.load(path)
-    assert jaxreg.summary(found) == jaxreg.summary(loaded) == jaxreg.summary(good)
+    assert jaxreg.summary(found) == jaxreg.summary(good)
+    lines = [jaxreg.summary(fits).splitlines() for fits in (loaded, good)]  # a store does not know the order given
+    assert sorted(lines[0]) == sorted(lines[1])
     wanted = uncertainty.intervals(good)
     jax.tree.map(np.testing.assert_array_equal, uncertainty.intervals(found), wanted)
     with pytest.raises(ValueError, match=r"say distribution='t' or 'normal', or give it back, fit.with_problem"):
