@@ -52,9 +52,9 @@ _pickling.keep_dtypes(Dataset, Training, *vars(uncertainty).values())
 
 
 def __getattr__(name: str) -> ModuleType:
-    """What is imported when asked for, as it needs more."""
-    if name == "plots":
-        return importlib.import_module("jaxreg.plots")
+    """What is imported when asked for."""
+    if name in ("compat", "plots"):
+        return importlib.import_module(f"jaxreg.{name}")
     raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")
 
 

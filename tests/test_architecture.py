@@ -68,6 +68,7 @@ FLOORS = [
     ["least_squares._solver", "least_squares._watched"],
     ["least_squares._verbs"],
     ["least_squares"],
+    ["compat"],
     # What repeats them: over data sets, over learning rates, with parameters held.
     ["fits._programs", "fits._sets"],
     ["fits._batch"],

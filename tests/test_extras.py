@@ -62,18 +62,19 @@ def test_the_remedy_is_one_line(
 
 def test_the_benchmarks_leave_out_and_name_what_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "_benchmark.sgd_numba", raising=False)
-    for package in ("numba", "torch", "sklearn", "lmfit"):
+    for package in ("numba", "torch", "sklearn", "lmfit", "optimistix"):
         monkeypatch.setitem(sys.modules, package, None)
     row = np.zeros((1, 1))
     line = sgd.Problem("squared", None, 1, row[0], row, row[..., None].repeat(2, 2), row, row, np.zeros(3))
+    spectra = curves.Problem(curves.LAWS["planck"], row)
     makers = {
         "here": lambda: "made",
         **{maker.__name__: functools.partial(maker, line) for maker in (sgd.numba_rows, sgd.torch, sgd.scikit)},
-        "lmfit": lambda: curves.lmfit(curves.Problem(curves.LAWS["planck"], row)),
+        **{maker.__name__: functools.partial(maker, spectra) for maker in (curves.lmfit, curves.optimistix)},
     }
     made, notes = measure.competitors(makers)
     assert made == {"here": "made"}
-    assert len(notes) == 4
+    assert len(notes) == 5
     assert all(re.fullmatch(r"without \w+: .*: pip install 'jaxreg\[bench\]'", note) for note in notes)
 
 
@@ -96,10 +97,10 @@ def test_every_remedy_in_the_sources_is_an_extra() -> None:
 
 def test_no_optional_package_is_needed_to_start() -> None:
     """All modules and all scripts are imported where none of the extras is."""
-    absent = ["IPython", "hypothesis", "lmfit", "numba", "pandas", "pytest", "sklearn", "statsmodels", "torch", "tqdm"]
+    absent = ["IPython", "hypothesis", "lmfit", "nlsq", "numba", "optimistix", "pandas", "pytest", "sklearn"]
     code = f"""
 import importlib, pathlib, pkgutil, sys
-sys.modules.update(dict.fromkeys({[*absent, "xarray", "zarr"]}))
+sys.modules.update(dict.fromkeys({[*absent, "statsmodels", "torch", "tqdm", "xarray", "zarr"]}))
 import jaxreg
 for module in pkgutil.walk_packages(jaxreg.__path__, "jaxreg."):
     importlib.import_module(module.name)

@@ -100,17 +100,18 @@ def fit_cube(
     one = checked_problem(
         model, x, y, mask=None, absolute_sigma=absolute_sigma, fixed=fixed, loss=loss, scale=scale, **common
     )
-    own, arrays = taken_apart(own_given, shapes_of_start(one.p0, one.bounds, one.terms, one.form))
+    shapes = shapes_of_start(one.p0, one.bounds, one.terms, one.form)
+    check_names(shapes, 0, {*da.dims, *da.coords})
+    own, arrays = taken_apart(own_given, shapes)
     rest = tuple(dim for dim in da.dims if dim not in core)
     job = _Job(one, rest, core, own, _checks.flag("skipna", skipna), _trace.x64(), covariance, max_steps)
     kept = {name: found for name, found in da.coords.items() if not set(found.dims) & set(core)}
-    shapes: Fit = jax.eval_shape(lambda one: fit(one, **job.options).without_data(), one)
-    check_names(shapes.params, 0, {*da.dims, *da.coords})
     bare = da.drop_vars(list(da.coords))
     if da.chunks is None:
         found = _fitted(bare, *arrays, job=job)
     else:
-        template = dataset_of(jax.tree.map(functools.partial(_lazy, da, job), shapes), rest, one)
+        each: Fit = jax.eval_shape(lambda one: fit(one, **job.options).without_data(), one)
+        template = dataset_of(jax.tree.map(functools.partial(_lazy, da, job), each), rest, one)
         arrays = [array.chunk({dim: da.chunksizes[dim] for dim in array.dims}) for array in arrays]
         found = library.map_blocks(_fitted, bare, arrays, {"job": job}, template)
     return found.assign_coords(kept).assign_attrs(da.attrs)

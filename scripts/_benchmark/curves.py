@@ -1,13 +1,18 @@
 """Spectra to be fitted, drawn in any number, and the programs that fit them."""
 
 import importlib
+import logging
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 import jaxreg
+from _benchmark.measure import AbsentError
 from jaxreg import models
 
 NUM_ROWS = 64
@@ -161,16 +166,73 @@ def scipy_jacobian(given: Problem) -> Competitor:
 
 def _scipy(given: Problem, **options: Any) -> Competitor:
     optimize = importlib.import_module("scipy.optimize")
+    return _one_by_one(optimize.curve_fit, given.law.curve, given, **options)
+
+
+def compat(given: Problem) -> Competitor:
+    """``jaxreg.compat.curve_fit``, one fit after another."""
+    return _one_by_one(jaxreg.compat.curve_fit, _positional(given.law), given)
+
+
+def nlsq(given: Problem) -> Competitor:
+    """The ``curve_fit`` of an object of NLSQ's, one fit after another; its function compiles each call, for 0.2 s."""
+    if sys.version_info < (3, 12):
+        raise AbsentError("it needs Python 3.12")
+    solver = importlib.import_module("nlsq").CurveFit()
+    logging.getLogger("nlsq").propagate = False  # each of its steps, to the terminal
+    return _one_by_one(solver.curve_fit, _positional(given.law), given)
+
+
+def _positional(law: Law) -> Callable[..., jax.Array]:
+    """The curve for JAX, of (x, *parameters)."""
+    return lambda x, *params: law.model.apply(dict(zip(law.start, params, strict=True)), x)
+
+
+def _one_by_one(solve: Callable[..., Any], curve: Callable[..., Any], given: Problem, **options: Any) -> Competitor:
+    """What has SciPy's call."""
     some, start = given.y[:SCIPY_FITS], list(given.law.start.values())
 
     def run() -> list[tuple[np.ndarray, np.ndarray]]:
-        return [optimize.curve_fit(given.law.curve, given.law.x, y, start, **options) for y in some]
+        found = (solve(curve, given.law.x, y, start, **options) for y in some)
+        return [(np.asarray(popt), np.asarray(pcov)) for popt, pcov in found]
 
     def numbers(found: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
         params, matrices = zip(*found, strict=True)
         return np.array(params).T, np.sqrt(np.array([np.diag(matrix) for matrix in matrices])).T
 
     return Competitor(len(some), run, numbers)
+
+
+def optimistix(given: Problem) -> Competitor:
+    """optimistix's Levenberg-Marquardt under ``jit(vmap(…))``, with SciPy's tolerances and errors by a QR.
+
+    Its damping counts in the problem's own units: of spectra in theirs 6 % end elsewhere, so it gets numbers near 1.
+    """
+    package = importlib.import_module("optimistix")
+    solver = package.LevenbergMarquardt(rtol=1e-8, atol=1e-8)
+    start, unravel = ravel_pytree(given.law.start)
+    unit = jnp.where(start == 0, 1, start)
+
+    @jax.jit
+    @jax.vmap
+    def solved(y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def residual(params: jax.Array, _: Any) -> jax.Array:
+            curve = given.law.model.apply(unravel(unit * params), jnp.asarray(given.law.x))
+            return (curve - y) / jnp.max(jnp.abs(y))
+
+        found = package.least_squares(residual, solver, start / unit, throw=False)
+        away, slope = residual(found.value, None), jax.jacfwd(residual)(found.value, None)
+        factor = jnp.linalg.inv(jnp.linalg.qr(slope, mode="r")) * jnp.linalg.norm(away)
+        stderr = jnp.linalg.norm(factor, axis=1) / (away.size - start.size) ** 0.5
+        return unit * found.value, unit * stderr, found.result == package.RESULTS.successful
+
+    def numbers(found: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[np.ndarray, np.ndarray]:
+        params, stderr, converged = map(np.asarray, found)
+        if not converged.all():
+            raise AssertionError(f"optimistix: {np.count_nonzero(~converged)} of {len(params)} fits failed")
+        return params.T, stderr.T
+
+    return Competitor(len(given.y), lambda: solved(given.y), numbers)
 
 
 LMFIT_FITS = 10

@@ -25,6 +25,7 @@ SIZE = "sets"  # the option that says how large the problem is
 # SciPy's and lmfit's defaults stop at a relative change of 1e-8 of χ² or the parameters, and difference the model.
 PARAMS_AGREE = 1e-3  # of a standard error
 ERRORS_AGREE = 1e-4  # of themselves
+ONE_BY_ONE = ("curve_fit", "scipy", "compat", "optimistix", "nlsq")  # competitors for a single fit
 SINGLE_FITS = 20  # for one repeat
 DRAWN_TOGETHER = 50_000
 PROCESSES = 3  # of their own, for first calls
@@ -103,10 +104,11 @@ def one(settings: Settings) -> Case:
     case = Case({}, {}, [], [])
     for name in curves.LAWS:
         given = curves.problem(name, 1)
-        makers = {f"{name}, {maker.__name__}": maker for maker in (curves.curve_fit, curves.scipy)}
-        made = {called: maker(given) for called, maker in makers.items()}
+        asked = {f"{name}, {other}": functools.partial(getattr(curves, other), given) for other in ONE_BY_ONE}
+        made, notes = measure.competitors(asked)
+        case.notes.extend(notes)
         case.timings.update(_timed("one", made, SINGLE_FITS * settings.repeats, case.notes))
-        ours, theirs = made
+        ours, theirs = list(made)[:2]
         case.verdicts.append(measure.ratio("one", case.timings, ours, theirs, 1.5))
     case.members_steps.update(dict.fromkeys(case.timings, 1))
     return case
@@ -251,7 +253,7 @@ def precision(settings: Settings) -> Case:
 CASES: dict[str, Callable[[Settings], Case]] = {
     case.__name__: case for case in (planck, gaussian, one, first, retrace, million, isolation, precision)
 }
-COMPETITORS = ("fit_many", "fit_many_residuals", "vmap", "scipy", "scipy_jacobian", "lmfit")
+COMPETITORS = ("fit_many", "fit_many_residuals", "vmap", "optimistix", "scipy", "scipy_jacobian", "lmfit", "nlsq")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

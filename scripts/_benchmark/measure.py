@@ -25,6 +25,8 @@ PACKAGES = (
     "scikit-learn",
     "scipy",
     "lmfit",
+    "optimistix",
+    "nlsq",
     "zarr",
     "statsmodels",
 )
