@@ -4,10 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import Literal
 
 _CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
 ROW_SUMS = "jaxreg_row_sums"  # the name of a call that stays whole: a loop over rows, written as one reduction
+
+
+def is_literal(atom: Any) -> bool:
+    """Whether an operand is a constant, ``atom.val``, not a variable: what ``jax.extend.core.Literal`` is."""
+    return hasattr(atom, "val")
 
 
 def called(equation: Any) -> Any | None:
@@ -22,9 +26,7 @@ def sums_rows(equation: Any) -> bool:
 
 def evaluate(jaxpr: Any, equation: Any, operands: Sequence[Any]) -> list[Any]:
     """The results of one equation of a jaxpr, whatever its primitive."""
-    pairs = [
-        (atom, value) for atom, value in zip(equation.invars, operands, strict=True) if not isinstance(atom, Literal)
-    ]
+    pairs = [(atom, value) for atom, value in zip(equation.invars, operands, strict=True) if not is_literal(atom)]
     alone = jaxpr.replace(constvars=[], invars=[atom for atom, _ in pairs], outvars=equation.outvars, eqns=[equation])
     return jax.core.eval_jaxpr(alone, [], *(value for _, value in pairs))
 
@@ -56,10 +58,10 @@ def keys_of_xla(jaxpr: Any) -> list[tuple[int, ...]]:
 def names_read(fn: Callable[[Any], Any], params: Mapping[str, Any]) -> tuple[set[str], set[str]]:
     """The names of a dict of arrays that a function to another depends on, and those it gives back as they are."""
     closed, shapes = jax.make_jaxpr(fn, return_shape=True)(params)
-    wanted = {atom for atom in closed.jaxpr.outvars if not isinstance(atom, Literal)}
+    wanted = {atom for atom in closed.jaxpr.outvars if not is_literal(atom)}
     for equation in reversed(closed.jaxpr.eqns):
         if wanted & set(equation.outvars):
-            wanted |= {atom for atom in equation.invars if not isinstance(atom, Literal)}
+            wanted |= {atom for atom in equation.invars if not is_literal(atom)}
     given = dict(zip(_paths(params), closed.jaxpr.invars, strict=True))
     back = dict(zip(_paths(shapes), closed.jaxpr.outvars, strict=True))
     read = {path[0].key for path, atom in given.items() if atom in wanted}

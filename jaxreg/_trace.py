@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 import jax
-from jax.extend.core import get_opaque_trace_state
 
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
@@ -19,14 +18,18 @@ def concrete(*values: Any) -> bool:
 
 def at_top_level() -> bool:
     """Whether nothing is being traced. What a function has closed over is opaque, so JAX is asked for its state."""
-    return bool(get_opaque_trace_state() == _top_level_state())
+    state, top_level = _state()
+    return bool(state() == top_level)
 
 
 @functools.cache
-def _top_level_state() -> Any:
+def _state() -> tuple[Callable[[], Any], Any]:
+    """What tells the state, and that at the top level."""
+    from jax.extend.core import get_opaque_trace_state  # its package brings Pallas along, a fiftieth of our import
+
     # A new thread starts at the top level, wherever this one is.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(get_opaque_trace_state).result()
+        return get_opaque_trace_state, pool.submit(get_opaque_trace_state).result()
 
 
 def undisturbed(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:

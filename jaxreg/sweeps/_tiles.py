@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import Array, lax
-from jax.extend.core import Literal
 
 from jaxreg import _jaxprs, _members
 
@@ -178,7 +177,7 @@ def _instructions(program: Any, leaves: Sequence[int]) -> tuple[list[_Instructio
         slots |= {atom: constant(value) for atom, value in zip(jaxpr.constvars, consts, strict=True)}
 
         def slot_of(atom: Any) -> Any:
-            return constant(atom.val) if isinstance(atom, Literal) else slots[atom]
+            return constant(atom.val) if _jaxprs.is_literal(atom) else slots[atom]
 
         for equation in jaxpr.eqns:
             operands = [slot_of(atom) for atom in equation.invars]

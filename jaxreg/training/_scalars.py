@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.extend.core import Literal
 
 from jaxreg import _jaxprs
 
@@ -116,7 +115,7 @@ def _evaluate(jaxpr: Any, consts: Sequence[_Value], args: Sequence[_Value]) -> l
     values: dict[Any, _Value] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
     def read(atom: Any) -> _Value:
-        return atom.val if isinstance(atom, Literal) else values[atom]
+        return atom.val if _jaxprs.is_literal(atom) else values[atom]
 
     for equation in jaxpr.eqns:
         name, operands = equation.primitive.name, list(map(read, equation.invars))
