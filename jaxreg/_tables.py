@@ -64,9 +64,9 @@ def _html(part: str | Table) -> str:
     if isinstance(part, str):
         return f"<p>{escape(part).replace(chr(10), '<br/>')}</p>"
     head, rows = (part.rows[:1], part.rows[1:]) if part.header else ([], part.rows)
-    title = f"<caption>{escape(part.title)}</caption>" if part.title else ""
+    title = _html(part.title) if part.title else ""
     lines = [f"<thead>{_row(head[0], 'th')}</thead>"] if head else []
-    return f"<table>{title}{''.join(lines)}<tbody>{''.join(_row(row, 'td') for row in rows)}</tbody></table>"
+    return f"{title}<table>{''.join(lines)}<tbody>{''.join(_row(row, 'td') for row in rows)}</tbody></table>"
 
 
 def _row(cells: Sequence[str], kind: str) -> str:
