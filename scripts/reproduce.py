@@ -15,6 +15,8 @@ import _page
 import jax
 import jax.numpy as jnp
 
+import jaxreg
+
 EXERCISES = (
     "initialisation",
     "ohm",
@@ -61,10 +63,10 @@ def main() -> int:
 
 
 def _environment(settings: common.Settings) -> dict[str, Any]:
-    packages = ("jaxreg", "jax", "jaxlib", "optax", "numpy", "matplotlib")
+    packages = ("jax", "jaxlib", "optax", "numpy", "matplotlib")
     device = jax.devices()[0]
     return {
-        "versions": {"python": platform.python_version()}
+        "versions": {"python": platform.python_version(), "jaxreg": jaxreg.__version__}
         | {name: importlib.metadata.version(name) for name in packages},
         "device": f"{device.platform}: {device.device_kind}",
         "dtype": str(jnp.zeros(()).dtype),

@@ -31,7 +31,7 @@ from _benchmark import fit as benchmark_fit  # noqa: E402
 
 EXERCISES = [*reproduce.EXERCISES, "reproduce"]
 STUDIES = ("divergence_atlas", "predicted_training", "range_test", "sweep")
-TOOLS = ["benchmark", "certify", "fit", "interval_coverage", "kill_sweep", "spectrum", *STUDIES]
+TOOLS = ["benchmark", "certify", "fit", "gpu", "interval_coverage", "kill_sweep", "spectrum", *STUDIES]
 
 
 def test_a_number_inside_its_replicates():

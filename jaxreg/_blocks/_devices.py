@@ -10,6 +10,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+# On an accelerator, or several devices: while one block's results travel to the host, the next is computed. A guess.
+_ON_THEIR_WAY = 2
+
 
 def workers_on(devices: Sequence[jax.Device]) -> int:
     """How many threads compute blocks on these devices.
@@ -19,7 +22,7 @@ def workers_on(devices: Sequence[jax.Device]) -> int:
     """
     if len(devices) == 1 and devices[0].platform == "cpu":
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 2  # while one block's results travel to the host, the next is computed
+    return _ON_THEIR_WAY
 
 
 def memory_of(device: jax.Device) -> int:

@@ -21,9 +21,10 @@ from jaxreg.status import Status
 # On a CPU, numbers in an array of a tile, so that a few arrays stay in the second-level cache, and the lanes of a tile.
 _CACHED = 2**14
 _FEWEST, _MOST = 64, 256
-_ON_ACCELERATOR = 2**14  # lanes of a tile
+_ON_ACCELERATOR = 2**14  # lanes of a tile: a guess
 # Lanes and steps of the fits that plain steps lose, or that have none (robust ones): most end in the first round, and
-# those that do not are few. A fit's lanes depend on its own steps alone, and with them its bits.
+# those that do not are few. A fit's lanes depend on its own steps alone, and with them its bits. Measured on a CPU; for
+# an accelerator the same numbers are a guess, and so are those of a chunk.
 _FIRST_LANES, _FIRST_STEPS, _FIRST_STEPS_OF_ALL = 128, 24, 64
 _LATER_LANES, _MOST_STEPS = 32, 512
 _CHUNK = 2**14  # data sets read, fitted and stored together, of up to

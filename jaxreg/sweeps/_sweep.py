@@ -17,7 +17,7 @@ from jaxreg.sweeps._study import Study, member_of, spoken, study_of
 from jaxreg.sweeps._tiles import WIDE, block_shape
 from jaxreg.sweeps._values import Values, too_large
 
-_FEW = 256  # members that are not worth another thread
+_FEW = 256  # members that are not worth another thread; on an accelerator a guess
 
 
 @_trace.undisturbed

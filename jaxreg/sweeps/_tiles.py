@@ -15,7 +15,9 @@ from jax import Array, lax
 from jaxreg import _jaxprs, _members
 
 NARROW = 320  # members in a tile whose inner loops stay in the first-level cache, and are not worth a thread to XLA
-WIDE = 8192  # members in a tile otherwise: each operation is one call for all of them
+# Members in a tile otherwise: each operation is one call for all of them. On an accelerator, where a block is one tile,
+# the same number is a guess.
+WIDE = 8192
 _REGISTER = 16  # float32 numbers in the widest one
 _CACHE = 24 * 1024  # bytes that an inner loop may touch
 

@@ -14,8 +14,9 @@ import _common as common
 import jax
 import numpy as np
 
+import jaxreg
+
 PACKAGES = (
-    "jaxreg",
     "jax",
     "jaxlib",
     "optax",
@@ -151,7 +152,7 @@ def single(case: str, what: str, value: float, limit: float) -> Verdict:
 
 def machine() -> dict[str, Any]:
     """The machine and the versions of what computes on it."""
-    versions = {}
+    versions = {"jaxreg": jaxreg.__version__}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
