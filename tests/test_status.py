@@ -19,6 +19,7 @@ def test_success_is_zero_and_codes_never_change():
         ("INVALID_INPUT", 5),
         ("KINK", 6),
         ("NOT_OPTIMUM", 7),
+        ("TIMEOUT", 8),
     ]
 
 
