@@ -4,6 +4,7 @@ import re
 import warnings
 from functools import partial
 
+import cloudpickle
 import dask
 import jax
 import jax.numpy as jnp
@@ -107,6 +108,12 @@ def test_dask_stays_lazy_and_gives_the_same_numbers(fitted):
     with jax.enable_x64(False):  # what counts is the precision of the call
         xarray.testing.assert_equal(lazy.compute(), fitted)
     assert {name: one.dtype for name, one in lazy.items()} == {name: one.dtype for name, one in fitted.items()}
+
+
+def test_a_function_of_any_kind_goes_to_the_processes_of_dask(fitted):
+    lazy = fit_cube(CUBE.chunk(), lambda p, t: decay(p, t), "time", p0=START)
+    graph = cloudpickle.loads(cloudpickle.dumps(lazy.rate))
+    np.testing.assert_array_equal(graph.compute(scheduler="synchronous"), fitted.rate)
 
 
 def test_chunks_along_the_fitted_dimension_are_put_together_and_that_is_said(fitted):

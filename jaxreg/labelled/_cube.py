@@ -105,7 +105,7 @@ def fit_cube(
     check_names(shapes, 0, {*da.dims, *da.coords})
     own, arrays = taken_apart(own_given, shapes)
     rest = tuple(dim for dim in da.dims if dim not in core)
-    job = _Job(one, rest, core, own, _checks.flag("skipna", skipna), _trace.x64(), covariance, max_steps)
+    job = _Job(one, one.form, rest, core, own, _checks.flag("skipna", skipna), _trace.x64(), covariance, max_steps)
     kept = {name: found for name, found in da.coords.items() if not set(found.dims) & set(core)}
     check_results({*rest, *kept})
     bare = da.drop_vars(list(da.coords))
@@ -124,6 +124,7 @@ class _Job(NamedTuple):
 
     Attributes:
         problem: of one point, into which each block puts its own numbers.
+        form: the problem's. Dask sends any function to other processes; a problem that is pickled leaves some out.
         rest: the dimensions of the result.
         core: those that are fitted.
         own: which numbers each point has for itself.
@@ -134,6 +135,7 @@ class _Job(NamedTuple):
     """
 
     problem: Problem
+    form: Any
     rest: tuple[Any, ...]
     core: tuple[Any, ...]
     own: Own
@@ -155,10 +157,11 @@ def _fitted(da: "DataArray", *arrays: "DataArray", job: _Job) -> "Dataset":
     each = {"y": y, **job.own.values(arrays, dict(da.sizes), job.rest, job.core)}
     if job.skipna and y.dtype.kind in "fc":
         each["mask"] = ~np.isnan(y)
+    problem = job.problem.with_form(job.form)
     with _ONE_BLOCK, jax.enable_x64(job.x64):
-        fits = fit_many(job.problem, each=each, residuals=False, progress=False, **job.options)
+        fits = fit_many(problem, each=each, residuals=False, progress=False, **job.options)
     fits = jax.tree.map(lambda leaf: leaf.reshape((*sizes, *leaf.shape[1:])), fits.without_data())
-    return dataset_of(fits, job.rest, job.problem)
+    return dataset_of(fits, job.rest, problem)
 
 
 def _lazy(da: "DataArray", job: _Job, one: Any) -> Any:
