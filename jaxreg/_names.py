@@ -1,5 +1,6 @@
 """Names of the numbers, and of the arrays, in a pytree."""
 
+import math
 import re
 from typing import Any
 
@@ -50,7 +51,7 @@ def numbers(params: Any, *, leading: int = 0) -> np.ndarray:
     """
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
     members = int(np.prod(leaves[0].shape[:leading], dtype=int))
-    return np.concatenate([leaf.reshape(members, -1) for leaf in leaves], axis=1)
+    return np.concatenate([leaf.reshape(members, math.prod(leaf.shape[leading:])) for leaf in leaves], axis=1)
 
 
 def leaf_names(tree: Any) -> list[str]:

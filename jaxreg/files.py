@@ -61,7 +61,7 @@ def save(fit: Fit, path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     if not isinstance(fit, Fit):
         remedy = "sweep(…, store=path) keeps a sweep" if isinstance(fit, Sweep) else "pickle keeps other results"
         raise ValueError(f"fit must be what fit, curve_fit or fit_many returned, got {type(fit).__name__}: {remedy}")
-    path = folder(path)
+    path = folder(path, "path")
     there = described(path)
     if there is not None and not (overwrite and "fit" in there):
         remedy = "overwrite=True replaces it" if "fit" in there else "give another path"
@@ -103,7 +103,7 @@ def load(path: str | os.PathLike[str], *, model: Any = None) -> Any:
         ...
     ValueError: there is no fit at nowhere
     """
-    path = folder(path)
+    path = folder(path, "path")
     description = described(path)
     if description is None:
         raise ValueError(f"there is no fit at {path}")

@@ -254,6 +254,8 @@ def test_a_table_of_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert table.complete(["t", "v"]).rows == [(2, [1, 1.5, "1"])]
     assert (table.labels("u"), table.complete(["v"]).labels("u")) == (["1", "a", "3"], ["1", "a"])
     assert table.complete(["t"]).labels("u") == [1, 3]
+    of_names = columns.Table(table.path, ["u"], [(2, ["007"]), (3, ["7"])])
+    assert (of_names.labels("u"), of_names._replace(rows=of_names.rows[1:]).labels("u")) == (["007", "7"], [7])
     with pytest.raises(ValueError, match="line 3, column 'u' must be a finite number, got 'a'"):
         table.column("u")
 

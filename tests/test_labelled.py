@@ -4,6 +4,7 @@ import re
 import warnings
 from functools import partial
 
+import cloudpickle
 import dask
 import jax
 import jax.numpy as jnp
@@ -109,6 +110,12 @@ def test_dask_stays_lazy_and_gives_the_same_numbers(fitted):
     assert {name: one.dtype for name, one in lazy.items()} == {name: one.dtype for name, one in fitted.items()}
 
 
+def test_a_function_of_any_kind_goes_to_the_processes_of_dask(fitted):
+    lazy = fit_cube(CUBE.chunk(), lambda p, t: decay(p, t), "time", p0=START)
+    graph = cloudpickle.loads(cloudpickle.dumps(lazy.rate))
+    np.testing.assert_array_equal(graph.compute(scheduler="synchronous"), fitted.rate)
+
+
 def test_chunks_along_the_fitted_dimension_are_put_together_and_that_is_said(fitted):
     with pytest.warns(UserWarning, match="along 'time', which has several chunks"):
         lazy = fit_cube(CUBE.chunk({"time": 5}), decay, "time", p0=START)
@@ -186,10 +193,19 @@ def test_plain_arrays_become_a_dataset():
     assert table.covariance.dims == ("fit", "param", "param_2")
 
 
+UNKNOWN = CUBE.chunk().data
 BAD_CUBES = {
     "no such coordinate": ((CUBE, "wavelength"), {}, "coords must name coordinates of da, 'lat', 'lon', 'time'"),
     "no dimension": ((CUBE.assign_coords(run=1), "run"), {}, "coords must have a dimension to fit along"),
-    "empty": ((CUBE[:0], "time"), {}, "da must have at least one point, got the sizes"),
+    "empty": ((CUBE[:0], "time"), {}, "da must have at least one point"),
+    "no coordinate": ((CUBE, []), {}, "coords must be one name or several, got none"),
+    "a coordinate called as a result": (
+        (CUBE.assign_coords(chi2=("lat", [1, 2, 3])), "time"), {}, "a dimension or coordinate 'chi2'",
+    ),
+    "a dimension called as a result": ((CUBE.rename(lat="param"), "time"), {}, "a dimension or coordinate 'param'"),
+    "chunks of unknown size": (
+        (xarray.DataArray(UNKNOWN[UNKNOWN[:, 0, 0] > 0], dims=CUBE.dims), "lat"), {}, "known sizes",
+    ),
     "one point": ((CUBE[:, :, :1], "time"), {}, "at least as many points as there are parameters, 2, got 1"),
     "words": ((CUBE, "site"), {}, "'site' must hold real numbers|'site' must be"),
     "instants": (
@@ -247,6 +263,11 @@ def test_single_precision_is_said_once():
     assert found.rate.dtype == np.float32
 
 
+def test_integers_are_no_doubles_to_be_warned_of():
+    with jax.enable_x64(False):
+        assert fit_cube((100 * CUBE[2:, :2]).fillna(0).astype("i2"), decay, "time", p0=START).rate.dtype == np.float32
+
+
 # ---- tables ----
 
 
@@ -302,6 +323,15 @@ def test_groups_of_very_unequal_lengths_are_fitted_in_classes():
     check_groups(found.loc[["W000", "long"]], df[df.well.isin(["W000", "long"])])
 
 
+@pytest.mark.parametrize("keys", [[False, True], [0.5, 0.25], ["b", "a"]])
+def test_keys_may_be_anything_and_columns_have_any_name(keys):
+    df = pandas.DataFrame({7: np.repeat(keys, 4), ("t", "s"): np.tile(np.arange(4.0), 2)})
+    df[0] = np.repeat([2.0, 3.0], 4) * df["t", "s"].array
+    found = fit_table(df, models.ohm(), ("t", "s"), 0, 7)
+    assert found.index.tolist() == sorted(keys)
+    np.testing.assert_allclose(found.resistance, [2, 3] if keys == sorted(keys) else [3, 2], rtol=1e-9)
+
+
 def test_several_keys_columns_and_a_sigma():
     df = pandas.DataFrame({"run": np.repeat([1, 2], 8), "side": list("lr") * 8, "u": np.arange(16.0) ** 2})
     df["w"] = np.sin(np.arange(16.0))
@@ -318,6 +348,13 @@ def test_several_keys_columns_and_a_sigma():
 
 BAD_TABLES = {
     "no such column": ({"x": "q"}, "df has no column 'q', only 'well', 't', 'v', 's'"),
+    "no group": ({"by": []}, "by must be one name or several, got none"),
+    "a sigma of as many rows as the largest group": (
+        {"sigma": np.full(WELLS.well.value_counts().max(), 0.1)},
+        "sigma must be a number or the name of a column",
+    ),
+    "complex numbers": ({"df": WELLS.assign(v=WELLS.v + 0j)}, "the column 'v' must be of real numbers, got complex128"),
+    "two groups of one name": ({"df": pandas.concat([WELLS, WELLS.well], axis=1)}, "df has several columns 'well'"),
     "no such group": ({"by": "q"}, "df has no column 'q'"),
     "words": ({"y": "well"}, r"the column 'well' must hold numbers, .*pandas.to_numeric"),
     "instants": (

@@ -221,6 +221,7 @@ def test_tables(fit: jaxreg.Fit) -> None:
     grid = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), many(fit))
     assert grid.to_dataframe().index.names == ["fit_0", "fit_1"]
     assert len(grid.to_dataframe()) == 6
+    assert grid[:0].to_dataframe().shape == (0, grid.to_dataframe().shape[1])
 
 
 def test_names_of_the_numbers_in_arrays(fit: jaxreg.Fit) -> None:

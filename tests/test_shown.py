@@ -138,8 +138,10 @@ def test_under_a_trace_there_are_no_numbers_to_show():
     @jax.jit
     def traced(y):
         problem = PROBLEM.replace(y=y, sigma=y[0])
-        shown.extend(map(repr, (problem, jaxreg.fit(problem))))
+        fit = jaxreg.fit(problem)
+        shown.extend(map(repr, (problem, fit)))
+        shown.append(fit._repr_html_())  # a notebook takes the text instead
         return y
 
     traced(Y)
-    assert shown == ["Problem(25 points)", "Fit(amp, offset, rate)"]
+    assert shown == ["Problem(25 points)", "Fit(amp, offset, rate)", None]

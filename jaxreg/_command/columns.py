@@ -51,12 +51,15 @@ class Table(NamedTuple):
         return found[:, 0] if len(names) == 1 else found
 
     def labels(self, name: str) -> list[Any]:
-        """The cells of a column: numbers if all are, else text."""
+        """The cells of a column: numbers if all are, else text; 007 is a name, and text."""
         cells = [row[self._place(name)] for _, row in self.rows]
+        texts = [str(cell).strip() for cell in cells]
         try:
             found = [number(name, cell) for cell in cells]
         except ValueError:
-            return [str(cell).strip() for cell in cells]
+            return texts
+        if any(text not in (str(value), f"{value:.0f}") for text, value in zip(texts, found, strict=True)):
+            return texts
         return [int(value) if value.is_integer() else value for value in found]
 
     def _place(self, name: str) -> int:

@@ -72,7 +72,8 @@ def fit_many(
         sigma: a scalar, (n,), or (m, n), one for each data set; or the covariance of a data set's errors, (n, n).
         absolute_sigma, bounds, fixed, loss, scale, covariance, max_steps: as for ``curve_fit``, the same for all.
         timeout: seconds, compilation included, after which the fits that are not done end with ``Status.TIMEOUT``,
-            where they stand, or NaN where they were not begun. With a store the same call goes on from there.
+            where they stand, or NaN where they were not begun. With a store the same call goes on after the last chunk
+            that is whole; one that never is whole within the limit is begun anew each time.
 
     Returns:
         Fit, with a leading axis m on every field, and a length m: ``fits[3]`` is one fit. What all data sets share

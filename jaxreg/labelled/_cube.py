@@ -13,9 +13,9 @@ import numpy as np
 from jaxreg import _checks, _trace
 from jaxreg._tables import xarray
 from jaxreg.fits import fit_many
-from jaxreg.labelled._own import Own, common_and_own, taken_apart
+from jaxreg.labelled._own import Own, common_and_own, names_of, taken_apart
 from jaxreg.least_squares import Fit, fit
-from jaxreg.least_squares._table import check_names, dataset_of
+from jaxreg.least_squares._table import check_names, check_results, dataset_of
 from jaxreg.models import Apply, Model
 from jaxreg.problems import Problem
 from jaxreg.problems._problem import checked_problem, warn_if_narrowed
@@ -90,12 +90,13 @@ def fit_cube(
     if not isinstance(da, library.DataArray):
         remedy = "one variable of it, ds['name']" if isinstance(da, library.Dataset) else "fit_many takes plain arrays"
         raise ValueError(f"da must be an xarray.DataArray, got {type(da).__name__}: {remedy}")
-    if 0 in da.shape:
-        raise ValueError(f"da must have at least one point, got the sizes {dict(da.sizes)}")
+    if not all(size > 0 for size in da.shape):  # unknown ones are NaN
+        raise ValueError(f"da must have at least one point and known sizes, as compute gives, got {dict(da.sizes)}")
     x, core = _features(da, coords)
     da = _whole(da, core)
-    y = np.zeros(len(x), _checks.array("da", np.zeros(1, da.dtype), is_complex=True).dtype)
-    warn_if_narrowed(y, level=3)
+    one_of_da = np.zeros(1, da.dtype)
+    warn_if_narrowed(one_of_da, level=3)
+    y = np.zeros(len(x), _checks.array("da", one_of_da, is_complex=True).dtype)
     common, own_given = common_and_own(da, core, p0, sigma, bounds)
     one = checked_problem(
         model, x, y, mask=None, absolute_sigma=absolute_sigma, fixed=fixed, loss=loss, scale=scale, **common
@@ -104,8 +105,9 @@ def fit_cube(
     check_names(shapes, 0, {*da.dims, *da.coords})
     own, arrays = taken_apart(own_given, shapes)
     rest = tuple(dim for dim in da.dims if dim not in core)
-    job = _Job(one, rest, core, own, _checks.flag("skipna", skipna), _trace.x64(), covariance, max_steps)
+    job = _Job(one, one.form, rest, core, own, _checks.flag("skipna", skipna), _trace.x64(), covariance, max_steps)
     kept = {name: found for name, found in da.coords.items() if not set(found.dims) & set(core)}
+    check_results({*rest, *kept})
     bare = da.drop_vars(list(da.coords))
     if da.chunks is None:
         found = _fitted(bare, *arrays, job=job)
@@ -122,6 +124,7 @@ class _Job(NamedTuple):
 
     Attributes:
         problem: of one point, into which each block puts its own numbers.
+        form: the problem's. Dask sends any function to other processes; a problem that is pickled leaves some out.
         rest: the dimensions of the result.
         core: those that are fitted.
         own: which numbers each point has for itself.
@@ -132,6 +135,7 @@ class _Job(NamedTuple):
     """
 
     problem: Problem
+    form: Any
     rest: tuple[Any, ...]
     core: tuple[Any, ...]
     own: Own
@@ -153,10 +157,11 @@ def _fitted(da: "DataArray", *arrays: "DataArray", job: _Job) -> "Dataset":
     each = {"y": y, **job.own.values(arrays, dict(da.sizes), job.rest, job.core)}
     if job.skipna and y.dtype.kind in "fc":
         each["mask"] = ~np.isnan(y)
+    problem = job.problem.with_form(job.form)
     with _ONE_BLOCK, jax.enable_x64(job.x64):
-        fits = fit_many(job.problem, each=each, residuals=False, progress=False, **job.options)
+        fits = fit_many(problem, each=each, residuals=False, progress=False, **job.options)
     fits = jax.tree.map(lambda leaf: leaf.reshape((*sizes, *leaf.shape[1:])), fits.without_data())
-    return dataset_of(fits, job.rest, job.problem)
+    return dataset_of(fits, job.rest, problem)
 
 
 def _lazy(da: "DataArray", job: _Job, one: Any) -> Any:
@@ -169,7 +174,7 @@ def _lazy(da: "DataArray", job: _Job, one: Any) -> Any:
 
 def _features(da: "DataArray", coords: str | Sequence[str]) -> tuple[np.ndarray, tuple[Any, ...]]:
     """The coordinates as an array of points, and their dimensions."""
-    names = [coords] if isinstance(coords, str) or not isinstance(coords, Sequence) else list(coords)
+    names = names_of("coords", coords, known=())  # xarray takes a tuple for places
     for name in names:
         if name not in da.coords and name not in da.dims:
             known = ", ".join(map(repr, dict.fromkeys((*da.dims, *da.coords))))

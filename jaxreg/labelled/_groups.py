@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxreg import _checks, _names, _tables
 from jaxreg.fits import fit_many
+from jaxreg.labelled._own import names_of
 from jaxreg.least_squares._table import check_names
 from jaxreg.models import Apply, Model
 from jaxreg.problems._problem import checked_problem, warn_if_narrowed
@@ -77,11 +78,13 @@ def fit_table(
     pandas = _tables.pandas()
     if not isinstance(df, pandas.DataFrame):
         raise ValueError(f"df must be a pandas.DataFrame, got {type(df).__name__}")
-    features, keys = ([names] if isinstance(names, str) else list(names) for names in (x, by))
+    features, keys = names_of("x", x, df.columns), names_of("by", by, df.columns)
     columns = {name: _column(df, name) for name in (*features, y)}
     named_sigma = isinstance(sigma, str)
     if named_sigma:
         columns[sigma] = _column(df, sigma)
+    elif np.ndim(sigma):
+        raise ValueError("sigma must be a number or the name of a column, got an array: df.assign(sigma=…) makes one")
     group, index = _groups(df, keys)
     there = (group >= 0) & ~np.any([np.isnan(column) for column in columns.values()], axis=0)
     data = {"y": columns[y][there], "x": np.stack([columns[name][there] for name in features], axis=-1)}
@@ -98,29 +101,25 @@ def fit_table(
     shapes = shapes_of_start(one.p0, one.bounds, one.terms, one.form)
     check_names(shapes, 0, keys)
     least = len(_names.of(shapes))  # of points, as fits are refused where no group has as many
-    parts = []
-    for sets in _alike(count):
+    parts, alike = [], _alike(count)
+    for sets in alike:
         each = _padded(data, group, count, sets, least)
         fits = fit_many(one, each=each, residuals=False, covariance=covariance, max_steps=max_steps)
         frame = fits.to_dataframe().set_axis(index[sets])
         estimates = [name for name in frame if frame[name].dtype.kind == "f" and name != "chi2"]
         frame.loc[~is_optimum(np.asarray(fits.status)), estimates] = np.nan
         parts.append(frame)
-    return pandas.concat(parts).loc[index]
+    return pandas.concat(parts).iloc[np.argsort(np.concatenate(alike))]
 
 
 def _column(df: "DataFrame", name: str) -> np.ndarray:
     """The numbers of a column, NaN where a cell is empty."""
-    if name not in df.columns:
-        raise ValueError(f"df has no column {name!r}, only {', '.join(map(repr, df.columns))}")
-    column: Any = df[name]
-    if column.ndim != 1:
-        raise ValueError(f"df has several columns {name!r}: give them names of their own")
+    column = _the_only(df, name)
     kind = getattr(column.dtype, "kind", "O")
     if kind in "mM":
         since = f"(df[{name!r}] - df[{name!r}].min())" if kind == "M" else f"df[{name!r}]"
         raise ValueError(f"the column {name!r} must hold numbers, got times: {since}.dt.total_seconds() makes seconds")
-    if kind == "f" and isinstance(column.dtype, np.dtype):
+    if kind in "fc" and isinstance(column.dtype, np.dtype):
         return np.asarray(_checks.array(f"the column {name!r}", column.to_numpy()))
     try:
         return np.asarray(column.to_numpy(np.float64, na_value=np.nan))
@@ -131,15 +130,25 @@ def _column(df: "DataFrame", name: str) -> np.ndarray:
         ) from error
 
 
+def _the_only(df: "DataFrame", name: Any) -> Any:
+    """The column of a name."""
+    if name not in df.columns:
+        raise ValueError(f"df has no column {name!r}, only {', '.join(map(repr, df.columns))}")
+    if df[name].ndim != 1:
+        raise ValueError(f"df has several columns {name!r}: give them names of their own")
+    return df[name]
+
+
 def _groups(df: "DataFrame", keys: list[str]) -> tuple[np.ndarray, "Index"]:
     """The number of each row's group, -1 for none, and the groups' keys."""
     for name in keys:
-        if name not in df.columns:
-            raise ValueError(f"df has no column {name!r}, only {', '.join(map(repr, df.columns))}")
+        _the_only(df, name)
     grouped = df.groupby(keys if len(keys) > 1 else keys[0], observed=True)
     group, index = grouped.ngroup().fillna(-1).to_numpy(int), grouped.size().index
     if lost := int(np.count_nonzero(group < 0)):
-        warnings.warn(f"{lost} of {len(df)} rows have an empty cell in {', '.join(keys)}: left out", stacklevel=3)
+        warnings.warn(
+            f"{lost} of {len(df)} rows have an empty cell in {', '.join(map(str, keys))}: left out", stacklevel=3
+        )
     if not len(index):
         raise ValueError(f"df must have at least one group of rows, got {len(df)} rows")
     return group, index

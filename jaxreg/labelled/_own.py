@@ -36,10 +36,20 @@ class Own(NamedTuple):
         return each
 
 
+def names_of(what: str, given: Any, known: Any) -> list[Any]:
+    """One name or several; what is no list, or is a tuple that is itself a name, is one."""
+    if isinstance(given, str) or not isinstance(given, Sequence) or (isinstance(given, tuple) and given in known):
+        return [given]
+    if not len(given):
+        raise ValueError(f"{what} must be one name or several, got none")
+    return list(given)
+
+
 def common_and_own(
     da: "DataArray", core: tuple[Any, ...], p0: Any, sigma: Any, bounds: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """p0, sigma and bounds for the problem that stands for all points, and what each point has for itself."""
+    p0 = dict(p0) if isinstance(p0, xarray().Dataset) else p0
     if isinstance(bounds, Mapping):  # name -> (lower, upper)
         for name, pair in bounds.items():
             if not isinstance(pair, Sequence) or len(pair) != 2:

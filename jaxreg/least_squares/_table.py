@@ -43,6 +43,13 @@ def check_names(params: Any, leading: int, taken: Any) -> None:
             used.add(column)
 
 
+def check_results(taken: Any) -> None:
+    """Refuse dimensions and coordinates with the name of a result."""
+    for name in (*_NUMBERS, *_MATRIX, "covariance", "status"):
+        if name in taken:
+            raise ValueError(f"da has a dimension or coordinate {name!r}, as a result is called: rename or drop it")
+
+
 def table_of(fit: Any) -> "pandas.DataFrame":
     """One fit: a row for each parameter. Many: a row for each fit, on the index of the leading axes."""
     pandas = _tables.pandas()

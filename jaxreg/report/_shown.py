@@ -28,8 +28,11 @@ def show(kind: Any, parts: Parts, *, at_prompt: bool = True) -> None:
         except Exception:  # under a trace, and of what was put together by hand: to be shown never fails
             return str(plain(self))
 
-    def html(self: Any) -> str:
-        return as_html(parts(self))
+    def html(self: Any) -> str | None:
+        try:
+            return as_html(parts(self))
+        except Exception:  # a notebook then shows the text
+            return None
 
     kind.__str__, kind._repr_html_ = text, html
     if at_prompt:
