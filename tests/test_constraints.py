@@ -245,6 +245,7 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "bounds crossed": ({"bounds": (1.0, -1.0)}, "bounds must be in order, lower ≤ upper = -1.0, got 1.0"),
     "start outside": ({"bounds": (0.5, 9.0)}, r"p0\['c'\] must be between its bounds 0.5 and 9.0, got 0.0"),
     "NaN bound": ({"bounds": (np.nan, 1.0)}, "bounds must be in order, .*got nan"),
+    "half of a name's": ({"bounds": {"a": 1.0}}, r"bounds must have a pair \(lower, upper\) for 'a', got 1.0"),
     "one bound": ({"bounds": 1.0}, r"bounds must be a pair \(lower, upper\), got 1.0"),
     "bounds of others": (
         {"bounds": ({"rate": 0.0}, {"rate": 1.0})},

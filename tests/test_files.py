@@ -166,6 +166,13 @@ def test_nothing_is_replaced_unasked_and_then_as_a_whole(tmp_path, ohm):
     assert [file.name for file in tmp_path.iterdir()] == ["fit"]
 
 
+def test_the_home_folder_may_be_meant(tmp_path, ohm, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    jaxreg.save(ohm, "~/fit")
+    assert (tmp_path / "fit").is_dir()
+    same(jaxreg.load("~/fit").without_data(), jaxreg.load(tmp_path / "fit").without_data())
+
+
 def test_what_is_wrong_with_a_path_or_a_file_is_said(tmp_path, ohm):
     with pytest.raises(ValueError, match="there is no fit at"):
         jaxreg.load(tmp_path / "nowhere")

@@ -155,13 +155,19 @@ def test_a_store_goes_on_from_where_the_time_was_up(tmp_path, whole):
     assert (again.status[...] == Status.OK).all()
 
 
-def test_many_fits_that_are_begun_end_where_they_stand_and_are_not_kept(tmp_path):
-    robust = {"loss": "huber", "sigma": 0.01, "timeout": AT_ONCE, "store": tmp_path / "fits"}
-    fits = jaxreg.fit_many(decay, X, np.stack([Y, Y]), START, **robust)
-    assert fits.status[...].tolist() == [Status.TIMEOUT, Status.TIMEOUT]
-    assert jaxreg.store.load(tmp_path / "fits").values.status.tolist() == [-1, -1]
-    alone = jaxreg.fit_many(decay, X, np.stack([Y, Y]), START, loss="huber", sigma=0.01, timeout=AT_ONCE)
+def test_many_fits_that_are_begun_end_where_they_stand_and_in_a_store_are_finished(tmp_path):
+    robust = {"loss": "huber", "sigma": 0.01, "timeout": AT_ONCE}
+    alone = jaxreg.fit_many(decay, X, np.stack([Y, Y]), START, **robust)
+    assert alone.status.tolist() == [Status.TIMEOUT, Status.TIMEOUT]
     assert alone.params["rate"].tolist() == [1.0, 1.0]
+    stored = jaxreg.fit_many(decay, X, np.stack([Y, Y]), START, **robust, store=tmp_path / "fits")
+    assert stored.status[...].tolist() == [Status.OK, Status.OK]
+
+
+def test_what_is_not_finite_has_no_chi2_to_show(problem):
+    steps = []
+    jaxreg.fit(problem.replace(y=np.where(X > 1, np.nan, Y), mask=None), callback=steps.append)
+    assert [np.isnan(step.chi2) for step in steps] == [True]
 
 
 def test_time_enough_changes_nothing(whole):

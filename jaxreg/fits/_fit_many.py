@@ -72,8 +72,8 @@ def fit_many(
         sigma: a scalar, (n,), or (m, n), one for each data set; or the covariance of a data set's errors, (n, n).
         absolute_sigma, bounds, fixed, loss, scale, covariance, max_steps: as for ``curve_fit``, the same for all.
         timeout: seconds, compilation included, after which the fits that are not done end with ``Status.TIMEOUT``,
-            where they stand, or NaN where they were not begun. With a store the same call goes on after the last chunk
-            that is whole; one that never is whole within the limit is begun anew each time.
+            where they stand, or NaN where they were not begun. With a store the chunk that was begun is finished, and
+            the same call goes on from there.
 
     Returns:
         Fit, with a leading axis m on every field, and a length m: ``fits[3]`` is one fit. What all data sets share
@@ -185,11 +185,13 @@ class _Results:
     def _computed(self, bar: _blocks.Progress, places: list[Place]) -> None:
         for place in places:
             rows = self.division.selection(place)[0]
-            leaves = self.batch.fitted(rows.start, rows.stop, self.end)
+            # In a store a block is whole or not there.
+            end = self.end if self.store is None else _blocks.Deadline(None)
+            leaves = self.batch.fitted(rows.start, rows.stop, end)
             if self.store is None:
                 for array, leaf in zip(self.arrays, leaves, strict=True):
                     self._part(array, place)[...] = leaf
-            elif Status.TIMEOUT not in self._status(leaves):
+            else:
                 self.store.write(place, leaves)
             self._advance(bar, leaves)
 

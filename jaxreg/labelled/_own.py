@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxreg import _names
 from jaxreg._tables import xarray
+from jaxreg.problems import _arguments as arguments
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -50,11 +51,7 @@ def common_and_own(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """p0, sigma and bounds for the problem that stands for all points, and what each point has for itself."""
     p0 = dict(p0) if isinstance(p0, xarray().Dataset) else p0
-    if isinstance(bounds, Mapping):  # name -> (lower, upper)
-        for name, pair in bounds.items():
-            if not isinstance(pair, Sequence) or len(pair) != 2:
-                raise ValueError(f"bounds must have a pair (lower, upper) for {name!r}, got {pair!r}")
-        bounds = tuple({name: pair[end] for name, pair in bounds.items()} for end in (0, 1))
+    bounds = None if bounds is None else arguments.ends_of(bounds)
     for what, value in (("p0", p0), ("sigma", sigma), ("bounds", bounds)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(value):
             if _is_array(leaf):

@@ -108,7 +108,8 @@ def _advance(
 ) -> tuple[State, Array, tuple[Array, Array, Any]]:
     flat = flat_problem(problem, careful=options.careful)
     end = resolve(flat, levenberg_marquardt.advanced(flat, state, options.max_steps, most))
-    seen = flat.chi2(end.residual, priors=False), end.damping, flat.restore(end.params)
+    chi2 = jnp.where(end.startable, flat.chi2(end.residual, priors=False), jnp.nan)
+    seen = chi2, end.damping, flat.restore(end.params)
     return end, levenberg_marquardt.finished(end, options.max_steps), seen
 
 

@@ -1,7 +1,7 @@
 """The arguments of ``problem``: checked, and in the form in which they go into a compiled program."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -195,10 +195,21 @@ def _mask(mask: Any, shape: tuple[int, ...]) -> Any:
     return mask
 
 
-def box(bounds: tuple[Any, Any], p0: Params) -> tuple[Params, Params]:
-    """Lower and upper bounds, each shaped like p0."""
+def ends_of(bounds: Any) -> tuple[Any, Any]:
+    """(lower, upper), also of {name: (lower, upper)}."""
+    if isinstance(bounds, Mapping):
+        for name, pair in bounds.items():
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise ValueError(f"bounds must have a pair (lower, upper) for {name!r}, got {pair!r}")
+        return tuple({name: pair[end] for name, pair in bounds.items()} for end in (0, 1))  # type: ignore[return-value]
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         raise ValueError(f"bounds must be a pair (lower, upper), got {bounds!r}")
+    return bounds[0], bounds[1]
+
+
+def box(bounds: Any, p0: Params) -> tuple[Params, Params]:
+    """Lower and upper bounds, each shaped like p0."""
+    bounds = ends_of(bounds)
     lower, upper = (
         _shaped("bounds", bound, p0, left_out=end) for bound, end in zip(bounds, (-np.inf, np.inf), strict=True)
     )

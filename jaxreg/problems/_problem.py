@@ -214,7 +214,7 @@ def problem(
             the sigmas count. It matters under the squared loss only, and not to a sandwich: those take the size of the
             errors from the residuals.
         mask: of y's shape, True for the points that are there; whatever stands at the others, NaN too, takes no part.
-        bounds: (lower, upper), each a number for all parameters or shaped like p0; infinite where there is none.
+        bounds: (lower, upper), each a number or shaped like p0, or ``{"rate": (0, 5)}``; infinite where none is given.
         fixed: booleans shaped like p0, static: True keeps a parameter at its start.
         loss: "squared"; "huber", "soft_l1", "log_cosh", "cauchy" or "tukey", with the threshold that they have in
             ``losses``, in units of sigma (of scale·sigma); for a model that is linear in its parameters (``features``)

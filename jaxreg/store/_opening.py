@@ -87,7 +87,7 @@ def folder(path: Any, name: str = "store") -> Path:
     """The directory of a store: not the current one by an empty word, nor one called "s3:"."""
     if not isinstance(path, str | os.PathLike) or not str(path) or re.match(r"\w[\w+.-]+:/", str(path)):
         raise ValueError(f"{name} must be the path of a directory, got {path!r}: mount what is elsewhere")
-    return Path(path)
+    return Path(path).expanduser()
 
 
 def load(path: str | os.PathLike[str]) -> Sweep:
