@@ -239,6 +239,16 @@ def test_values_out_of_range_are_invalid_under_a_trace(traced: Callable[..., Any
     assert np.isnan(flat(got.stderr)).all() == bool(change)
 
 
+def test_bounds_by_name_are_those_of_a_pair():
+    x = np.arange(5.0)
+    model, start = models.expression("a + b*x"), {"a": 1.0, "b": 1.0}
+    by_name = jaxreg.problem(model, x, x, start, bounds={"b": (0.0, 5.0)})
+    pair = jaxreg.problem(model, x, x, start, bounds=({"b": 0.0}, {"b": 5.0}))
+    jax.tree.map(np.testing.assert_array_equal, by_name.bounds, pair.bounds)
+    many = jaxreg.fit_many(model, x, np.stack([x, -x]), start, bounds={"b": (0.0, 5.0)})
+    np.testing.assert_allclose(many.params["b"], [1.0, 0.0], atol=1e-6)
+
+
 # ---- bad arguments ----
 
 BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
