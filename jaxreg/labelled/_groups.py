@@ -78,25 +78,14 @@ def fit_table(
     pandas = _tables.pandas()
     if not isinstance(df, pandas.DataFrame):
         raise ValueError(f"df must be a pandas.DataFrame, got {type(df).__name__}")
-    features, keys = names_of("x", x, df.columns), names_of("by", by, df.columns)
-    columns = {name: _column(df, name) for name in (*features, y)}
-    named_sigma = isinstance(sigma, str)
-    if named_sigma:
-        columns[sigma] = _column(df, sigma)
-    elif np.ndim(sigma):
-        raise ValueError("sigma must be a number or the name of a column, got an array: df.assign(sigma=…) makes one")
-    group, index = _groups(df, keys)
-    there = (group >= 0) & ~np.any([np.isnan(column) for column in columns.values()], axis=0)
-    data = {"y": columns[y][there], "x": np.stack([columns[name][there] for name in features], axis=-1)}
-    data["x"] = data["x"][:, 0] if len(features) == 1 else data["x"]
-    data |= {"sigma": columns[sigma][there]} if named_sigma else {}
+    keys = names_of("by", by, df.columns)
+    data, group, index = _rows(df, names_of("x", x, df.columns), y, keys, sigma)
     warn_if_narrowed(*data.values(), level=3)
-    group, count = group[there], np.bincount(group[there], minlength=len(index))
-
+    count = np.bincount(group, minlength=len(index))
     most = int(count.max())
     one = checked_problem(
-        model, data["x"][:most], data["y"][:most], p0, sigma=None if named_sigma else sigma, mask=None, bounds=bounds,
-        absolute_sigma=absolute_sigma, fixed=fixed, loss=loss, scale=scale,
+        model, data["x"][:most], data["y"][:most], p0, sigma=None if "sigma" in data else sigma, mask=None,
+        bounds=bounds, absolute_sigma=absolute_sigma, fixed=fixed, loss=loss, scale=scale,
     )  # fmt: skip
     shapes = shapes_of_start(one.p0, one.bounds, one.terms, one.form)
     check_names(shapes, 0, keys)
@@ -110,6 +99,21 @@ def fit_table(
         frame.loc[~is_optimum(np.asarray(fits.status)), estimates] = np.nan
         parts.append(frame)
     return pandas.concat(parts).iloc[np.argsort(np.concatenate(alike))]
+
+
+def _rows(
+    df: "DataFrame", x: list[str], y: str, by: list[str], sigma: Any
+) -> tuple[dict[str, Any], np.ndarray, "Index"]:
+    """The numbers of the rows without an empty cell, the number of the group of each, and the groups' keys."""
+    named = isinstance(sigma, str)
+    if not named and np.ndim(sigma):
+        raise ValueError("sigma must be a number or the name of a column, got an array: df.assign(sigma=…) makes one")
+    columns = {name: _column(df, name) for name in (*x, y, *([sigma] if named else []))}
+    group, index = _groups(df, by)
+    there = (group >= 0) & ~np.any([np.isnan(column) for column in columns.values()], axis=0)
+    features = [columns[name][there] for name in x]
+    data = {"y": columns[y][there], "x": features[0] if len(x) == 1 else np.stack(features, axis=-1)}
+    return data | ({"sigma": columns[sigma][there]} if named else {}), group[there], index
 
 
 def _column(df: "DataFrame", name: str) -> np.ndarray:
@@ -147,7 +151,7 @@ def _groups(df: "DataFrame", keys: list[str]) -> tuple[np.ndarray, "Index"]:
     group, index = grouped.ngroup().fillna(-1).to_numpy(int), grouped.size().index
     if lost := int(np.count_nonzero(group < 0)):
         warnings.warn(
-            f"{lost} of {len(df)} rows have an empty cell in {', '.join(map(str, keys))}: left out", stacklevel=3
+            f"{lost} of {len(df)} rows have an empty cell in {', '.join(map(str, keys))}: left out", stacklevel=4
         )
     if not len(index):
         raise ValueError(f"df must have at least one group of rows, got {len(df)} rows")
