@@ -1,4 +1,4 @@
-"""Write what the pages show: text, tables and figures of the nine exercises, and the figures of the tutorial.
+"""Write what the pages show: text, tables and figures of the nine exercises, figures of the tutorial and the jobs.
 
 ``python docs/measure.py`` takes as long as ``scripts/reproduce.py``. Run it when an exercise or its numbers change.
 """
@@ -27,7 +27,8 @@ COLORS = 40  # of a figure's palette: lines, their shades and the edges of lette
 def main() -> None:
     """Run everything and replace what was written before."""
     exercises(HERE / "exercises" / "measured")
-    tutorial(HERE / "tutorial.md")
+    for page in (HERE / "tutorial.md", *sorted((HERE / "jobs").glob("*.md"))):
+        figures(page)
 
 
 def exercises(target: Path) -> None:
@@ -54,7 +55,7 @@ def exercises(target: Path) -> None:
     )
 
 
-def tutorial(page: Path) -> None:
+def figures(page: Path) -> None:
     """Run the page's blocks and keep the figures that they save."""
     namespace: dict[str, Any] = {}
     with (
@@ -66,13 +67,13 @@ def tutorial(page: Path) -> None:
             if block.language == "python":
                 exec(block.text, namespace)
         for file in Path(folder).glob("*.png"):
-            shrink(file, page.parent / file.name)
+            shrink(file, page.parent / file.name, colors=256)  # there are maps among them
 
 
-def shrink(file: Path, target: Path) -> None:
+def shrink(file: Path, target: Path, colors: int = COLORS) -> None:
     """A figure as a PNG with a palette, a third of the size."""
     with Image.open(file) as image:
-        image.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(target, optimize=True)
+        image.convert("RGB").quantize(colors, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
 def _keep(file: Path, text: str) -> None:
