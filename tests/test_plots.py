@@ -1,5 +1,7 @@
 """Labels, scales and artists of the figures; pixels are looked at by people."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import matplotlib as mpl
@@ -10,7 +12,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 import jaxreg
-from jaxreg import models, plots, studies, uncertainty
+from jaxreg import losses, models, plots, studies, uncertainty
 from jaxreg.training import Training
 
 
@@ -145,6 +147,26 @@ def test_residuals_are_in_units_of_sigma():
     np.testing.assert_array_equal(ax.lines[-1].get_ydata(), [0.5, -1.0, 2.0])
     extents = ax.patches[0].get_extents().transformed(ax.transData.inverted())
     np.testing.assert_allclose([extents.y0, extents.y1], [-2, 2])
+
+
+def test_counts_have_the_errors_that_the_model_expects():
+    """Poisson's √μ; of successes the share p of n trials with √(p(1 - p)/n)."""
+    x, y = jnp.arange(1.0, 6.0), jnp.array([4.0, 3.0, 9.0, 6.0, 11.0])
+    line = models.expression("a + b*x")
+    counts = jaxreg.curve_fit(line, x, y, {"a": 1.0, "b": 1.0}, loss="poisson")
+    shares = jaxreg.curve_fit(line, x, y, {"a": 0.1, "b": 0.1}, loss=partial(losses.binomial, trials=20.0))
+    for fit, shown, sigma in (
+        (counts, y, lambda mean: jnp.sqrt(mean)),
+        (shares, y / 20, lambda mean: jnp.sqrt(mean * (1 - mean) / 20)),
+    ):
+        mean = line.apply(fit.params, x)
+        ax = plots.curve(fit)
+        bars = ax.containers[0]
+        np.testing.assert_allclose(bars[0].get_ydata(), shown, rtol=1e-6)
+        lengths = [np.ptp(segment[:, 1]) / 2 for segment in bars[2][0].get_segments()]
+        np.testing.assert_allclose(lengths, sigma(mean), rtol=1e-4)  # float32, of a difference
+        values = plots.residuals(fit).lines[-1].get_ydata()
+        np.testing.assert_allclose(values, (shown - mean) / sigma(mean), rtol=1e-4, atol=1e-5)
 
 
 def test_distribution_counts_what_is_not_finite_and_marks_values():

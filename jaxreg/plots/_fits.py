@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from jaxreg import _names, uncertainty
 from jaxreg.least_squares import Fit
+from jaxreg.likelihoods import Likelihood
 from jaxreg.plots._style import axes_or_new, finish, is_many, style
 from jaxreg.status import Status, is_optimum
 from jaxreg.uncertainty._followed import distribution_of, follows, problem_of
@@ -29,8 +30,8 @@ def fit(
     """Data with error bars, the fitted curve and its confidence band; below, on the same x axis, the residuals.
 
     Args:
-        fit: one fit of one feature. Error bars are drawn where its sigma was given; without it the residuals' unit is
-            √(chi2/dof).
+        fit: one fit of one feature. Error bars are drawn where its sigma was given, and of counts; without either the
+            residuals' unit is √(chi2/dof).
         level: of the band.
         distribution: of the band, as for ``uncertainty.band``.
         xlabel: with its unit.
@@ -74,9 +75,8 @@ def curve(
         ylabel: with its unit.
     """
     ax = axes_or_new(ax)
-    x, y = _points(fit)
+    x, y, sigma, _ = _data(fit)
     # Of NumPy: JAX compiles a program for each step, and for each element that matplotlib looks at.
-    x, y = np.asarray(x), np.asarray(y)
     grid = np.linspace(x.min(), x.max(), 400, dtype=x.dtype)
     band = jax.tree.map(np.asarray, uncertainty.band(fit, grid, level=level, distribution=distribution))
     status = Status(int(fit.status))
@@ -91,7 +91,6 @@ def curve(
         "markersize": 3 if many else 5,
         "zorder": 1 if many else 3,
     }
-    sigma = _sigma(fit)
     if sigma is None:
         ax.plot(x, y, ".", label="data", rasterized=many, **marker)
     else:
@@ -108,14 +107,30 @@ def residuals(fit: Fit, *, xlabel: str = "x", ax: Axes | None = None) -> Axes:
         xlabel: with its unit.
     """
     ax = axes_or_new(ax)
-    x, _ = _points(fit)
-    sigma = _sigma(fit)
+    x, _, sigma, residual = _data(fit)
     unit = np.sqrt(float(fit.chi2) / max(int(fit.dof), 1)) if sigma is None else sigma
-    values = np.asarray(fit.residuals) / (unit if np.all(np.asarray(unit) > 0) else 1.0)
+    values = residual / (unit if np.any(np.asarray(unit) > 0) else 1.0)
     ax.axhspan(-2, 2, color="gray", alpha=0.15, linewidth=0)
     ax.axhline(0, color="gray", linewidth=1)
-    ax.plot(np.asarray(x), values, ".", color=style(0)["color"], markersize=4, rasterized=is_many(x))
+    ax.plot(x, values, ".", color=style(0)["color"], markersize=4, rasterized=is_many(x))
     return finish(ax, xlabel, "residual / σ", legend=False)
+
+
+def _data(fit: Fit) -> tuple[np.ndarray, np.ndarray, Any, np.ndarray]:
+    """x, y, the standard deviation of each point, if any is known, and the residuals.
+
+    Counts are shown as what the model predicts, of successes their share, with the deviation that it expects.
+    """
+    x, y = map(np.asarray, _points(fit))
+    residual, problem = np.asarray(fit.residuals), problem_of(fit)
+    place = problem.only("a curve")
+    loss, keywords = problem.form.terms[place].loss, problem.terms[place].keywords
+    if not isinstance(loss, Likelihood):
+        return x, y, _sigma(fit), residual
+    expected = loss.saturated(y - residual, **keywords)
+    information = np.asarray(loss.information(expected, **keywords))
+    y = np.asarray(loss.saturated(y, **keywords))
+    return x, y, np.sqrt(1 / np.where(information > 0, information, np.nan)), y - np.asarray(expected)
 
 
 def _points(fit: Fit) -> tuple[Any, Any]:
