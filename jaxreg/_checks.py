@@ -109,11 +109,11 @@ def traceable(name: str) -> Iterator[None]:
         ) from error
 
 
-def booleans(name: str, value: Any) -> Any:
+def booleans(name: str, value: Any, *, remedy: str = "convert it with astype(bool)") -> Any:
     """An array of booleans."""
     found = gathered(name, value)
     if found.dtype != bool:
-        raise ValueError(f"{name} must be of booleans, got {found.dtype}: convert it with astype(bool)")
+        raise ValueError(f"{name} must be of booleans, got {found.dtype}: {remedy}")
     return found
 
 

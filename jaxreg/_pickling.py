@@ -29,7 +29,7 @@ class Lost:
     """Stands for a function that could not be pickled, or saved."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = self.__name__ = name
 
     def __call__(self, *_: Any, **__: Any) -> Any:
         raise ValueError(

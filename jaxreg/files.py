@@ -158,7 +158,7 @@ def _form_of(kept: dict[str, Any], model: Any) -> Form:
         names = None if term["names"] is None else tuple(map(tuple, term["names"]))
         terms.append(TermForm(**(term | {"model": found, "loss": _read(term["loss"]), "names": names})))
     if given:
-        raise ValueError(f"model must be one function for each that the file lacks, got {len(given)} more")
+        raise ValueError(f"model must be one function for each that the file lacks, if any, got {len(given)} more")
     free = None if kept["free"] is None else tuple(kept["free"])
     return Form(tuple(terms), free, _read(kept["tie"]), Order(kept["order"]))
 

@@ -158,7 +158,7 @@ def culprit_of(result: Any, index: tuple[int, ...] = ()) -> str:
     if not hasattr(result, "culprit"):
         return ""
     part, row, parameter = np.asarray(result.culprit)[index]
-    if part == Part.NOTHING:
+    if part <= Part.NOTHING:  # below it where nothing was computed
         return ""
     names = _names.of(result.params, leading=len(index))
     dtype = np.asarray(result.chi2).dtype

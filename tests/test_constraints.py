@@ -252,14 +252,14 @@ def test_bounds_by_name_are_those_of_a_pair():
 # ---- bad arguments ----
 
 BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
-    "bounds crossed": ({"bounds": (1.0, -1.0)}, "bounds must be in order, lower ≤ upper = -1.0, got 1.0"),
+    "bounds crossed": ({"bounds": (1.0, -1.0)}, r"bounds\['a'\] must be in order, lower ≤ upper = -1.0, got 1.0"),
     "start outside": ({"bounds": (0.5, 9.0)}, r"p0\['c'\] must be between its bounds 0.5 and 9.0, got 0.0"),
-    "NaN bound": ({"bounds": (np.nan, 1.0)}, "bounds must be in order, .*got nan"),
+    "NaN bound": ({"bounds": (np.nan, 1.0)}, r"bounds\['a'\] must be in order, .*got nan"),
     "half of a name's": ({"bounds": {"a": 1.0}}, r"bounds must have a pair \(lower, upper\) for 'a', got 1.0"),
     "one bound": ({"bounds": 1.0}, r"bounds must be a pair \(lower, upper\), got 1.0"),
     "bounds of others": (
         {"bounds": ({"rate": 0.0}, {"rate": 1.0})},
-        "bounds must be one number or shaped like p0, .*got",
+        "bounds must name parameters, of 'a', 'c', 'k', got 'rate'",
     ),
     "bounds of no shape": ({"bounds": ([0.0, [0.0, 0.0]], 1.0)}, "bounds must be one array, got a list that is none"),
     "bounds too long": ({"bounds": ([0.0, 0.0], 1.0)}, "bounds must be one number or shaped like p0"),
@@ -267,7 +267,10 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"p0": {"v": np.ones(2)}, "bounds": ({"v": np.zeros(3)}, 9.0), "model": lambda p, x: p["v"].sum() * x},
         r"bounds must have the shape \(2,\) of p0's leaf, got \(3,\)",
     ),
-    "fixed numbers": ({"fixed": {"a": 0.0, "c": 0.0, "k": 1.0}}, "fixed must be of booleans, got float64"),
+    "fixed numbers": (
+        {"fixed": {"a": 0.0, "c": 0.0, "k": 1.0}},
+        "fixed must be of booleans, got float64: True keeps a",
+    ),
     "all fixed": ({"fixed": True}, "fixed must leave at least one parameter free, got none"),
     "fixed without start": (
         {"p0": None, "fixed": True},

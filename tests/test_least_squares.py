@@ -515,7 +515,7 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "bounds of other names": (
         {"bounds": ({"b": 0.0}, {"b": 1.0})},
-        r"bounds must be one number or shaped like p0, {'a': \*, 'k': \*}, of which .*, got {'b': 0.0}",
+        "bounds must name parameters, of 'a', 'k', got 'b'",
     ),
     "no model": ({"model": "decay"}, r"model must be a Model or a function f\(params, x\), got str"),
 }

@@ -561,7 +561,7 @@ BAD = {
     ),
     "fixed, misspelt": (
         lambda: ONE(fixed={"rate": True}),
-        r"of which a dict may leave names out, got \{'rate': True\}",
+        "fixed must name parameters, of 'a', 'k', got 'rate'",
     ),
     "a number for a key": (
         lambda: inspect.unwrap(uncertainty.bootstrap)(0, fitted()),

@@ -148,6 +148,17 @@ def test_many_fits_that_are_not_begun_in_time_are_nan_with_their_status(whole):
     check_late(late(timeout=AT_ONCE), whole)
 
 
+def test_a_fit_that_was_not_begun_says_so(tmp_path):
+    found = late(timeout=AT_ONCE)
+    assert str(found[-1]).startswith("TIMEOUT: not converged: the time limit passed (0 steps)")
+    with pytest.raises(RuntimeError, match="the fit failed: TIMEOUT"):
+        jaxreg.raise_if_failed(found[-1])
+    with pytest.raises(RuntimeError, match=r"of 40000 fits failed: \[\d+\] TIMEOUT, "):
+        jaxreg.raise_if_failed(found)
+    late(timeout=AT_ONCE, store=tmp_path / "fits")
+    assert str(jaxreg.load(tmp_path / "fits").values[-1]).startswith("not done")
+
+
 def test_a_store_goes_on_from_where_the_time_was_up(tmp_path, whole):
     check_late(late(timeout=AT_ONCE, store=tmp_path / "fits"), whole)
     again = late(store=tmp_path / "fits")

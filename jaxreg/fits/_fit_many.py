@@ -39,7 +39,7 @@ def fit_many(
     progress: bool | None = None,
     sigma: Any = None,
     absolute_sigma: bool = False,
-    bounds: tuple[Any, Any] | None = None,
+    bounds: Any = None,
     fixed: Any = None,
     loss: str | Loss = "squared",
     scale: str | None = None,

@@ -54,6 +54,9 @@ def common_and_own(
     bounds = None if bounds is None else arguments.ends_of(bounds)
     for what, value in (("p0", p0), ("sigma", sigma), ("bounds", bounds)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+            if what == "p0" and not _is_array(leaf) and np.size(leaf) > math.prod(da.sizes[dim] for dim in core):
+                name = f"p0{jax.tree_util.keystr(path)}"
+                raise ValueError(f"{name} must be a number, or a DataArray as a map, got shape {np.shape(leaf)}")
             if _is_array(leaf):
                 _check(f"{what}{jax.tree_util.keystr(path)}", leaf, da, () if what == "sigma" else core)
     common = {"p0": p0, "sigma": sigma, "bounds": bounds}

@@ -84,7 +84,7 @@ def curve_fit(
     sigma: ArrayLike | None = None,
     absolute_sigma: bool = False,
     mask: ArrayLike | None = None,
-    bounds: tuple[Any, Any] | None = None,
+    bounds: Any = None,
     fixed: Any = None,
     loss: str | Loss = "squared",
     scale: str | None = None,

@@ -201,7 +201,9 @@ def ends_of(bounds: Any) -> tuple[Any, Any]:
         for name, pair in bounds.items():
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise ValueError(f"bounds must have a pair (lower, upper) for {name!r}, got {pair!r}")
-        return tuple({name: pair[end] for name, pair in bounds.items()} for end in (0, 1))  # type: ignore[return-value]
+        ends = enumerate((-np.inf, np.inf))
+        lower, upper = ({name: none if p[at] is None else p[at] for name, p in bounds.items()} for at, none in ends)
+        return lower, upper
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         raise ValueError(f"bounds must be a pair (lower, upper), got {bounds!r}")
     return bounds[0], bounds[1]
@@ -214,8 +216,9 @@ def box(bounds: Any, p0: Params) -> tuple[Params, Params]:
         _shaped("bounds", bound, p0, left_out=end) for bound, end in zip(bounds, (-np.inf, np.inf), strict=True)
     )
     if _trace.concrete(lower, upper):
-        for low, high in zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True):
-            _checks.refuse("bounds", low, low <= high, f"in order, lower ≤ upper = {high}")
+        for (path, low), high in zip(jax.tree_util.tree_leaves_with_path(lower), jax.tree.leaves(upper), strict=True):
+            name = f"bounds{jax.tree_util.keystr(path)}"
+            _checks.refuse(name, low, low <= high, f"in order, lower ≤ upper = {high}")
     return lower, upper
 
 
@@ -225,11 +228,15 @@ def _shaped(name: str, value: Any, p0: Params, *, left_out: float | bool) -> Par
     A dict may leave parameters out.
     """
     leaves = jax.tree.leaves(p0)
+    if isinstance(value, dict) and isinstance(p0, dict) and (unknown := value.keys() - p0.keys()):
+        known, got = (", ".join(map(repr, names)) for names in (p0, sorted(unknown, key=str)))
+        raise ValueError(f"{name} must name parameters, of {known}, got {got}")
     if isinstance(value, dict) and isinstance(p0, dict) and value.keys() < p0.keys():
         rest = {own: jax.tree.map(lambda _: left_out, leaf) for own, leaf in p0.items() if own not in value}
         value = rest | value
     structure: Any = jax.tree.structure(p0)
-    read = _checks.booleans if name == "fixed" else _checks.array
+    kept = functools.partial(_checks.booleans, remedy="True keeps a parameter at its start, which p0 says")
+    read = kept if name == "fixed" else _checks.array
     if structure == jax.tree.structure(value):
         values = [read(name, leaf) for leaf in jax.tree.leaves(value)]
     else:

@@ -195,7 +195,7 @@ def problem(
     sigma: ArrayLike | None = None,
     absolute_sigma: bool = False,
     mask: ArrayLike | None = None,
-    bounds: tuple[Any, Any] | None = None,
+    bounds: Any = None,
     fixed: Any = None,
     loss: str | Loss = "squared",
     scale: str | None = None,

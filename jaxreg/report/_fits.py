@@ -85,10 +85,11 @@ def parts_of_fit(
         return _many(given, digits)
     # NumPy keeps float64 where JAX does not.
     one: Fit = jax.device_get(given.without_data()).replace(problem=given.problem)
-    distribution = distribution_of(one, distribution)
-    status = Status(int(one.status))
+    if int(one.status) < 0:
+        return ["not done: of a store whose fits are not all computed"]
+    distribution, status = distribution_of(one, distribution), Status(int(one.status))
     return [
-        f"{status.name}: {_words(one, status)} ({int(one.num_steps)} steps)",
+        f"{status.name}: {_words(one, status)} ({max(int(one.num_steps), 0)} steps)",
         _parameters(one, level, distribution, digits),
         _undetermined(one),
         _without_error(one),
