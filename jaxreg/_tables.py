@@ -105,7 +105,7 @@ def _needed(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(f"tables need {name}: pip install 'jaxreg[tables]'") from error
+        raise ImportError("tables need pandas and xarray: pip install 'jaxreg[tables]'") from error
 
 
 class Variable(NamedTuple):
