@@ -64,6 +64,7 @@ FLOORS = [
     ["least_squares._levenberg_marquardt"],
     ["least_squares._kinks"],
     ["least_squares._plain", "least_squares._result"],
+    ["least_squares._steps"],
     ["least_squares._quantile_regression"],
     ["least_squares._solver", "least_squares._watched"],
     ["least_squares._verbs"],

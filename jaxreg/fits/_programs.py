@@ -11,12 +11,12 @@ from jax import Array, lax
 
 from jaxreg import _blocks
 from jaxreg.least_squares import Fit
-from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._flat_problem import Options, flat_problem
-from jaxreg.least_squares._kinks import resolve
+from jaxreg.least_squares._levenberg_marquardt import State
 from jaxreg.least_squares._plain import MOST_PARAMS, plain_covariance, plain_fit
-from jaxreg.least_squares._result import assemble, finish, status_of
+from jaxreg.least_squares._result import assemble, finish
 from jaxreg.least_squares._solver import solve
+from jaxreg.least_squares._steps import advance, begin, close
 from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem
 from jaxreg.problems._form import Form
@@ -126,28 +126,17 @@ def _unstarted(job: Job, problem: Problem, *_: Any) -> Fit:
     return _returned(job, finish(flat, job.options, problem.absolute_sigma, start, start, status, none))
 
 
-def _begin(job: Job, problem: Problem, *_: Any) -> levenberg_marquardt.State:
+def _begin(job: Job, problem: Problem, *_: Any) -> State:
+    return begin(flat_problem(problem, careful=job.options.careful))
+
+
+def _advance(job: Job, problem: Problem, state: State, most: Array) -> tuple[State, Array]:
+    return advance(flat_problem(problem, careful=job.options.careful), state, job.options, most)
+
+
+def _close(job: Job, problem: Problem, state: State, _: Array) -> Fit:
     flat = flat_problem(problem, careful=job.options.careful)
-    return levenberg_marquardt.init(flat, flat.start)
-
-
-def _advance(
-    job: Job, problem: Problem, state: levenberg_marquardt.State, most: Array
-) -> tuple[levenberg_marquardt.State, Array]:
-    flat = flat_problem(problem, careful=job.options.careful)
-
-    end = levenberg_marquardt.advanced(flat, state, job.options.max_steps, most)
-    end = resolve(flat, end)
-    return end, levenberg_marquardt.finished(end, job.options.max_steps)
-
-
-def _close(job: Job, problem: Problem, state: levenberg_marquardt.State, _: Any) -> Fit:
-    flat = flat_problem(problem, careful=job.options.careful)
-    state = levenberg_marquardt.ended(flat, state)
-    fit = finish(
-        flat, job.options, problem.absolute_sigma, state.params, state.side, status_of(flat, state), state.num_steps
-    )
-    return _returned(job, fit)
+    return _returned(job, close(flat, state, job.options, absolute_sigma=problem.absolute_sigma))
 
 
 def _whole(job: Job, problem: Problem, *_: Any) -> Fit:

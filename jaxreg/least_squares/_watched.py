@@ -11,12 +11,10 @@ from jax import Array
 
 from jaxreg import _checks, _jit, _names, _trace
 from jaxreg._blocks import Deadline
-from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._fit import Fit
 from jaxreg.least_squares._flat_problem import Options, flat_problem
-from jaxreg.least_squares._kinks import resolve
 from jaxreg.least_squares._levenberg_marquardt import State
-from jaxreg.least_squares._result import finish, status_of
+from jaxreg.least_squares._steps import advance, begin, close
 from jaxreg.least_squares._table import in_order
 from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem
@@ -98,8 +96,7 @@ class _Lines:
 
 @_jit.compiled("options")
 def _begin(problem: Problem, options: Options) -> State:
-    flat = flat_problem(problem, careful=options.careful)
-    return levenberg_marquardt.init(flat, flat.start)
+    return begin(flat_problem(problem, careful=options.careful))
 
 
 @_jit.compiled("options")
@@ -107,14 +104,12 @@ def _advance(
     problem: Problem, state: State, most: Any, options: Options
 ) -> tuple[State, Array, tuple[Array, Array, Any]]:
     flat = flat_problem(problem, careful=options.careful)
-    end = resolve(flat, levenberg_marquardt.advanced(flat, state, options.max_steps, most))
+    end, done = advance(flat, state, options, most)
     chi2 = jnp.where(end.startable, flat.chi2(end.residual, priors=False), jnp.nan)
-    seen = chi2, end.damping, flat.restore(end.params)
-    return end, levenberg_marquardt.finished(end, options.max_steps), seen
+    return end, done, (chi2, end.damping, flat.restore(end.params))
 
 
 @_jit.compiled("options")
 def _close(problem: Problem, state: State, options: Options) -> Fit:
     flat = flat_problem(problem, careful=options.careful)
-    end = levenberg_marquardt.ended(flat, state)
-    return finish(flat, options, problem.absolute_sigma, end.params, end.side, status_of(flat, end), end.num_steps)
+    return close(flat, state, options, absolute_sigma=problem.absolute_sigma)
