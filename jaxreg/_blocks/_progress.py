@@ -35,6 +35,10 @@ class Deadline:
     def __init__(self, timeout: float | None) -> None:
         self._end = math.inf if timeout is None else time.monotonic() + timeout
 
+    def may_pass(self) -> bool:
+        """Whether there is one."""
+        return self._end < math.inf
+
     def has_passed(self) -> bool:
         """Whether it is later."""
         return time.monotonic() > self._end

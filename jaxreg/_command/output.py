@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxreg import _tables
+
 
 def save_json(path: Path, value: Any) -> None:
     """Write numbers as strict JSON: a number that is not finite becomes the string "nan", "inf" or "-inf"."""
@@ -31,13 +33,7 @@ def plain(value: Any) -> Any:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Columns of text, numbers to the right."""
-    cells = [list(map(str, header)), *([text(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    first, *others = widths
-    return "\n".join(
-        "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
-        for row in cells
-    )
+    return _tables.text([list(map(str, header)), *([text(cell) for cell in row] for row in rows)])
 
 
 def text(value: Any) -> str:

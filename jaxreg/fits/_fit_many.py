@@ -135,12 +135,13 @@ class _Results:
         self.store = None if path is None else _blocks.first_then_all(lambda: self._opened(division))
         self.division = division if self.store is None else self.store.division
         leaves, self.rests = jax.tree.leaves(batch.member), stand_ins(batch.member)
-        members = (batch.num_sets,)
         self.arrays: list[Any] = (
-            [np.full((*members, *one.shape), rest, one.dtype) for one, rest in zip(leaves, self.rests, strict=True)]
+            [np.empty((batch.num_sets, *leaf.shape), leaf.dtype) for leaf in leaves]
             if self.store is None
             else self.store.arrays
         )
+        for array, rest in zip(self.arrays, self.rests, strict=True) if self.store is None and end.may_pass() else ():
+            array[...] = rest
 
     def _opened(self, division: Division) -> Store:
         return open_store(

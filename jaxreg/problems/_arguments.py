@@ -235,8 +235,8 @@ def _shaped(name: str, value: Any, p0: Params, *, left_out: float | bool) -> Par
         rest = {own: jax.tree.map(lambda _: left_out, leaf) for own, leaf in p0.items() if own not in value}
         value = rest | value
     structure: Any = jax.tree.structure(p0)
-    kept = functools.partial(_checks.booleans, remedy="True keeps a parameter at its start, which p0 says")
-    read = kept if name == "fixed" else _checks.array
+    flags = functools.partial(_checks.booleans, remedy="True keeps a parameter at its start, which p0 says")
+    read = flags if name == "fixed" else _checks.array
     if structure == jax.tree.structure(value):
         values = [read(name, leaf) for leaf in jax.tree.leaves(value)]
     else:
