@@ -6,7 +6,10 @@ Neither the build nor the pages need a network.
 import ast
 import dataclasses
 import inspect
+import json
+import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -14,6 +17,11 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 
 import jaxreg
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "scripts"))
+import _lesson  # noqa: E402
+from _page import parts  # noqa: E402
 
 project = "jaxreg"
 version = release = jaxreg.__version__
@@ -76,6 +84,30 @@ def skip_fields(app: Sphinx, what: str, name: str, thing: Any, skip: bool, optio
     return skip or type(thing).__name__ == "_tuplegetter"
 
 
+def exercise(app: Sphinx, docname: str, source: list[str]) -> None:
+    """The exercises' pages from the text and the parts of which ``scripts/reproduce.py`` makes its page."""
+    folder, _, name = docname.partition("/")
+    if folder != "exercises":
+        return
+    measured = HERE / "exercises" / "measured"
+    results, page = (
+        json.loads((measured / f"{file}.json").read_text(encoding="utf-8")) for file in ("results", "page")
+    )
+    style = f"<style>{parts.style()}</style>"
+    if name == "index":
+        source[0] = source[0].replace("{verdict}", raw(style + parts.verdict(results, "{}.html")))
+    else:
+        slots = parts.slots(measured, name, results, page, ".png")
+        blocks = _lesson.filled(_lesson.read(name), parts.numbers(results, name))
+        text = _lesson.markdown(blocks, lambda slot: raw(slots(slot)))
+        source[0] = f"{text}\n\n{raw(f'{style}<script>{parts.script(name)}</script>')}\n"
+
+
+def raw(html: str) -> str:
+    """HTML inside Markdown."""
+    return f"```{{raw}} html\n{html}\n```"
+
+
 def visit_math(translator: Any, node: nodes.Node) -> None:
     """Formulas as MathML, made at build time: every browser draws it, without a script."""
     block = isinstance(node, nodes.math_block)
@@ -87,5 +119,6 @@ def visit_math(translator: Any, node: nodes.Node) -> None:
 def setup(app: Sphinx) -> None:
     """Connect the functions above."""
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
+    app.connect("source-read", exercise)
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-skip-member", skip_fields)

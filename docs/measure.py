@@ -4,15 +4,12 @@
 """
 
 import contextlib
-import importlib
 import io
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from PIL import Image
 
 HERE = Path(__file__).parent
@@ -32,27 +29,17 @@ def main() -> None:
 
 
 def exercises(target: Path) -> None:
-    """A page and figures for each exercise, and the table of published numbers."""
+    """The numbers, the knobs and the figures of the exercises, which docs/conf.py makes into pages."""
     target.mkdir(exist_ok=True)
     for old in target.iterdir():
         old.unlink()
-    published = []
     with tempfile.TemporaryDirectory() as folder:
-        settings = common.Settings(seed=0, replicates=1000, out=Path(folder))
-        for name in reproduce.EXERCISES:
-            print(name, flush=True)
-            answer = importlib.import_module(name).run(settings)
-            published += answer.published
-            _keep(target / f"{name}.md", _page(name, answer, settings))
-            for figure in answer.figures:
-                shrink(settings.out / f"{figure}.png", target / f"{figure}.png")
-    rows = [[row[column] for column in reproduce.COLUMNS] for row in published]
-    inside = sum(row["inside"] for row in published)
-    _keep(
-        target / "published.md",
-        f"{inside} of {len(published)} published numbers lie between the 0.5 and 99.5 percentiles of "
-        f"{settings.replicates} replicates.\n\n{_table(reproduce.COLUMNS, rows)}",
-    )
+        out = Path(folder)
+        reproduce.run(common.Settings(seed=0, replicates=1000, out=out))
+        for name in ("results", "page"):
+            (target / f"{name}.json").write_bytes((out / f"{name}.json").read_bytes())
+        for file in out.glob("*.png"):
+            shrink(file, target / file.name)
 
 
 def figures(page: Path) -> None:
@@ -74,32 +61,6 @@ def shrink(file: Path, target: Path, colors: int = COLORS) -> None:
     """A figure as a PNG with a palette, a third of the size."""
     with Image.open(file) as image:
         image.convert("RGB").quantize(colors, dither=Image.Dither.NONE).save(target, optimize=True)
-
-
-def _keep(file: Path, text: str) -> None:
-    file.write_text(f"<!-- Written by docs/measure.py -->\n\n{text}\n")
-
-
-def _page(name: str, answer: common.Answer, settings: common.Settings) -> str:
-    figures = "".join(
-        f"```{{figure}} /exercises/measured/{figure}.png\n:alt: {caption}\n\n{caption}\n```\n\n"
-        for figure, caption in answer.figures.items()
-    )
-    device = jax.devices()[0].device_kind
-    ran = (
-        f"Printed and drawn by `python scripts/{name}.py`: {settings.replicates} replicates, seed {settings.seed}, "
-        f"float32, jax {jax.__version__}, {device.upper()}."
-    )
-    return f"{answer.text}\n\n{_table(answer.header, answer.rows)}\n\n{figures}{ran}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [
-        header,
-        ["---"] + ["--:"] * (len(header) - 1),
-        *([common.text(cell) for cell in row] for row in rows),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

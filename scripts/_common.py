@@ -8,10 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import _lesson
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _page.parts import Choice as Choice
+from _page.parts import Knob as Knob
+from _page.parts import Slider as Slider
+from _page.parts import packed as packed
 from matplotlib.axes import Axes
 
 import jaxreg
@@ -22,6 +27,7 @@ from jaxreg._command.arguments import parsed as parsed
 from jaxreg._command.arguments import refuse as refuse
 from jaxreg._command.arguments import write_any_letter
 from jaxreg._command.figures import drawing as drawing
+from jaxreg._command.output import plain as plain
 from jaxreg._command.output import save_json as save_json
 from jaxreg._command.output import table as table
 from jaxreg._command.output import text as text
@@ -54,15 +60,15 @@ class Settings(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What an exercise found: text filled with its numbers, a table, figures, and the numbers themselves."""
+    """What an exercise found; ``docs/exercises/NAME.md`` says it."""
 
-    title: str
-    question: str
-    text: str
+    measured: dict[str, Any]  # the numbers, which the text names
+    knob: Knob
+    figures: dict[
+        str, str
+    ]  # file name without ending -> caption; the first is what the knob's figure is without scripts
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
-    figures: dict[str, str]  # file name without ending -> caption
-    measured: dict[str, Any]
     published: list[dict[str, Any]] = []  # noqa: RUF012
 
 
@@ -198,6 +204,11 @@ def judge(run_id: str, parameter: str, published: Any, samples: Any) -> dict[str
     }
 
 
+def numbers(answer: Answer, settings: Settings) -> dict[str, Any]:
+    """What the text of an exercise may name."""
+    return {**plain(answer.measured), "replicates": settings.replicates, "seed": settings.seed}
+
+
 def figure(
     settings: Settings, name: str, *, size: tuple[float, float] = (6.2, 4.4)
 ) -> contextlib.AbstractContextManager[Axes]:
@@ -227,7 +238,8 @@ def main(exercise: Exercise, name: str) -> None:
     settings = parse(exercise.__doc__)
     answer = exercise(settings)
     save_json(settings.out / f"{name}.json", {"published": answer.published, **answer.measured})
-    print(f"{answer.title}\n{answer.question}\n\n{answer.text}\n\n{table(answer.header, answer.rows)}")
+    words = _lesson.filled(_lesson.read(name), numbers(answer, settings))
+    print(f"{_lesson.answer(words)}\n\n{table(answer.header, answer.rows)}")
     if answer.published:
         columns = ("id", "parameter", "published", "median", "low", "high", "percentile", "inside")
         print("\n" + table(columns, [[row[column] for column in columns] for row in answer.published]))

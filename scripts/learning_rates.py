@@ -1,7 +1,8 @@
 """Which learning rate, how many epochs, and where is the edge of divergence?"""
 
+import warnings
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import _common as common
 import jax
@@ -9,12 +10,13 @@ import numpy as np
 import optax
 
 import jaxreg
-from jaxreg import curvature, losses, plots
+from jaxreg import curvature, gradient_noise, losses, plots
 
 RUNS = ("lr_0.003", "lr_0.03", "lr_0.3", "lr_3")
 EPOCHS = (3, 10, 20)
 RATES = np.geomspace(0.003, 6.0, 1000, dtype=np.float32)
 SEEDS = 20
+NUM_CURVES, CURVE_SEEDS = 512, 100
 STEPS = 300
 RISK = jaxreg.empirical_risk(common.LINE, losses.squared)
 
@@ -28,12 +30,9 @@ def run(settings: common.Settings) -> common.Answer:
         for name, rate in rates.items()
         for row in common.judge_line(name, common.fit_lines(all_lines, rate, epochs=min(EPOCHS)))
     ]
-    few = common.line_replicates(settings, min(settings.replicates, 100))
-    long = {
-        f"{rate:g}": np.asarray(common.fit_lines(few, rate, epochs=max(EPOCHS)).validation_loss)
-        for rate in rates.values()
-    }
-    after = np.array([np.median(loss, axis=0)[np.array(EPOCHS) - 1] for loss in long.values()])
+    curves = _curves(settings)
+    places = {f"{rate:g}": int(np.argmin(np.abs(curves.rates - rate))) for rate in rates.values()}
+    after = np.array([curves.loss[place, np.array(EPOCHS) - 1] for place in places.values()])
 
     lines = common.line_replicates(settings, SEEDS)
     study = jaxreg.sweep(
@@ -45,51 +44,100 @@ def run(settings: common.Settings) -> common.Answer:
     edge, found, noisy_found = (float(np.median(values)) for values in (predicted, measured, _edge(noisy)))
 
     draw = partial(plots.rate_sweep, RATES, start_loss=float(np.median(full.start_loss)), predicted_edge=edge)
-    with common.figure(settings, "learning_rates_edge") as ax:
-        draw(full.final_loss, full.status, measured_edge=found, ax=ax)
     with common.figure(settings, "learning_rates_minibatch") as ax:
         draw(noisy.final_loss, noisy.status, measured_edge=noisy_found, ax=ax)
-    with common.figure(settings, "learning_rates_epochs") as ax:
-        curves = {f"rate {rate}": loss for rate, loss in long.items()}
-        plots.loss_curves(np.arange(1, max(EPOCHS) + 1), curves, ylabel="validation loss", ax=ax)
+    with common.figure(settings, "learning_rates_edge") as ax:
+        draw(full.final_loss, full.status, measured_edge=found, ax=ax)
 
-    gain = after[:, 0] / after[:, -1]
     return common.Answer(
-        title="Learning rates",
-        question="Which learning rate, how many epochs, and where is the edge of divergence?",
-        text=(
-            f"More epochs help where the rate is too small: from 3 to 20 epochs the loss falls {gain[0]:.3g} times "
-            f"at 0.003 and {gain[1]:.3g} times at 0.03, but {gain[2]:.3g} times at 0.3, which is done after three, "
-            f"and at 3 they only feed the explosion. Full-batch descent must diverge beyond 2/λmax = {edge:.4f}; the "
-            f"sweep of {len(RATES)} rates and {SEEDS} seeds finds {found:.4f}, and seed by seed the two differ "
-            f"by at most {100 * np.abs(deviation).max():.2f} %. In three epochs on minibatches of 32 the loss ends "
-            f"above its start from {noisy_found:.3g} on."
-        ),
-        header=("learning rate", *(f"loss, {count} epochs" for count in EPOCHS)),
-        rows=[
-            [rate, *(loss if np.isfinite(loss) else "diverged" for loss in losses_after)]
-            for rate, losses_after in zip(long, after, strict=True)
-        ],
-        figures={
-            "learning_rates_edge": f"Full batch, {STEPS} steps: {len(RATES)} rates, {SEEDS} seeds, both edges.",
-            "learning_rates_minibatch": "The same on minibatches of 32, 3 epochs.",
-            "learning_rates_epochs": "Validation loss over the epochs (median, 90 % of the seeds).",
-        },
         measured={
             "validation_loss": {
-                rate: dict(zip(map(str, EPOCHS), row, strict=True)) for rate, row in zip(long, after, strict=True)
+                rate: dict(zip(map(str, EPOCHS), row, strict=True)) for rate, row in zip(places, after, strict=True)
             },
+            "gain_from_3_to_20_epochs": dict(zip(places, after[:, 0] / after[:, -1], strict=True)),
             "edge": {
                 "predicted": predicted,
                 "measured": measured,
+                "median_predicted": edge,
+                "median_measured": found,
                 "largest_relative_difference": np.abs(deviation).max(),
                 "within_2_percent": bool(np.abs(deviation).max() <= 0.02),
                 "diverged_members": np.count_nonzero(full.status),
                 "minibatch": noisy_found,
             },
         },
+        knob=common.Knob(
+            [
+                common.Slider("rate", "learning rate", len(curves.rates), places["0.03"]),
+                common.Slider("epochs", "epochs", max(EPOCHS), min(EPOCHS) - 1),
+            ],
+            {
+                "rates": curves.rates,
+                "edge": edge,
+                **{name: common.packed(getattr(curves, name)) for name in ("loss", "low", "high", "train", "expected")},
+                "diverged": curves.diverged,
+                "seeds": curves.seeds,
+            },
+            charts=2,
+        ),
+        figures={
+            "learning_rates_minibatch": f"Loss after 3 epochs on minibatches of 32: {len(RATES)} learning rates, {SEEDS} seeds.",
+            "learning_rates_edge": f"The same on the full batch, {STEPS} steps: both edges.",
+        },
+        header=("learning rate", *(f"loss, {count} epochs" for count in EPOCHS)),
+        rows=[
+            [rate, *(loss if np.isfinite(loss) else "diverged" for loss in losses_after)]
+            for rate, losses_after in zip(places, after, strict=True)
+        ],
         published=published,
     )
+
+
+class Curves(NamedTuple):
+    """Loss over the epochs for each learning rate; losses are (rates, epochs)."""
+
+    rates: np.ndarray
+    loss: np.ndarray  # over the validation rows, median of the seeds
+    low: np.ndarray
+    high: np.ndarray  # of 90 % of the seeds
+    train: np.ndarray  # over the minibatches of an epoch, median of the seeds
+    expected: np.ndarray  # of independent minibatches, predicted before the run
+    diverged: np.ndarray  # (rates,), share of the seeds
+    seeds: int
+
+
+def _curves(settings: common.Settings) -> Curves:
+    """Minibatch training at ``NUM_CURVES`` rates, those of the published runs among them."""
+    published = [common.published_run(name)["learning_rate"] for name in RUNS]
+    rates = np.sort(np.append(np.geomspace(0.001, 5.0, NUM_CURVES - len(RUNS)), published)).astype(np.float32)
+    lines = common.line_replicates(settings, min(settings.replicates, CURVE_SEEDS))
+    found = jaxreg.sweep(_curve, {"rate": rates, "lines": lines}).values
+    expected = np.median(jax.jit(jax.vmap(jax.vmap(_expected, (0, None)), (None, 0)))(lines, rates), axis=1)
+    failed = np.asarray(found["status"]) != jaxreg.Status.OK
+    with np.errstate(over="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of epochs that no seed has reached
+        loss = np.where(np.isnan(found["loss"]), np.inf, found["loss"])
+        low, middle, high = np.quantile(loss, [0.05, 0.5, 0.95], axis=1, method="nearest")
+        train = np.median(np.where(np.isnan(found["train"]), np.inf, found["train"]), axis=1)
+    return Curves(rates, middle, low, high, train, expected, failed.mean(axis=1), failed.shape[1])
+
+
+def _curve(rate: jax.Array, lines: common.Replicates) -> dict[str, Any]:
+    result = common.fit_line(
+        lines.key, rate, lines.train, validation=lines.validation, order=lines.order, epochs=max(EPOCHS)
+    )
+    train = result.train_loss.reshape(max(EPOCHS), -1).mean(axis=1)
+    return {"loss": result.validation_loss, "train": train, "status": result.status}
+
+
+def _expected(lines: common.Replicates, rate: jax.Array) -> jax.Array:
+    sizes = np.full((max(EPOCHS), common.STEPS_PER_EPOCH), common.BATCH_SIZE)
+    sizes[:, -1] = common.NUM_TRAIN % common.BATCH_SIZE
+    start = common.LINE.init(lines.key)
+    loss = gradient_noise.expected_training(
+        RISK, start, lines.train, learning_rate=rate, batch_sizes=sizes.ravel()
+    ).loss
+    return loss[common.STEPS_PER_EPOCH :: common.STEPS_PER_EPOCH]
 
 
 class Edge(NamedTuple):

@@ -14,6 +14,7 @@ import _common as common
 import _page
 import jax
 import jax.numpy as jnp
+from _page import parts
 
 import jaxreg
 
@@ -32,9 +33,13 @@ COLUMNS = ("id", "parameter", "published", "median", "low", "high", "percentile"
 
 
 def main() -> int:
+    """The exit code of ``run`` as the command line says."""
+    return run(common.parse(__doc__))
+
+
+def run(settings: common.Settings) -> int:
     """Run everything, print the table, write the page; the exit code."""
     began = time.perf_counter()
-    settings = common.parse(__doc__)
     answers: dict[str, common.Answer] = {}
     seconds: dict[str, float] = {}
     for number, name in enumerate(EXERCISES, start=1):
@@ -53,7 +58,8 @@ def main() -> int:
         "environment": environment,
     }
     common.save_json(settings.out / "results.json", results)
-    _page.write(settings.out, answers, published, COLUMNS, environment)
+    common.save_json(settings.out / "page.json", {name: parts.shown(answer) for name, answer in answers.items()})
+    _page.write(settings.out)
 
     print("\n" + common.table(COLUMNS, [[row[column] for column in COLUMNS] for row in published]))
     verdict = f"; outside: {', '.join(outside)}" if outside else ""
@@ -68,7 +74,7 @@ def _environment(settings: common.Settings) -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), "jaxreg": jaxreg.__version__}
         | {name: importlib.metadata.version(name) for name in packages},
-        "device": f"{device.platform}: {device.device_kind}",
+        "device": device.device_kind,
         "dtype": str(jnp.zeros(()).dtype),
         "seed": settings.seed,
         "replicates": settings.replicates,
