@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _page.parts import Choice as Choice
-from _page.parts import Knob as Knob
-from _page.parts import Slider as Slider
-from _page.parts import packed as packed
+from _page.turned import Choice as Choice
+from _page.turned import Knob as Knob
+from _page.turned import Slider as Slider
+from _page.turned import packed as packed
 from matplotlib.axes import Axes
 
 import jaxreg
@@ -64,9 +64,7 @@ class Answer(NamedTuple):
 
     measured: dict[str, Any]  # the numbers, which the text names
     knob: Knob
-    figures: dict[
-        str, str
-    ]  # file name without ending -> caption; the first is what the knob's figure is without scripts
+    figures: dict[str, str]  # file name without ending -> caption; the first stands for the knob without scripts
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
     published: list[dict[str, Any]] = []  # noqa: RUF012

@@ -1,8 +1,8 @@
 """An exercise's words: ``docs/exercises/NAME.md``, one text for the page, the documentation and the terminal.
 
 It is Markdown of few kinds: a title, the question in italics, paragraphs, lists, fenced code, and formulas as MathML.
-Numbers are fields of ``str.format`` that name what the exercise measured, ``{edge[predicted]:.2f}``. A paragraph that is
-one of ``SLOTS`` says where what was measured is drawn.
+Numbers are fields of ``str.format`` that name what the exercise measured, ``{edge[median_measured]:.3f}``. A paragraph
+that is one of ``SLOTS`` says where a figure or a table goes.
 """
 
 import re

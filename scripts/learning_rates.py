@@ -1,6 +1,5 @@
 """Which learning rate, how many epochs, and where is the edge of divergence?"""
 
-import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,6 +32,7 @@ def run(settings: common.Settings) -> common.Answer:
     curves = _curves(settings)
     places = {f"{rate:g}": int(np.argmin(np.abs(curves.rates - rate))) for rate in rates.values()}
     after = np.array([curves.loss[place, np.array(EPOCHS) - 1] for place in places.values()])
+    finite = {rate: values for rate, values in zip(places, after, strict=True) if np.isfinite(values).all()}
 
     lines = common.line_replicates(settings, SEEDS)
     study = jaxreg.sweep(
@@ -54,7 +54,7 @@ def run(settings: common.Settings) -> common.Answer:
             "validation_loss": {
                 rate: dict(zip(map(str, EPOCHS), row, strict=True)) for rate, row in zip(places, after, strict=True)
             },
-            "gain_from_3_to_20_epochs": dict(zip(places, after[:, 0] / after[:, -1], strict=True)),
+            "gain_from_3_to_20_epochs": {rate: values[0] / values[-1] for rate, values in finite.items()},
             "edge": {
                 "predicted": predicted,
                 "measured": measured,
@@ -81,7 +81,7 @@ def run(settings: common.Settings) -> common.Answer:
             charts=2,
         ),
         figures={
-            "learning_rates_minibatch": f"Loss after 3 epochs on minibatches of 32: {len(RATES)} learning rates, {SEEDS} seeds.",
+            "learning_rates_minibatch": f"Loss after 3 epochs on minibatches of 32: {len(RATES)} rates, {SEEDS} seeds.",
             "learning_rates_edge": f"The same on the full batch, {STEPS} steps: both edges.",
         },
         header=("learning rate", *(f"loss, {count} epochs" for count in EPOCHS)),
@@ -112,13 +112,11 @@ def _curves(settings: common.Settings) -> Curves:
     rates = np.sort(np.append(np.geomspace(0.001, 5.0, NUM_CURVES - len(RUNS)), published)).astype(np.float32)
     lines = common.line_replicates(settings, min(settings.replicates, CURVE_SEEDS))
     found = jaxreg.sweep(_curve, {"rate": rates, "lines": lines}).values
-    expected = np.median(jax.jit(jax.vmap(jax.vmap(_expected, (0, None)), (None, 0)))(lines, rates), axis=1)
+    expected = jax.jit(jax.vmap(jax.vmap(_expected, (0, None)), (None, 0)))(lines, rates)
     failed = np.asarray(found["status"]) != jaxreg.Status.OK
-    with np.errstate(over="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of epochs that no seed has reached
-        loss = np.where(np.isnan(found["loss"]), np.inf, found["loss"])
-        low, middle, high = np.quantile(loss, [0.05, 0.5, 0.95], axis=1, method="nearest")
-        train = np.median(np.where(np.isnan(found["train"]), np.inf, found["train"]), axis=1)
+    loss, train = (np.nan_to_num(found[name], nan=np.inf, posinf=np.inf) for name in ("loss", "train"))
+    low, middle, high = np.quantile(loss, [0.05, 0.5, 0.95], axis=1, method="nearest")
+    train, expected = (np.quantile(values, 0.5, axis=1, method="nearest") for values in (train, expected))
     return Curves(rates, middle, low, high, train, expected, failed.mean(axis=1), failed.shape[1])
 
 

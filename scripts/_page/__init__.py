@@ -13,7 +13,7 @@ TITLE = "Nine questions about gradient descent"
 
 def write(folder: Path) -> None:
     """Write index.html from results.json, page.json and the figures in the folder."""
-    results, page = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("results", "page"))
+    results, page = (json.loads((folder / f"{name}.json").read_bytes()) for name in ("results", "page"))
     environment, rows = results["environment"], results["published"]
     texts = {name: _lesson.filled(_lesson.read(name), parts.numbers(results, name)) for name in page}
     links = "".join(f'<li><a href="#{name}">{escape(_lesson.title(text))}</a></li>' for name, text in texts.items())

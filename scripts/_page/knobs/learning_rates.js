@@ -4,7 +4,9 @@ knobs.learning_rates = (figure, data) => {
   const after = (table, epoch) => rates.map((_, index) => table.value(index, epoch));
   const span = { from: 3e-5, to: 1e3, log: true };
   return ({ rate: place, epochs: epoch }) => {
-    const rate = rates[place], found = loss.value(place, epoch), failed = diverged[place];
+    const rate = rates[place],
+      found = loss.value(place, epoch),
+      failed = diverged[place];
     figure.show("rate", number(rate));
     figure.show("epochs", String(epoch + 1));
     draw(figure.charts[0], {
@@ -32,11 +34,16 @@ knobs.learning_rates = (figure, data) => {
         mark.points([epoch + 1], [found], { color: "one", radius: 6 }),
       ],
     });
-    const ended = failed ? ` By epoch ${epochs.length} <b>${number(100 * failed)} %</b> of the runs have left the range of numbers.` : "";
+    const ended = failed
+      ? ` By epoch ${epochs.length} <b>${number(100 * failed)} %</b> of the runs have left the range of numbers.`
+      : "";
     figure.say(
       `At a learning rate of <b>${number(rate)}</b> the loss after ${epoch + 1} ${epoch ? "epochs" : "epoch"} is <b>${number(found)}</b>; ` +
         `${number(expected.value(place, epoch))} was predicted. ` +
-        (rate < edge ? `The edge is ${number(edge / rate)} times as far.` : `That is ${number(rate / edge)} times the edge.`) + ended,
+        (rate < edge
+          ? `The edge is ${number(edge / rate)} times as far.`
+          : `That is ${number(rate / edge)} times the edge.`) +
+        ended,
     );
   };
 };
