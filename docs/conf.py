@@ -97,7 +97,7 @@ def exercise(app: Sphinx, docname: str, source: list[str]) -> None:
     if name == "index":
         source[0] = source[0].replace("{verdict}", raw(style + parts.verdict(results, "{}.html")))
     else:
-        slots = parts.slots(measured, name, results, page, ".png")
+        slots = parts.slots(measured, name, results, page)
         blocks = _lesson.filled(_lesson.read(name), parts.numbers(results, name))
         text = _lesson.markdown(blocks, lambda slot: raw(slots(slot)))
         source[0] = f"{text}\n\n{raw(f'{style}<script>{parts.script(name)}</script>')}\n"

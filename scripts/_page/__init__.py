@@ -13,6 +13,11 @@ TITLE = "Nine questions about gradient descent"
 
 def write(folder: Path) -> None:
     """Write index.html from results.json, page.json and the figures in the folder."""
+    (folder / "index.html").write_text(html(folder), encoding="utf-8")
+
+
+def html(folder: Path) -> str:
+    """The page of what is in the folder."""
     results, page = (json.loads((folder / f"{name}.json").read_bytes()) for name in ("results", "page"))
     environment, rows = results["environment"], results["published"]
     texts = {name: _lesson.filled(_lesson.read(name), parts.numbers(results, name)) for name in page}
@@ -22,8 +27,7 @@ def write(folder: Path) -> None:
         for name, text in texts.items()
     )
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    (folder / "index.html").write_text(
-        f"""<!doctype html>
+    return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -49,6 +53,4 @@ its exercise.</p>
 <script>{parts.script(*page)}</script>
 </body>
 </html>
-""",
-        encoding="utf-8",
-    )
+"""

@@ -42,12 +42,10 @@ def numbers(results: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {**results["exercises"][name], **{key: results["environment"][key] for key in ("replicates", "seed")}}
 
 
-def slots(
-    folder: Path, name: str, results: Mapping[str, Any], page: Mapping[str, Any], suffix: str = ".svg"
-) -> Callable[[str], str]:
+def slots(folder: Path, name: str, results: Mapping[str, Any], page: Mapping[str, Any]) -> Callable[[str], str]:
     """What goes into the slots of an exercise's text, with its figures from the folder."""
     mine, rows = page[name], [row for row in results["published"] if EXERCISE[row["id"]] == name]
-    first, *others = [_figure(folder / f"{file}{suffix}", caption) for file, caption in mine["figures"].items()]
+    first, *others = [_figure(folder / file, caption) for file, caption in mine["figures"].items()]
     table = f"<div class=scroll>{_table(mine['header'], mine['rows'])}</div>"
     made = {
         "knob": turned.html(name, mine["knob"], first),
@@ -82,8 +80,9 @@ def script(*names: str) -> str:
 
 
 def _figure(file: Path, caption: str) -> str:
-    kind = {".svg": "svg+xml", ".png": "png"}[file.suffix]
-    source = base64.b64encode(file.read_bytes()).decode()
+    svg, png = (file.with_name(f"{file.name}.{suffix}") for suffix in ("svg", "png"))
+    kind, made = ("svg+xml", svg) if svg.exists() else ("png", png)  # the documentation keeps no SVG
+    source = base64.b64encode(made.read_bytes()).decode()
     return (
         f'<figure><img src="data:image/{kind};base64,{source}" alt="{escape(caption)}" loading=lazy>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
