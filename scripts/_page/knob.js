@@ -41,7 +41,7 @@ const turn = (element) => {
     show: (name, words) => {
       const input = inputs.find((one) => one.name.endsWith(`-${name}`));
       input.setAttribute("aria-valuetext", words);
-      input.closest("label").querySelector("output").textContent = words;
+      input.closest("label").querySelector(".stands").textContent = words;
     },
   };
   const redraw = knobs[element.dataset.knob](figure, revived(JSON.parse(element.querySelector("script").textContent)));

@@ -59,8 +59,9 @@ def html(name: str, knob: Mapping[str, Any], figure: str) -> str:
 
 
 def _slider(name: str, one: Mapping[str, Any]) -> str:
+    # A screen reader hears what the slider stands at as its value, and so not as part of its name too.
     return (
-        f"<label>{escape(one['label'])} <output></output>"
+        f"<label>{escape(one['label'])} <span class=stands aria-hidden=true></span>"
         f'<input type=range name="{name}-{one["name"]}" min=0 max={one["num"] - 1} value={one["start"]}></label>'
     )
 
