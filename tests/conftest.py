@@ -51,6 +51,17 @@ hypothesis.settings.register_profile("search", database=None, deadline=None, max
 hypothesis.settings.load_profile("fixed")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    kept = PACKAGE.parent / "docs" / "exercises" / "measured"
+    parser.addoption("--report", default=str(kept), help="what reproduce.py wrote, for the tests of its page")
+
+
+@pytest.fixture(scope="session")
+def report(request: pytest.FixtureRequest) -> Path:
+    """The folder of the main job: what the documentation keeps of it, or a fresh one."""
+    return Path(request.config.getoption("report"))
+
+
 # A compiled program is many memory maps, some 230 a fit on JAX 0.12, and Linux lets a process have 65,530: beyond that
 # XLA's compiler crashes. Programs that nobody needs any more are let go in time.
 MAPS = Path("/proc/self/maps")

@@ -20,7 +20,6 @@ from jaxreg._command import problems, sweep
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 import _common as common  # noqa: E402
-import _page  # noqa: E402
 import benchmark  # noqa: E402
 import interval_coverage  # noqa: E402
 import kill_sweep  # noqa: E402
@@ -139,20 +138,6 @@ def test_an_exercise_runs_alone(tmp_path, monkeypatch, capsys):
     measured = json.loads((tmp_path / "reshape.json").read_text())
     assert measured["within_0.05"] is True
     assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".svg", ".png"}
-
-
-def test_the_page_needs_no_network_and_escapes(tmp_path):
-    (tmp_path / "figure.svg").write_text("<svg/>")
-    answer = common.Answer("Title", "a < b?", "yes & no", ("name", "value"), [["x", 0.5]], {"figure": "caption"}, {})
-    row = common.judge("run", "b", 2.0, np.linspace(0, 1, 101))
-    environment = {"versions": {"jax": "1"}, "device": "cpu", "dtype": "float32", "seed": 0, "replicates": 101}
-    _page.write(tmp_path, {"title": answer}, [row], reproduce.COLUMNS, environment)
-    page = (tmp_path / "index.html").read_text()
-    assert "a &lt; b?" in page
-    assert "yes &amp; no" in page
-    assert "<strong>0 of 1</strong>" in page
-    assert "class=no" in page
-    assert "http" not in page
 
 
 def run_study(name, *arguments):

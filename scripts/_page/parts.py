@@ -103,11 +103,14 @@ def _strip(name: str, dots: str, values: str = "") -> str:
 def _dot(row: Mapping[str, Any], link: str = "") -> str:
     said = escape(f"{row['parameter']}: {_said(row['published'])} was published, {_place(row)}")
     tag, rest = ("a", f'href="{link}"') if link else ("span", "role=img")
-    kind, place = "dot" if row["inside"] else "dot outside", f"left:{row['percentile']:.4g}%"
-    return f'<{tag} {rest} class="{kind}" style="{place}" title="{said}" aria-label="{said}"></{tag}>'
+    kind = "dot" if row["inside"] else "dot outside"
+    place = 100 if row["percentile"] == "nan" else row["percentile"]
+    return f'<{tag} {rest} class="{kind}" style="left:{place:.4g}%" title="{said}" aria-label="{said}"></{tag}>'
 
 
 def _place(row: Mapping[str, Any]) -> str:
+    if row["percentile"] == "nan":
+        return "and no replicate ends in a number"
     share = f"{row['percentile']:.3g} % of the replicates"
     if row["published"] == "nan":
         return f"as {share} end"
