@@ -1,0 +1,418 @@
+"""The page in a real browser: its knobs turned by keyboard, by pointer and by touch, and read as they are shown.
+
+The page is made of what the documentation keeps. ``--report FOLDER`` takes what ``reproduce.py`` has written instead.
+"""
+
+import contextlib
+import itertools
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is absent: pip install '.[browser]'")
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import _page  # noqa: E402
+from _page import parts  # noqa: E402
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+WIDTHS = (390, 768, 1280)
+MISSING = re.compile(r"NaN|undefined|null|Infinity|\[object|<b>–|aria-label=\"\"")
+
+
+class Readout(NamedTuple):
+    """A number in the sentence below a knob, and what it must be."""
+
+    exercise: str
+    words: str  # N where the number stands
+    wanted: Callable[[dict[str, Any]], float]  # of the exercise's numbers in results.json
+    at: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # positions, by the knob's data; else the start
+
+
+# At least one of each exercise at the start.
+READOUTS = [
+    Readout("learning_rates", "loss after 3 epochs is N", lambda found: found["validation_loss"]["0.03"]["3"]),
+    Readout("learning_rates", "edge is N times as far", lambda found: found["edge"]["median_predicted"] / 0.03),
+    Readout(
+        "learning_rates",
+        "loss after 20 epochs is N",
+        lambda found: found["validation_loss"]["0.3"]["20"],
+        lambda data: {"rate": nearest(data["rates"], 0.3), "epochs": 19},
+    ),
+]
+
+
+def pytest_generate_tests(metafunc):
+    """A test of an ``exercise`` is run for each, one of a ``slider`` or a ``choice`` for each that turns a knob."""
+    page = json.loads((Path(metafunc.config.getoption("report")) / "page.json").read_bytes())
+    kind = next((one for one in ("slider", "choice", "exercise") if one in metafunc.fixturenames), None)
+    if kind == "exercise":
+        metafunc.parametrize(kind, list(page))
+    elif kind:
+        wanted = {"slider": "num", "choice": "options"}[kind]
+        found = [(name, one) for name in page for one in page[name]["knob"]["controls"] if wanted in one]
+        metafunc.parametrize(("exercise", kind), found, ids=[f"{name}-{one['name']}" for name, one in found])
+
+
+@pytest.fixture(scope="module")
+def kept(report):
+    """results.json and page.json."""
+    return tuple(json.loads((report / f"{name}.json").read_bytes()) for name in ("results", "page"))
+
+
+@pytest.fixture(scope="module")
+def file(report, tmp_path_factory):
+    """The page itself."""
+    if (report / "index.html").exists():
+        return (report / "index.html").resolve()
+    made = tmp_path_factory.mktemp("page") / "index.html"
+    made.write_text(_page.html(report), encoding="utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-frame-rate-limit"])
+        yield browser
+        browser.close()
+
+
+class Opened(NamedTuple):
+    page: Any
+    noise: list[str]  # what it said to the console, what went wrong
+    requests: list[str]
+
+
+@contextlib.contextmanager
+def opened(browser, file, **options: Any) -> Iterator[Opened]:
+    """The page in a window of its own."""
+    with contextlib.closing(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})) as context:
+        context.set_default_timeout(20_000)  # others use this machine too
+        one = Opened(context.new_page(), [], [])
+        one.page.on("console", lambda message: one.noise.append(message.text))
+        one.page.on("pageerror", lambda error: one.noise.append(str(error)))
+        one.page.on("request", lambda request: one.requests.append(request.url))
+        one.page.goto(file.as_uri())
+        yield one
+
+
+@pytest.fixture(scope="module")
+def window(browser, file):
+    with opened(browser, file) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def phone_window(browser, file):
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with opened(browser, file, **phone) as one:
+        yield one
+
+
+@pytest.fixture
+def page(window):
+    """The page in a wide window. No test may have it complain."""
+    yield window.page
+    assert not window.noise
+
+
+@pytest.fixture
+def phone(phone_window):
+    """The page on a narrow screen that is touched."""
+    yield phone_window.page
+    assert not phone_window.noise
+
+
+class Drawn(NamedTuple):
+    charts: str
+    words: str
+    stands: dict[str, list[str]]  # slider -> what is read at it, and what is read aloud
+
+
+def turned(page, exercise, at=None) -> Drawn:
+    """A knob at these positions, all others at their start; what it then shows."""
+    turn = """async (figure, at) => {
+      const inputs = [...figure.querySelectorAll("input")], named = (input) => input.name.split("-").at(-1);
+      for (const input of inputs) {
+        if (input.type === "range") input.value = at[named(input)] ?? input.defaultValue;
+        else input.checked = named(input) in at ? input.value === at[named(input)] : input.defaultChecked;
+        input.dispatchEvent(new Event("input", { bubbles: true }));
+      }
+      await new Promise(requestAnimationFrame);
+      const ranges = inputs.filter((input) => input.type === "range");
+      const read = (input) => [input.closest("label").querySelector(".stands").textContent, input.ariaValueText];
+      return [
+        [...figure.querySelectorAll(".chart")].map((chart) => chart.innerHTML).join("\\n"),
+        figure.querySelector(".readout").innerHTML,
+        Object.fromEntries(ranges.map((input) => [named(input), read(input)])),
+      ];
+    }"""
+    return sound(Drawn(*page.locator(f"#knob-{exercise}").evaluate(turn, at or {})))
+
+
+def sound(drawn: Drawn) -> Drawn:
+    """The same, if there is nothing missing in it."""
+    charts = re.sub(r'href="data:[^"]*"', "", drawn.charts)
+    assert charts.count("<svg")
+    assert re.search(r"<g clip-path[^>]*><(path|circle|rect|image)", charts)
+    assert re.sub(r"<[^>]*>", "", drawn.words).strip()
+    assert not MISSING.search(charts + drawn.words), MISSING.findall(charts + drawn.words)
+    for shown, aloud in drawn.stands.values():
+        assert shown
+        assert shown == aloud
+    return drawn
+
+
+def nearest(values, value):
+    """The position of a number in a list."""
+    return int(np.argmin(np.abs(np.subtract(values, value))))
+
+
+def control(page, exercise, role, name):
+    """A control by what a screen reader calls it."""
+    return page.locator(f"#knob-{exercise}").get_by_role(role, name=name, exact=True)
+
+
+def options_of(kept, exercise, *, but=None):
+    """All combinations of what can be chosen, by the names of the choices."""
+    choices = {one["name"]: list(one["options"]) for one in kept[1][exercise]["knob"]["controls"] if "options" in one}
+    choices.pop(but, None)
+    return [dict(zip(choices, some, strict=True)) for some in itertools.product(*choices.values())]
+
+
+def test_a_slider_turns_by_keyboard(page, kept, exercise, slider):
+    turned(page, exercise, options_of(kept, exercise)[0])
+    handle, last = control(page, exercise, "slider", slider["label"]), slider["num"] - 1
+    values = []
+    for key in ("Home", "ArrowRight", "End", "ArrowLeft"):
+        handle.press(key)
+        values.append(int(handle.input_value()))
+    assert values == [0, 1, last, last - 1]
+
+
+def test_a_slider_turns_the_drawing(page, kept, exercise, slider):
+    """To the first position, the last and some between: all are drawn, each otherwise, at least with one choice."""
+    positions = sorted({round(share * (slider["num"] - 1)) for share in (0, 0.1, 0.3, 0.5, 0.7, 0.9, 1)})
+    moved = []
+    for choice in options_of(kept, exercise):
+        drawn = [turned(page, exercise, {**choice, slider["name"]: position}) for position in positions]
+        assert len({tuple(one.stands[slider["name"]]) for one in drawn}) == len(positions)
+        moved.append((len({one.charts for one in drawn}), len({one.words for one in drawn})))
+    assert (len(positions), len(positions)) in moved
+
+
+def test_a_choice_turns_the_drawing(page, exercise, choice):
+    turned(page, exercise)
+    group, drawn = control(page, exercise, "group", choice["label"]), []
+    for value, label in choice["options"].items():
+        radio = group.get_by_role("radio", name=label, exact=True)
+        radio.check()
+        assert radio.input_value() == value
+        drawn.append(turned(page, exercise, {choice["name"]: value}))
+    group.get_by_role("radio").first.press("ArrowDown")
+    assert group.get_by_role("radio").nth(1).is_checked()
+    assert len({one.charts for one in drawn}) == len({one.words for one in drawn}) == len(choice["options"])
+
+
+def test_a_slider_turns_by_touch(phone, exercise, slider):
+    before = turned(phone, exercise).stands[slider["name"]]
+    handle, last = control(phone, exercise, "slider", slider["label"]), slider["num"] - 1
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    assert box["height"] >= 24  # what a finger hits
+    share = 0.8 if slider["start"] < last / 2 else 0.2
+    phone.touchscreen.tap(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+    assert abs(int(handle.input_value()) - share * last) <= 0.1 * last + 0.5
+    sync_api.expect(handle.locator("xpath=..").locator(".stands")).not_to_have_text(before[0])
+
+
+def test_a_choice_turns_by_touch(phone, exercise, choice):
+    turned(phone, exercise)
+    *_, last = choice["options"].values()
+    label = control(phone, exercise, "group", choice["label"]).locator("label").filter(has_text=last).last
+    assert label.bounding_box()["height"] >= 24
+    label.tap()
+    assert label.get_by_role("radio").is_checked()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_is_cut_or_scrolls_sideways(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    beyond = """async () => {
+      document.querySelectorAll("details").forEach((one) => { one.open = true; });
+      for (const _ of "12") await new Promise(requestAnimationFrame);
+      const inside = (one, other) => {
+        const [a, b] = [one, other].map((element) => element.getBoundingClientRect());
+        return a.left >= b.left - 1 && a.right <= b.right + 1 && a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
+      };
+      const cut = (outer, inner) => [...document.querySelectorAll(outer)].flatMap((element) =>
+        [...element.querySelectorAll(inner)].filter((one) => !inside(one, element)).map((one) => one.outerHTML));
+      const root = document.documentElement, parts = ".controls *, .chart, .legend *, .readout *";
+      return [root.scrollWidth - root.clientWidth, cut(".knob", parts), cut(".chart > svg", "text")];
+    }"""
+    assert page.evaluate(beyond) == [0, [], []]
+
+
+def test_dark_and_light_are_drawn_in_colours_that_are_seen(page, exercise):
+    """The contrast that WCAG asks for: 4.5 for letters, 3 for lines."""
+    colours = """(figure) => {
+      const all = (query, name) => [...figure.querySelectorAll(query)].map((one) => getComputedStyle(one)[name]);
+      return {
+        letters: [...all(".chart text", "fill"), ...all(".legend span, .readout, label, legend", "color")],
+        lines: all('.chart > svg g :is(path, circle)[stroke]:not([stroke="var(--faint)"])', "stroke"),
+        paper: getComputedStyle(document.body).backgroundColor,
+      };
+    }"""
+    turned(page, exercise)
+    seen = {}
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        seen[scheme] = page.locator(f"#knob-{exercise}").evaluate(colours)
+        paper = luminance(seen[scheme]["paper"])
+        for kind, least in {"letters": 4.5, "lines": 3}.items():
+            for colour in set(seen[scheme][kind]):
+                low, high = sorted([paper, luminance(colour)])
+                assert (high + 0.05) / (low + 0.05) >= least, (scheme, kind, colour)
+    for kind in ("letters", "lines"):
+        assert not set(seen["dark"][kind]) & set(seen["light"][kind])
+    assert luminance(seen["dark"]["paper"]) < 0.05 < 0.9 < luminance(seen["light"]["paper"])
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of "rgb(r, g, b)", as WCAG defines it."""
+    share = np.array([int(part) for part in re.findall(r"\d+", colour)[:3]]) / 255
+    return float([0.2126, 0.7152, 0.0722] @ np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4))
+
+
+def test_the_page_is_one_small_file_that_is_painted_at_once(browser, file):
+    assert file.stat().st_size < 3e6
+    painted = []
+    for _ in range(3):  # and the quickest counts
+        with opened(browser, file) as one:
+            one.page.wait_for_function('performance.getEntriesByName("first-contentful-paint").length')
+            painted.append(one.page.evaluate('performance.getEntriesByName("first-contentful-paint")[0].startTime'))
+            assert one.requests == [file.as_uri()]
+            assert not one.noise
+    assert min(painted) < 1000
+
+
+def test_without_scripts_there_are_figures(browser, file, kept):
+    with opened(browser, file, java_script_enabled=False) as one:
+        for exercise in kept[1]:
+            knob = one.page.locator(f"#knob-{exercise}")
+            sync_api.expect(knob.get_by_role("img")).to_be_visible()
+            assert knob.get_by_role("img").bounding_box()["height"] > 100
+            sync_api.expect(knob.locator(".controls")).to_be_hidden()
+
+
+def test_a_published_number_leads_to_its_exercise(page, file, kept):
+    dots = page.locator("#published ~ .strips a.dot")
+    assert dots.count() == len(kept[0]["published"])
+    rows = sorted(kept[0]["published"], key=lambda row: list(parts.RUNS).index(row["id"]))
+    for dot, row in zip(dots.all(), rows, strict=True):
+        assert dot.get_attribute("aria-label").startswith(f"{row['parameter']}: ")
+        assert ("outside" in dot.get_attribute("class")) is not row["inside"]
+        dot.press("Enter")
+        arrived(page, file, parts.EXERCISE[row["id"]])
+    for strip in page.locator("#published ~ .strips .strip").filter(has=page.locator("a.dot")).all():
+        exercise = strip.locator("a.name").get_attribute("href")[1:]
+        page.goto(file.as_uri() + "#published")
+        strip.locator("a.dot").last.click()  # that lies over the others
+        arrived(page, file, exercise)
+
+
+def arrived(page, file, exercise):
+    sync_api.expect(page).to_have_url(f"{file.as_uri()}#{exercise}")
+    sync_api.expect(page.locator(f"#{exercise}").get_by_role("heading", level=2)).to_be_in_viewport()
+
+
+def test_the_page_can_be_read_aloud(page, kept):
+    headings = page.evaluate('[...document.querySelectorAll("h1, h2, h3, h4, h5")].map((one) => +one.tagName[1])')
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert headings.count(2) == 1 + len(kept[1])
+    assert max(np.diff(headings)) == 1
+    num = sum(len(one.get("options", "1")) for knob in kept[1].values() for one in knob["knob"]["controls"])
+    assert page.locator("input").count() == num  # each of which is found by its name
+    unnamed = """[...document.querySelectorAll("a, img, [role=img], input")].filter((one) =>
+      !(one.ariaLabel || one.alt || one.textContent || one.labels?.length)).map((one) => one.outerHTML)"""
+    assert page.evaluate(unnamed) == []
+    assert page.locator(".readout:not([aria-live=polite])").count() == 0
+
+
+def shown_number(text: str) -> tuple[float, float]:
+    """A number as ``number`` in plot.js writes it, and one of its last digit."""
+    mantissa, power, percent = re.fullmatch(r"([−\d,.]+?)(?:·10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+))?( %)?", text).groups()
+    plain = mantissa.replace("−", "-").replace(",", "")
+    scale = 10.0 ** int((power or "⁰").translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")))
+    scale *= 0.01 if percent else 1
+    return float(plain) * scale, scale * 10.0 ** -len(plain.partition(".")[2])
+
+
+NUMBER = r"(−?\d[\d,.]*(?<![,.])(?:·10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?(?: %)?)"
+
+
+def test_every_knob_shows_a_number_that_was_measured(kept):
+    """One that is named above, at the start."""
+    assert set(kept[1]) <= {one.exercise for one in READOUTS if not one.at}
+
+
+@pytest.mark.parametrize("readout", READOUTS, ids=[f"{one.exercise}-{one.words}" for one in READOUTS])
+def test_a_knob_shows_what_was_measured(page, kept, readout):
+    results, shown = kept
+    at = readout.at(shown[readout.exercise]["knob"]["data"]) if readout.at else {}
+    words = re.sub(r"<[^>]*>", "", turned(page, readout.exercise, at).words)
+    found = re.search(NUMBER.join(map(re.escape, readout.words.split("N"))), words)
+    assert found, words
+    value, digit = shown_number(found[1])
+    # Half of the last digit that is shown, and what single precision has added.
+    assert value == pytest.approx(readout.wanted(results["exercises"][readout.exercise]), abs=0.505 * digit)
+
+
+@pytest.fixture(scope="module")
+def library(window, kept):
+    """Evaluate an expression of what the page's scripts define, ``data`` being an exercise's."""
+    files = [parts.HERE / "plot.js", parts.HERE / "knob.js", *(parts.HERE / "knobs" / f"{name}.js" for name in kept[1])]
+    for one in files:
+        window.page.add_script_tag(content=one.read_text(encoding="utf-8"))
+
+    def evaluate(expression: str, exercise: str | None = None) -> Any:
+        data = exercise and kept[1][exercise]["knob"]["data"]
+        return window.page.evaluate(f"(plain) => {{ const data = revived(plain); return {expression}; }}", data)
+
+    return evaluate
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [("0.04768", "0.0477"), ("12345", "12,345"), ("4.8e-5, 2", "4.8·10⁻⁵"), ("-0.5", "−0.500"), ("0.9996", "1.00"),
+     ("-1.25e9", "−1.25·10⁹"), ("0", "0"), ("NaN", "–"), ("-Infinity", "−∞"), ("999999", "1.00·10⁶")],
+)  # fmt: skip
+def test_a_number_is_written_as_it_is_read(library, number, shown):
+    assert library(f"number({number})") == shown
+
+
+@pytest.mark.parametrize(
+    ("axis", "marked"),
+    [("from: 0, to: 10", [0, 2, 4, 6, 8, 10]), ("from: -0.3, to: 0.3", [-0.3, -0.2, -0.1, 0, 0.1, 0.2, 0.3]),
+     ("from: 0.001, to: 500, log: true", [1e-3, 1e-2, 0.1, 1, 10, 100]),
+     ("from: 20, to: 60, log: true", [20, 30, 40, 50, 60])],
+)  # fmt: skip
+def test_an_axis_is_marked_at_round_numbers(library, axis, marked):
+    np.testing.assert_allclose(library(f"ticks({{ {axis} }}, 6)"), marked, rtol=1e-12, atol=1e-15)
+
+
+def test_packed_arrays_are_read_as_they_were(library):
+    array = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    packed = json.dumps(parts.turned.packed(array))
+    np.testing.assert_array_equal(library(f"[...unpacked({packed}).row(1, 2)]"), array[1, 2])
+    assert library(f"unpacked({packed}).value(2, 3, 4)") == array[2, 3, 4]
