@@ -56,7 +56,7 @@ const ticks = ({ from, to, log }, most) => {
 const draw = (element, { x, y, marks, describe = "", height = 300 }) => {
   const width = Math.max(240, element.clientWidth),
     left = 62,
-    right = 14,
+    right = 24, // half of the last number on the axis
     top = 10,
     bottom = 46;
   const scale = ({ from, to, log }, low, high) => {
