@@ -51,15 +51,19 @@ READOUTS = [
 
 
 def pytest_generate_tests(metafunc):
-    """A test of an ``exercise`` is run for each, one of a ``slider`` or a ``choice`` for each that turns a knob."""
+    """A test of an ``exercise`` or a ``readout`` runs for each, of a ``slider`` or a ``choice`` for each of a knob."""
     page = json.loads((Path(metafunc.config.getoption("report")) / "page.json").read_bytes())
-    kind = next((one for one in ("slider", "choice", "exercise") if one in metafunc.fixturenames), None)
-    if kind == "exercise":
-        metafunc.parametrize(kind, list(page))
-    elif kind:
-        wanted = {"slider": "num", "choice": "options"}[kind]
-        found = [(name, one) for name in page for one in page[name]["knob"]["controls"] if wanted in one]
-        metafunc.parametrize(("exercise", kind), found, ids=[f"{name}-{one['name']}" for name, one in found])
+    readouts = [one for one in READOUTS if one.exercise in page]
+    controls = [(name, one) for name in page for one in page[name]["knob"]["controls"]]
+    if "readout" in metafunc.fixturenames:
+        metafunc.parametrize("readout", readouts, ids=[f"{one.exercise}-{one.words}" for one in readouts])
+    for kind, has in {"slider": "num", "choice": "options"}.items():
+        if kind in metafunc.fixturenames:
+            found = [(name, one) for name, one in controls if has in one]
+            metafunc.parametrize(("exercise", kind), found, ids=[f"{name}-{one['name']}" for name, one in found])
+            return
+    if "exercise" in metafunc.fixturenames:
+        metafunc.parametrize("exercise", list(page))
 
 
 @pytest.fixture(scope="module")
@@ -372,7 +376,6 @@ def test_every_knob_shows_a_number_that_was_measured(kept):
     assert set(kept[1]) <= {one.exercise for one in READOUTS if not one.at}
 
 
-@pytest.mark.parametrize("readout", READOUTS, ids=[f"{one.exercise}-{one.words}" for one in READOUTS])
 def test_a_knob_shows_what_was_measured(page, kept, readout):
     results, shown = kept
     at = readout.at(shown[readout.exercise]["knob"]["data"]) if readout.at else {}
