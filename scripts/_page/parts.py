@@ -61,7 +61,10 @@ def verdict(results: Mapping[str, Any], link: str) -> str:
     strips = []
     for run, name in RUNS.items():
         where = link.format(EXERCISE[run])
-        dots = "".join(_dot(row, where) for row in results["published"] if row["id"] == run)
+        rows = [row for row in results["published"] if row["id"] == run]
+        # Dots at one place stand side by side.
+        places = [row["percentile"] for row in rows]
+        dots = "".join(_dot(row, where, places[:index].count(places[index])) for index, row in enumerate(rows))
         strips.append(_strip(f'<a class=name href="{where}">{name}</a>', dots))
     scale = "<span class=scale><span>lowest</span><span>median</span><span>highest</span></span>"
     return f"<div class=strips>{''.join(strips)}<div class=strip><span class=name></span>{scale}</div></div>"
@@ -100,12 +103,13 @@ def _strip(name: str, dots: str, values: str = "") -> str:
     return f"<div class=strip>{name}<span class=range>{dots}</span>{values}</div>"
 
 
-def _dot(row: Mapping[str, Any], link: str = "") -> str:
+def _dot(row: Mapping[str, Any], link: str = "", beside: int = 0) -> str:
     said = escape(f"{row['parameter']}: {_said(row['published'])} was published, {_place(row)}")
     tag, rest = ("a", f'href="{link}"') if link else ("span", "role=img")
     kind = "dot" if row["inside"] else "dot outside"
     place = 100 if row["percentile"] == "nan" else row["percentile"]
-    return f'<{tag} {rest} class="{kind}" style="left:{place:.4g}%" title="{said}" aria-label="{said}"></{tag}>'
+    style = f"left:calc({place:.4g}% + {0.6 * beside:g}rem)" if beside else f"left:{place:.4g}%"
+    return f'<{tag} {rest} class="{kind}" style="{style}" title="{said}" aria-label="{said}"></{tag}>'
 
 
 def _place(row: Mapping[str, Any]) -> str:
