@@ -1,6 +1,7 @@
-"""Write what the pages show: text, tables and figures of the nine exercises, figures of the tutorial and the jobs.
+"""Write what the pages show: numbers and figures of the nine exercises, figures of the gallery, the jobs, the tutorial.
 
-``python docs/measure.py`` takes as long as ``scripts/reproduce.py``. Run it when an exercise or its numbers change.
+``python docs/measure.py`` takes a minute longer than ``scripts/reproduce.py``: run it when an exercise or its numbers
+change. ``python docs/measure.py gallery.md jobs/cube.md`` makes the figures of these pages alone.
 """
 
 import contextlib
@@ -10,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import jax
+import matplotlib.pyplot as plt
 from PIL import Image
 
 HERE = Path(__file__).parent
@@ -18,14 +21,17 @@ import _common as common  # noqa: E402
 import reproduce  # noqa: E402
 from blocks import blocks_of  # noqa: E402
 
+DPI = 160  # two pixels in one of a page, for the screens that have them
 COLORS = 40  # of a figure's palette: lines, their shades and the edges of letters
 
 
-def main() -> None:
-    """Run everything and replace what was written before."""
-    exercises(HERE / "exercises" / "measured")
-    for page in (HERE / "tutorial.md", *sorted((HERE / "jobs").glob("*.md"))):
-        figures(page)
+def main(names: list[str]) -> None:
+    """Run the pages named, or everything, and replace what was written before."""
+    if not names:
+        exercises(HERE / "exercises" / "measured")
+        names = ["gallery.md", "tutorial.md", *(f"jobs/{page.name}" for page in sorted((HERE / "jobs").glob("*.md")))]
+    for name in names:
+        figures(HERE / name)
 
 
 def exercises(target: Path) -> None:
@@ -44,8 +50,10 @@ def exercises(target: Path) -> None:
 
 def figures(page: Path) -> None:
     """Run the page's blocks and keep the figures that they save."""
+    jax.config.update("jax_enable_x64", False)  # what a page before may have switched on
     namespace: dict[str, Any] = {}
     with (
+        plt.rc_context({"savefig.dpi": DPI}),
         tempfile.TemporaryDirectory() as folder,
         contextlib.chdir(folder),
         contextlib.redirect_stdout(io.StringIO()),
@@ -64,4 +72,4 @@ def shrink(file: Path, target: Path, colors: int = COLORS) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
