@@ -115,7 +115,7 @@ const draw = (element, { x, y, marks, describe = "", height = 300 }) => {
     zone: (one) =>
       `<rect x="${at(px(one.from))}" y="${top}" width="${at(Math.max(0, px(one.to) - px(one.from)))}" height="${height - top - bottom}" fill="${color(one)}" fill-opacity="${one.opacity ?? 0.12}"/>`,
     image: (one) =>
-      `<image href="${picture(one)}" x="${left}" y="${top}" width="${width - left - right}" height="${height - top - bottom}" preserveAspectRatio="none" style="image-rendering:${one.smooth ? "auto" : "pixelated"}"/>`,
+      `<image href="${picture(one)}" x="${left}" y="${top}" width="${width - left - right}" height="${height - top - bottom}" opacity="${one.opacity ?? 1}" preserveAspectRatio="none" style="image-rendering:${one.smooth ? "auto" : "pixelated"}"/>`,
   };
   const across = ticks(x, Math.max(3, Math.floor(width / 90))),
     up = ticks(y, 6);
