@@ -1,8 +1,9 @@
 """What do second derivatives say, what do they cost, and where does Newton's step fail?"""
 
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import _common as common
 import jax
@@ -16,24 +17,41 @@ from jaxreg import curvature, data, losses, models, plots
 NUM_LARGE = 1500  # parameters of the problem that compares the Hessian with its products
 
 
+def _of_residual(loss: Any) -> Callable[[jax.Array], jax.Array]:
+    return lambda residual: loss(residual, jnp.zeros(()))
+
+
+FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {  # of one number, of the knob
+    "squared": _of_residual(losses.squared),
+    "absolute": _of_residual(losses.absolute),
+    "Huber": _of_residual(losses.huber),
+    "Cauchy": _of_residual(losses.cauchy),
+    "sine": jnp.sin,
+}
+POSITIONS, START = np.linspace(-3, 3, 121), 2.0
+DAMPINGS, DAMPED = np.arange(41) / 20, 1.0
+TWO_TURNS = np.linspace(-2 * np.pi, 2 * np.pi, 401, dtype=np.float32)
+
+
 def run(settings: common.Settings) -> common.Answer:
     """What do second derivatives say, what do they cost, and where does Newton's step fail?"""
     train, _ = common.line_data(settings.keys(1)[0])
-    sine = _sine()
+    sine, found, steps = _one_dimension()
+    error = float(np.abs(np.asarray(sine.second, float) + np.sin(TWO_TURNS.astype(float))).max())
     newton = _newton(train)
     cost = _cost(settings)
     reweighted = _reweighted(train)
 
-    names = ("sin x", "first derivative", "second derivative")
-    with common.figure(settings, "second_derivatives_sine") as ax:
-        plots.lines(sine["x"], dict(zip(names, sine["derivatives"], strict=True)), xlabel="x", ylabel="value", ax=ax)
-        ax.set_ylim(-1.1, 1.8)  # room for the legend
-    residual, second = _second_derivatives_of_losses()
     with common.figure(settings, "second_derivatives_losses") as ax:
-        plots.lines(residual, second, xlabel="residual / δ", ylabel="second derivative of the loss", ax=ax)
+        second = {name: found[name].second for name in FUNCTIONS if name != "sine"}
+        plots.lines(POSITIONS, second, xlabel="residual / δ", ylabel="second derivative of the loss", ax=ax)
+    with common.figure(settings, "second_derivatives_sine") as ax:
+        names = ("sin x", "first derivative", "second derivative")
+        plots.lines(TWO_TURNS, dict(zip(names, sine, strict=True)), xlabel="x", ylabel="value", ax=ax)
+        ax.set_ylim(-1.1, 1.8)  # room for the legend
 
-    rows = [
-        ["sin'' against -sin, largest error", sine["error"]],
+    rows: list[list[Any]] = [
+        ["sin'' against -sin, largest error", error],
         [f"Hessian of {NUM_LARGE} parameters: memory / MB", cost["hessian_megabytes"]],
         ["one Hessian-vector product: memory / MB", cost["product_megabytes"]],
         ["time of the Hessian / time of a product", cost["time_ratio"]],
@@ -58,57 +76,64 @@ def run(settings: common.Settings) -> common.Answer:
         [f"absolute loss by reweighted least squares: loss after {len(reweighted) - 1} steps", reweighted[-1]],
     ]
     return common.Answer(
-        title="Second derivatives",
-        question="What do second derivatives say, what do they cost, and where does Newton's step fail?",
-        text=(
-            f"On the squared loss one Newton step goes from an error of {newton['squared_before']:.2g} to "
-            f"{newton['squared_after']:.1g}, but a Hessian of {NUM_LARGE} parameters takes "
-            f"{cost['hessian_megabytes']:.0f} MB and {cost['time_ratio']:.0f} times as long as a Hessian-vector "
-            f"product, which takes {1e3 * cost['product_megabytes']:.0f} kB and is enough for λmax. The absolute loss "
-            "has no curvature at all, so Newton's step does not exist, and Huber's only on "
-            f"{100 * newton['huber_share']:.0f} % of the rows, so the step takes its loss from "
-            f"{newton['huber_before']:.3g} to {newton['huber_newton']:.3g}; steps of reweighted least squares take "
-            f"the one to {reweighted[-1]:.2g} in {len(reweighted) - 1}, the other to {newton['huber_reweighted']:.2g} "
-            f"in one. Cauchy's Hessian is indefinite far from the optimum (λmin = {newton['cauchy_smallest']:.2g}): "
-            f"Newton's step raises the loss from {newton['cauchy_before']:.3g} to {newton['cauchy_newton']:.3g}, the "
-            f"damped one lowers it to {newton['cauchy_damped']:.3g}."
-        ),
+        measured={
+            "sine_error": error,
+            **cost,
+            **newton,
+            "absolute_loss_by_reweighting": reweighted,
+            "steps_of_one_number": {"position": START, "damping": DAMPED, **steps},
+        },
+        knob=_knob(found),
+        figures={
+            "second_derivatives_losses": "Second derivatives of four losses: 1 for the squared loss, none for the "
+            "absolute, a jump for Huber's, and below 0 for Cauchy's where the residual is large.",
+            "second_derivatives_sine": "The sine and its first two derivatives.",
+        },
         header=("quantity", "value"),
         rows=rows,
-        figures={
-            "second_derivatives_sine": "The sine and its first two derivatives.",
-            "second_derivatives_losses": "Second derivatives of the losses: none for the absolute, a jump for Huber's.",
-        },
-        measured={"sine_error": sine["error"], **cost, **newton, "absolute_loss_by_reweighting": reweighted},
     )
 
 
-def _sine() -> dict[str, Any]:
-    x = jnp.linspace(-2 * jnp.pi, 2 * jnp.pi, 401)
-    derivatives = jax.jit(lambda x: (jnp.sin(x), curvature.gradient(jnp.sin, x), curvature.hessian(jnp.sin, x)[0, 0]))
-    values, first, second = jax.vmap(derivatives)(x)
-    return {
-        "x": x,
-        "derivatives": (values, first, second),
-        "error": float(np.abs(np.asarray(second, float) + np.sin(np.asarray(x, float))).max()),
-    }
+class Derivatives(NamedTuple):
+    """A function of one number at some positions."""
+
+    value: jax.Array
+    slope: jax.Array
+    second: jax.Array
 
 
-def _second_derivatives_of_losses() -> tuple[jax.Array, dict[str, jax.Array]]:
-    residual = jnp.linspace(-3, 3, 601)
-    chosen = {
-        "squared": losses.squared,
-        "absolute": losses.absolute,
-        "Huber": losses.huber,
-        "pseudo-Huber": losses.pseudo_huber,
-        "Cauchy": losses.cauchy,
-    }
+def _derivatives(function: Callable[[jax.Array], jax.Array], x: jax.typing.ArrayLike) -> Derivatives:
+    def at(x: jax.Array) -> Derivatives:
+        return Derivatives(function(x), curvature.gradient(function, x), curvature.hessian(function, x)[0, 0])
 
-    def second(loss: Any) -> jax.Array:
-        return jax.vmap(lambda r: curvature.hessian(loss, r, jnp.zeros(()))[0, 0])(residual)
+    return jax.vmap(at)(jnp.asarray(x, jnp.float32))
 
-    found = jax.jit(lambda: [second(loss) for loss in chosen.values()])()
-    return residual, dict(zip(chosen, found, strict=True))
+
+@jax.jit
+def _one_dimension() -> tuple[Derivatives, dict[str, Derivatives], dict[str, dict[str, jax.Array]]]:
+    """The sine over two turns; all functions at the knob's positions; where Newton's steps lead from one of these."""
+    step = {name: partial(curvature.newton_step, function, START) for name, function in FUNCTIONS.items()}
+    return (
+        _derivatives(jnp.sin, TWO_TURNS),
+        {name: _derivatives(function, POSITIONS) for name, function in FUNCTIONS.items()},
+        {name: {"newton": step[name](), "damped": step[name](damping=DAMPED)} for name in FUNCTIONS},
+    )
+
+
+def _knob(found: dict[str, Derivatives]) -> common.Knob:
+    return common.Knob(
+        [
+            common.Choice("function", "function", {name: name for name in FUNCTIONS}),
+            common.Slider("position", "where you are", len(POSITIONS), int(np.argmin(np.abs(POSITIONS - START)))),
+            common.Slider("damping", "damping μ", len(DAMPINGS), 0),
+        ],
+        {
+            "positions": POSITIONS,
+            "dampings": DAMPINGS,
+            **{name: common.packed(np.stack(derivatives)) for name, derivatives in found.items()},
+        },
+        charts=2,
+    )
 
 
 def _newton(train: data.Dataset) -> dict[str, float]:
