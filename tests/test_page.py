@@ -13,8 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pytest
+
+import jaxreg
+from jaxreg import models
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is absent: pip install '.[browser]'")
 
@@ -46,6 +50,21 @@ READOUTS = [
         "loss after 20 epochs is N",
         lambda found: found["validation_loss"]["0.3"]["20"],
         lambda data: {"rate": nearest(data["rates"], 0.3), "epochs": 19},
+    ),
+    Readout("planck", "steps, to N", lambda found: found["temperature"]),
+    Readout("planck", "the least is N, for", lambda found: found["chi2"]),
+    Readout("second_derivatives", "at once, at N", lambda found: found["steps_of_one_number"]["squared"]["newton"]),
+    Readout(
+        "second_derivatives",
+        "its parabola, at N: uphill",
+        lambda found: found["steps_of_one_number"]["Cauchy"]["newton"],
+        lambda _: {"function": "Cauchy"},
+    ),
+    Readout(
+        "second_derivatives",
+        "goes downhill to N, from",
+        lambda found: found["steps_of_one_number"]["Cauchy"]["damped"],
+        lambda data: {"function": "Cauchy", "damping": nearest(data["dampings"], 1)},
     ),
 ]
 
@@ -427,3 +446,42 @@ def test_packed_arrays_are_read_as_they_were(library):
     packed = json.dumps(parts.turned.packed(array))
     np.testing.assert_array_equal(library(f"[...unpacked({packed}).row(1, 2)]"), array[1, 2])
     assert library(f"unpacked({packed}).value(2, 3, 4)") == array[2, 3, 4]
+
+
+def test_a_spectrum_has_the_law_the_misfit_and_the_steps_of_the_library(library, kept):
+    data = kept[1]["planck"]["knob"]["data"]
+    problem, start = "knobs.planck.problem(data)", {"temperature": 3000.0, "gain": 1.0}
+    with jax.enable_x64(True):
+        x, y = np.array(data["wavelengths"]), np.array(data["radiances"])
+        model = models.planck(gain=True)
+        sigma = data["noise"] * model.apply(data["weights"], x)
+        steps = []
+        fit = jaxreg.fit(jaxreg.problem(model, x, y, start, sigma=sigma), callback=steps.append)
+        law = model.apply({"temperature": 5020.0, "gain": 1.02}, x)
+    np.testing.assert_allclose(library(f"{problem}.curve(5020, 1.02)", "planck"), law, rtol=1e-13)
+    least = "data.fit.temperature, data.fit.gain"
+    assert library(f"{problem}.chi2({least})", "planck") == pytest.approx(kept[0]["exercises"]["planck"]["chi2"], 1e-12)
+    of_all = library(f"{problem}.chi2OfAllGains(4000, [0.8, 1.6])", "planck")
+    np.testing.assert_allclose(
+        of_all, library(f"[0.8, 1.6].map((gain) => {problem}.chi2(4000, gain))", "planck"), 1e-10
+    )
+
+    # The steps that were accepted; the library's last ones gain nothing that could be seen.
+    path = library(f"{problem}.path([3000, 1])", "planck")
+    accepted = [before.params for before, after in itertools.pairwise(steps) if before.params != after.params]
+    for got, wanted in zip(path, accepted, strict=False):
+        assert got == {
+            **{name: pytest.approx(float(value), 1e-9) for name, value in wanted.items()},
+            "chi2": got["chi2"],
+        }
+    assert len(accepted) - 1 <= len(path) <= len(accepted) + 1
+    assert path[-1]["temperature"] == pytest.approx(float(fit.params["temperature"]), 1e-9)
+
+
+def test_the_functions_of_one_number_are_the_librarys(library, kept):
+    for name in kept[1]["second_derivatives"]["knob"]["controls"][0]["options"]:
+        values, embedded = library(
+            f"[data.positions.map(knobs.second_derivatives.functions.{name}), [...data.{name}.row(0)]]",
+            "second_derivatives",
+        )
+        np.testing.assert_allclose(values, embedded, rtol=1e-6, atol=1e-6)
