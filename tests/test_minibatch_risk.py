@@ -151,6 +151,21 @@ def test_an_infinite_loss_is_infinite_and_not_nan():
     np.testing.assert_array_less(np.abs(found.num_steps - plain.num_steps), 2)
 
 
+def test_a_loss_beyond_the_range_of_floats_is_infinite_and_not_zero():
+    x = jnp.array([[1.0, 0.2], [1.0, 0.2], [1.0, 0.2], [1.0, 1.0]])
+    sizes = np.geomspace(1e20, 1e22, 30, dtype=np.float32)
+    starts = np.stack(np.meshgrid(sizes, -sizes), axis=-1).reshape(-1, 2)  # of both signs, as the terms of the sum then
+    fixed = {"optimizer": optax.sgd(0.0), "epochs": 1, "batch_size": 4, "key": jax.random.key(0)}
+
+    @jax.vmap
+    def loss(start):
+        model = models.linear(2, bias=False)
+        rows = Dataset(x, x.sum(axis=1))
+        return jaxreg.train(model, losses.squared, rows, params={"w": start}, **fixed).train_loss[0]
+
+    assert np.isposinf(loss(starts)).all()
+
+
 def test_dependent_columns_and_a_zero_column_have_statistics_too():
     x = jnp.stack([jnp.linspace(0, 1, 30), jnp.linspace(0, 2, 30), jnp.zeros(30)], axis=1)
     plain, found = both(models.linear(3), Dataset(x, x[:, 0] + 1), batch_size=8)

@@ -104,8 +104,8 @@ def _from_statistics(model: Model, params: Params, data: Dataset, reduction: str
         # The Gram matrix is symmetric, and members come first in a product from the left as in the parameters.
         slope = jnp.matmul(offset, gram, precision=lax.Precision.HIGHEST)
         value = jnp.vdot(offset, slope, precision=lax.Precision.HIGHEST) / 2
-        # Infinities of both signs meet in the sum before the loss itself is one; rounding may take a zero below zero.
-        value = jnp.where(jnp.isnan(value), gram[-1, -1] + jnp.inf, jnp.where(value < 0, 0, value))
+        # Infinities of either sign are in the sum before the loss itself is one; rounding may take a zero below zero.
+        value = jnp.where(jnp.isfinite(value), jnp.where(value < 0, 0, value), gram[-1, -1] + jnp.inf)
         return value, unravel(slope[:-1])
 
     few = len(reference) <= _MOST_SCALARS
