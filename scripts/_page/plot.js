@@ -95,7 +95,7 @@ const draw = (element, { x, y, marks, describe = "", height = 300 }) => {
           back.map((index) => one.x[index]),
           back.map((index) => one.low[index]),
         ).replace("M", "L");
-      return `<path d="${outline}Z" fill="${color(one)}" fill-opacity="${one.opacity ?? 0.2}"/>`;
+      return `<path d="${outline}Z" fill="${color(one)}" fill-opacity="${opacity(one)}"/>`;
     },
     points: (one) =>
       Array.from(one.x, (value, index) =>
@@ -108,12 +108,12 @@ const draw = (element, { x, y, marks, describe = "", height = 300 }) => {
         const from = px(one.edges[index]),
           to = px(one.edges[index + 1]),
           floor = py(y.log ? y.from : Math.max(0, y.from));
-        return `<rect x="${at(from)}" y="${at(Math.min(py(value), floor))}" width="${at(Math.max(0.5, to - from - (one.gap ?? 0)))}" height="${at(Math.abs(floor - py(value)))}" fill="${color(one)}" fill-opacity="${one.opacity ?? 0.6}"/>`;
+        return `<rect x="${at(from)}" y="${at(Math.min(py(value), floor))}" width="${at(Math.max(0.5, to - from - (one.gap ?? 0)))}" height="${at(Math.abs(floor - py(value)))}" fill="${color(one)}" fill-opacity="${opacity(one)}"/>`;
       }).join(""),
     vertical: (one) => `<path d="M${at(px(one.at))} ${top}V${height - bottom}" ${stroke(one)}/>`,
     horizontal: (one) => `<path d="M${left} ${at(py(one.at))}H${width - right}" ${stroke(one)}/>`,
     zone: (one) =>
-      `<rect x="${at(px(one.from))}" y="${top}" width="${at(Math.max(0, px(one.to) - px(one.from)))}" height="${height - top - bottom}" fill="${color(one)}" fill-opacity="${one.opacity ?? 0.12}"/>`,
+      `<rect x="${at(px(one.from))}" y="${top}" width="${at(Math.max(0, px(one.to) - px(one.from)))}" height="${height - top - bottom}" fill="${color(one)}" fill-opacity="${opacity(one)}"/>`,
     image: (one) =>
       `<image href="${picture(one)}" x="${left}" y="${top}" width="${width - left - right}" height="${height - top - bottom}" opacity="${one.opacity ?? 1}" preserveAspectRatio="none" style="image-rendering:${one.smooth ? "auto" : "pixelated"}"/>`,
   };
@@ -137,13 +137,15 @@ ${up.map((value) => `<path d="M${left} ${at(py(value))}H${width - right}" class=
     .join("")}</div>`;
 };
 
+const opacity = (one) => one.opacity ?? { band: 0.2, bars: 0.6, zone: 0.12 }[one.kind] ?? 1;
+
 const swatch = (one, color, stroke) =>
   ({
     points: () => `<circle cx="13" cy="6" r="4" fill="${one.hollow ? "none" : color(one)}" stroke="${color(one)}"/>`,
     vertical: () => `<path d="M13 0V12" ${stroke(one)}/>`,
   })[one.kind]?.() ??
   (["band", "zone", "bars"].includes(one.kind)
-    ? `<rect width="26" height="12" fill="${color(one)}" fill-opacity="${one.opacity ?? 0.3}"/>`
+    ? `<rect width="26" height="12" fill="${color(one)}" fill-opacity="${opacity(one)}"/>`
     : `<path d="M0 6H26" ${stroke(one)}/>`);
 
 // Values between 0 and 1 of a range as shades: light is low. Shades from white to a dark blue, also right in print.
