@@ -1,65 +1,121 @@
 """What becomes of the last, smaller minibatch? Its size, and the effect of keeping or dropping it."""
 
-import _common as common
-import numpy as np
+from functools import partial
+from typing import Any
 
-from jaxreg import batching, plots
+import _common as common
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxreg
+from jaxreg import batching, losses, plots
 
 RUN = common.published_run("last_batch")
+ROWS, EPOCHS = common.NUM_TRAIN, RUN["epochs"]
+# Sizes that divide 1000 and others; 111, 333 and 999 leave a single row.
+SIZES = np.array([8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 100, 111, 128, 200, 300, 333, 400, 500, 600, 999, 1000])
+SEEDS = 300
 
 
 def run(settings: common.Settings) -> common.Answer:
     """What becomes of the last, smaller minibatch? Its size, and the effect of keeping or dropping it."""
     lines = common.line_replicates(settings)
-    plans = [batching.minibatches(order, common.BATCH_SIZE) for order in np.asarray(lines.order[0])[: RUN["epochs"]]]
-    sizes = [int(plan.weights[-1].sum()) for plan in plans]
+    plans = jax.jit(jax.vmap(partial(batching.minibatches, batch_size=common.BATCH_SIZE)))(lines.order[0, :EPOCHS])
+    sizes = [int(size) for size in plans.weights[:, -1].sum(axis=1)]
     published = [
         common.judge("last_batch", f"sizes_of_partial_batches[{epoch}]", size, [sizes[epoch]])
         for epoch, size in enumerate(RUN["sizes_of_partial_batches"])
     ]
-    kept, dropped = (_loss(lines, **options) for options in ({}, {"remainder": "drop"}))
-    ratio = dropped / kept
-    fewer = 1 - common.NUM_TRAIN // common.BATCH_SIZE / common.STEPS_PER_EPOCH
-    better = np.mean(kept < dropped)
+    loss = final_losses(common.line_replicates(settings, min(settings.replicates, SEEDS)))
+    low, middle, high = np.quantile(loss, [0.05, 0.5, 0.95], axis=-1)
+    ratio = np.quantile(loss[1] / loss[0], [0.05, 0.5, 0.95], axis=-1)
+    own = int(np.argmax(SIZES == common.BATCH_SIZE))
 
     with common.figure(settings, "last_batch_loss") as ax:
-        groups = {"kept (32 steps)": kept, "dropped (31 steps)": dropped}
-        plots.comparison(groups, ylabel="validation loss after 3 epochs", ax=ax)
-    with common.figure(settings, "last_batch_ratio") as ax:
-        plots.distribution(ratio, marks={"no difference": 1.0}, xlabel="loss, dropped / kept, same seed", ax=ax)
+        plots.lines(
+            SIZES,
+            {"kept": middle[0], "dropped": middle[1]},
+            xlabel="batch size",
+            ylabel=f"loss after {EPOCHS} epochs",
+            xscale="log",
+            yscale="log",
+            ax=ax,
+        )
     return common.Answer(
-        title="The last batch",
-        question="1000 rows do not divide by 32: what becomes of the rest, and does it matter?",
-        text=(
-            f"Each epoch ends with a batch of {sizes[0]} rows. Kept, it is one more step, with a mean over its own "
-            f"rows; dropped, an epoch has {100 * fewer:.1f} % fewer steps. At 3 epochs, with the loss still falling, "
-            f"the loss of the same seed is {np.median(ratio):.3f} times as large without it (median), and keeping it "
-            f"is better in {100 * better:.0f} % of the seeds."
-        ),
-        header=("remainder", "steps per epoch", "loss: median", "5 %", "95 %"),
-        rows=[
-            ["kept", 32, np.median(kept), *np.percentile(kept, [5, 95])],
-            ["dropped", 31, np.median(dropped), *np.percentile(dropped, [5, 95])],
-        ],
-        figures={
-            "last_batch_loss": "Validation loss with the last batch kept and dropped.",
-            "last_batch_ratio": "Their ratio, seed by seed.",
-        },
         measured={
             "sizes_of_partial_batches": sizes,
-            "median_loss_kept": np.median(kept),
-            "median_loss_dropped": np.median(dropped),
-            "median_ratio": np.median(ratio),
-            "share_of_seeds_where_keeping_is_better": better,
+            "median_loss_kept": middle[0, own],
+            "median_loss_dropped": middle[1, own],
+            "median_ratio": ratio[1, own],
+            "share_of_seeds_where_keeping_is_better": np.mean(loss[0, own] < loss[1, own]),
+            "seeds": loss.shape[-1],
+            "batch_sizes": {"size": SIZES, "loss_kept": middle[0], "loss_dropped": middle[1], "ratio": ratio[1]},
         },
+        knob=common.Knob(
+            [
+                common.Slider("size", "batch size", len(SIZES), own),
+                common.Choice("remainder", "the rows left over", {"keep": "kept", "drop": "dropped"}),
+            ],
+            {
+                "sizes": SIZES,
+                "rows": ROWS,
+                "epochs": EPOCHS,
+                "learning_rate": RUN["learning_rate"],
+                "seeds": loss.shape[-1],
+                "loss": common.packed([low, middle, high]),
+                "ratio": common.packed(ratio),
+            },
+            charts=3,
+        ),
+        figures={
+            "last_batch_loss": f"Loss after {EPOCHS} epochs against the batch size, its last batch kept or dropped. A "
+            "smaller batch means more steps per epoch; where the lines part, the size does not divide 1000."
+        },
+        header=("batch size", "last batch", "loss, kept", "5 %", "95 %", "loss, dropped", "5 %", "95 %", "ratio"),
+        rows=[
+            [int(size), int(ROWS % size or size), *row]
+            for size, *row in zip(SIZES, middle[0], low[0], high[0], middle[1], low[1], high[1], ratio[1], strict=True)
+        ],
         published=published,
     )
 
 
-def _loss(lines: common.Replicates, **options: str) -> np.ndarray:
-    """The validation loss at the end, NaN for what diverged."""
-    result = common.fit_lines(lines, RUN["learning_rate"], epochs=RUN["epochs"], **options)
-    return np.asarray(result.validation_loss)[:, -1]
+@jax.jit
+def final_losses(lines: common.Replicates) -> jax.Array:
+    """The validation loss at the end, (kept or dropped, batch sizes, seeds).
+
+    A batch size is a shape and so a program of its own, which compiles longer than it runs. Here one program takes all:
+    row by row, the gradients of as many rows as a batch has gathered into one step.
+    """
+
+    def fit(dropped: jax.Array, size: jax.Array, lines: common.Replicates) -> jax.Array:
+        steps, rest = ROWS // size, ROWS % size
+
+        def is_last(step: jax.Array) -> jax.Array:
+            return (rest > 0) & (step % (steps + 1) == steps)
+
+        def rate(step: Any) -> jax.Array:  # what is dropped is a step of length zero
+            return jnp.where(dropped & is_last(step), 0, RUN["learning_rate"])
+
+        result = jaxreg.train(
+            common.LINE,
+            losses.squared,
+            lines.train,
+            optimizer=optax.MultiSteps(optax.sgd(rate), lambda step: jnp.where(is_last(step), rest, size)),
+            epochs=EPOCHS,
+            batch_size=1,
+            key=lines.key,
+            validation=lines.validation,
+            order=lines.order[:EPOCHS],
+        )
+        assert result.validation_loss is not None
+        return result.validation_loss[-1]
+
+    over_seeds = jax.vmap(fit, (None, None, 0))
+    over_sizes = jax.vmap(over_seeds, (None, 0, None))
+    return jax.vmap(over_sizes, (0, None, None))(jnp.array([False, True]), jnp.asarray(SIZES), lines)
 
 
 if __name__ == "__main__":
