@@ -1,6 +1,5 @@
 """What becomes of the last, smaller minibatch? Its size, and the effect of keeping or dropping it."""
 
-from functools import partial
 from typing import Any
 
 import _common as common
@@ -16,19 +15,17 @@ RUN = common.published_run("last_batch")
 ROWS, EPOCHS = common.NUM_TRAIN, RUN["epochs"]
 # Sizes that divide 1000 and others; 111, 333 and 999 leave a single row.
 SIZES = np.array([8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 100, 111, 128, 200, 300, 333, 400, 500, 600, 999, 1000])
-SEEDS = 300
+SEEDS = 200
 
 
 def run(settings: common.Settings) -> common.Answer:
     """What becomes of the last, smaller minibatch? Its size, and the effect of keeping or dropping it."""
     lines = common.line_replicates(settings)
-    plans = jax.jit(jax.vmap(partial(batching.minibatches, batch_size=common.BATCH_SIZE)))(lines.order[0, :EPOCHS])
-    sizes = [int(size) for size in plans.weights[:, -1].sum(axis=1)]
+    sizes, loss = jax.tree.map(np.asarray, _measured(lines))
     published = [
         common.judge("last_batch", f"sizes_of_partial_batches[{epoch}]", size, [sizes[epoch]])
         for epoch, size in enumerate(RUN["sizes_of_partial_batches"])
     ]
-    loss = final_losses(common.line_replicates(settings, min(settings.replicates, SEEDS)))
     low, middle, high = np.quantile(loss, [0.05, 0.5, 0.95], axis=-1)
     ratio = np.quantile(loss[1] / loss[0], [0.05, 0.5, 0.95], axis=-1)
     own = int(np.argmax(SIZES == common.BATCH_SIZE))
@@ -45,7 +42,7 @@ def run(settings: common.Settings) -> common.Answer:
         )
     return common.Answer(
         measured={
-            "sizes_of_partial_batches": sizes,
+            "sizes_of_partial_batches": sizes.tolist(),
             "median_loss_kept": middle[0, own],
             "median_loss_dropped": middle[1, own],
             "median_ratio": ratio[1, own],
@@ -83,6 +80,13 @@ def run(settings: common.Settings) -> common.Answer:
 
 
 @jax.jit
+def _measured(lines: common.Replicates) -> tuple[jax.Array, jax.Array]:
+    """The size of the last batch of each epoch, and ``final_losses`` of the first seeds."""
+    plans = [batching.minibatches(order, common.BATCH_SIZE) for order in lines.order[0, :EPOCHS]]
+    few = jax.tree.map(lambda leaf: leaf[:SEEDS], lines)
+    return jnp.stack([plan.weights[-1].sum().astype(int) for plan in plans]), final_losses(few)
+
+
 def final_losses(lines: common.Replicates) -> jax.Array:
     """The validation loss at the end, (kept or dropped, batch sizes, seeds).
 

@@ -1,55 +1,56 @@
 {
   const median = (values) => {
-    const sorted = Float64Array.from(values).sort();
+    const sorted = values.slice().sort();
     const half = sorted.length >> 1;
     return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
   };
 
-  // Of each seed and each eigenvector of the Hessian: how much the loss is above its minimum at the start, and the
-  // logarithm of what a step leaves of that.
-  const modes = ({ modes: { shape, value }, learning_rate: rate }, scale) =>
-    Array.from({ length: shape[0] }, (_, seed) =>
-      Array.from({ length: shape[1] }, (_, mode) => {
-        const [curvature, optimum, unit] = [0, 1, 2].map((part) => value(seed, mode, part));
-        return { start: (curvature * (optimum - scale * unit) ** 2) / 2, decay: 2 * Math.log1p(-rate * curvature) };
-      }),
-    );
-  const excess = (seed, step) => seed.reduce((sum, { start, decay }) => sum + start * Math.exp(decay * step), 0);
-
-  // The predicted loss after these epochs, median of the seeds.
-  const decay = (data, scale, epochs) => {
-    const seeds = modes(data, scale);
-    return epochs.map((epoch) =>
-      median(seeds.map((one, seed) => data.minimum.value(seed) + excess(one, data.steps * epoch))),
-    );
+  // What is predicted from each seed's Hessian alone, for a start of any scale; medians of the seeds.
+  const predictor = ({ modes, minimum, learning_rate: rate, tolerance, steps }) => {
+    const [seeds, count] = modes.shape;
+    const part = (index) => Float64Array.from({ length: seeds * count }, (_, mode) => modes.values[3 * mode + index]);
+    const [curvature, optimum, unit] = [0, 1, 2].map(part);
+    const decay = curvature.map((value) => 2 * Math.log1p(-rate * value)); // of the loss in a step, as a logarithm
+    const start = (scale) => curvature.map((value, mode) => (value * (optimum[mode] - scale * unit[mode]) ** 2) / 2);
+    const excess = (from, seed, step) => {
+      let sum = 0;
+      for (let mode = seed * count; mode < (seed + 1) * count; mode++) sum += from[mode] * Math.exp(decay[mode] * step);
+      return sum;
+    };
+    const needed = (from, seed) => {
+      let [few, enough] = [-1, 1024];
+      while (enough - few > 1) {
+        const middle = (few + enough) >> 1;
+        if (excess(from, seed, middle) <= tolerance) enough = middle;
+        else few = middle;
+      }
+      return enough / steps;
+    };
+    const overSeeds = (scale, found) => {
+      const from = start(scale);
+      return median(Float64Array.from({ length: seeds }, (_, seed) => found(from, seed)));
+    };
+    return {
+      loss: (scale, epoch) =>
+        overSeeds(scale, (from, seed) => minimum.values[seed] + excess(from, seed, steps * epoch)),
+      epochs: (scale) => overSeeds(scale, needed), // until the loss stays within the tolerance of its minimum
+    };
   };
-
-  // The epochs after which the loss stays within the tolerance of its minimum, median of the seeds.
-  const epochsNeeded = (data, scale) =>
-    median(
-      modes(data, scale).map((one) => {
-        let [low, high] = [-1, 4096]; // steps: too few, enough
-        while (high - low > 1) {
-          const middle = (low + high) >> 1;
-          if (excess(one, middle) <= data.tolerance) high = middle;
-          else low = middle;
-        }
-        return high / data.steps;
-      }),
-    );
 
   knobs.initialisation = (figure, data) => {
     const { scales, loss, needed, seeds, tolerance, minimum } = data;
     const epochs = Array.from({ length: loss.shape[2] + 1 }, (_, index) => index); // the runs' begin with 1
     const places = scales.map((scale) => scale || 0.006); // a logarithmic axis has no place for zero but its left edge
-    const expected = scales.map((scale) => epochsNeeded(data, scale));
-    const fromZero = decay(data, 0, epochs);
+    const prediction = predictor(data);
+    const expected = scales.map(prediction.epochs);
+    const decay = (scale) => epochs.map((epoch) => prediction.loss(scale, epoch));
+    const fromZero = decay(0);
     const level = tolerance + median(minimum.values);
     return ({ scale: place }) => {
       const scale = scales[place];
-      const named = scale ? number(scale) : "0";
+      const named = String(Number(scale.toPrecision(3)));
       const found = needed.value(1, place);
-      const predicted = decay(data, scale, epochs);
+      const predicted = decay(scale);
       figure.show("scale", named);
       draw(figure.charts[0], {
         describe: `Loss over the epochs from a start of standard deviation ${named}, measured and predicted`,
@@ -78,12 +79,14 @@
           mark.points([places[place]], [found], { color: "one", radius: 6 }),
         ],
       });
-      const fromZeroOn = `; from zero it begins at ${number(fromZero[0])} and takes ${number(needed.value(1, 0))} epochs`;
+      const begins = number(Number(predicted[0].toPrecision(3)));
+      const zero = `; from zero it begins at ${number(fromZero[0])} and takes ${number(needed.value(1, 0))} epochs`;
       figure.say(
         `A start of standard deviation <b>${named}</b> takes <b>${number(found)}</b> epochs until the loss is down; ` +
-          `${number(expected[place])} were predicted. The loss begins at ${number(predicted[0])}${scale ? fromZeroOn : ""}.`,
+          `${number(expected[place])} were predicted. ` +
+          `The loss begins at ${begins}${predicted[0] > 1.5 * fromZero[0] ? zero : ""}.`,
       );
     };
   };
-  Object.assign(knobs.initialisation, { decay, epochsNeeded });
+  knobs.initialisation.predictor = predictor;
 }

@@ -3,19 +3,21 @@ knobs.last_batch = (figure, data) => {
   const fewer = (1 - rate) ** (-2 * epochs); // what a step less in each epoch does to a loss of curvature 1
   const count = (many, one, more = `${one}s`) => `${many} ${many === 1 ? one : more}`;
   const x = { label: "batch size", from: 7, to: 1200, log: true };
+  const names = ["kept", "dropped"];
+  const colors = ["one", "two"];
   figure.charts[0].style.gridColumn = "1 / -1";
   return ({ size: at, remainder }) => {
-    const size = sizes[at],
-      full = Math.floor(rows / size),
-      rest = rows % size,
-      dropped = remainder === "drop" ? 1 : 0;
+    const size = sizes[at];
+    const full = Math.floor(rows / size);
+    const rest = rows % size;
+    const dropped = remainder === "drop" ? 1 : 0; // also its place in what was measured
     const left = `${count(rest, "row")} left over${dropped ? ", dropped" : ""}`;
     const edges = Array.from({ length: full + 1 }, (_, index) => index + 0.5);
     figure.show("size", String(size));
     draw(figure.charts[0], {
       describe: `The batches of one epoch: ${full} of ${size} rows${rest ? `, ${left}` : ""}`,
-      height: 200,
-      x: { label: "batch of the epoch", from: 0.5, to: Math.max(full + (rest ? 1 : 0), 3) + 0.5 },
+      height: 180,
+      x: { label: "batch of the epoch", from: 0.5, to: Math.max(full + (rest ? 1 : 0), 6) + 0.5 },
       y: { label: "rows", from: 0, to: 1.15 * size },
       marks: [
         mark.bars(edges, Array(full).fill(size), {
@@ -31,12 +33,11 @@ knobs.last_batch = (figure, data) => {
           : []),
       ],
     });
-    const names = ["kept", "dropped"],
-      colors = ["one", "two"],
-      other = 1 - dropped;
+    const other = 1 - dropped;
     draw(figure.charts[1], {
       describe: `Loss after ${epochs} epochs against the batch size, the last batch kept and dropped`,
       x,
+      height: 250,
       y: { label: `loss after ${epochs} epochs`, from: 1e-5, to: 100, log: true },
       marks: [
         mark.line(sizes, loss.row(1, other), { color: colors[other], dash: "6 3", width: 1.5, label: names[other] }),
@@ -51,6 +52,7 @@ knobs.last_batch = (figure, data) => {
     draw(figure.charts[2], {
       describe: "Loss with the last batch dropped over the loss with it kept, against the batch size",
       x,
+      height: 250,
       y: { label: "loss, dropped / kept", from: 0.9, to: 1.7 },
       marks: [
         mark.horizontal(fewer, { color: "ink", dash: "2 4", label: `predicted for ${epochs} steps fewer` }),
