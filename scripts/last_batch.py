@@ -70,10 +70,10 @@ def run(settings: common.Settings) -> common.Answer:
             "last_batch_loss": f"Loss after {EPOCHS} epochs against the batch size, its last batch kept or dropped. A "
             "smaller batch means more steps per epoch; where the lines part, the size does not divide 1000."
         },
-        header=("batch size", "last batch", "loss, kept", "5 %", "95 %", "loss, dropped", "5 %", "95 %", "ratio"),
+        header=("batch size", "last batch", "loss, kept", "5 %", "95 %", "loss, dropped", "dropped / kept"),
         rows=[
             [int(size), int(ROWS % size or size), *row]
-            for size, *row in zip(SIZES, middle[0], low[0], high[0], middle[1], low[1], high[1], ratio[1], strict=True)
+            for size, *row in zip(SIZES, middle[0], low[0], high[0], middle[1], ratio[1], strict=True)
         ],
         published=published,
     )

@@ -23,6 +23,7 @@ import _common as common  # noqa: E402
 import benchmark  # noqa: E402
 import interval_coverage  # noqa: E402
 import kill_sweep  # noqa: E402
+import last_batch  # noqa: E402
 import reproduce  # noqa: E402
 import reshape  # noqa: E402
 from _benchmark import baseline, curves, measure, sgd  # noqa: E402
@@ -128,6 +129,14 @@ def test_no_script_hides_a_package():
     elsewhere = [folder for folder in sys.path if folder != str(SCRIPTS)]
     scripts = {file.stem for file in SCRIPTS.iterdir()}
     assert not {name for name in scripts if importlib.machinery.PathFinder.find_spec(name, elsewhere)}
+
+
+def test_batches_gathered_row_by_row_are_batches():
+    lines = common.line_replicates(common.Settings(0, 2, Path()))
+    gathered = jax.jit(last_batch.final_losses)(lines)[:, list(last_batch.SIZES).index(32)]
+    for remainder, loss in zip(("keep", "drop"), gathered, strict=True):
+        run = common.fit_lines(lines, 0.03, epochs=3, remainder=remainder)
+        np.testing.assert_allclose(loss, run.validation_loss[:, -1], rtol=2e-5)
 
 
 def test_an_exercise_runs_alone(tmp_path, monkeypatch, capsys):

@@ -5,7 +5,6 @@ knobs.last_batch = (figure, data) => {
   const x = { label: "batch size", from: 7, to: 1200, log: true };
   const names = ["kept", "dropped"];
   const colors = ["one", "two"];
-  figure.charts[0].style.gridColumn = "1 / -1";
   return ({ size: at, remainder }) => {
     const size = sizes[at];
     const full = Math.floor(rows / size);
@@ -16,7 +15,7 @@ knobs.last_batch = (figure, data) => {
     figure.show("size", String(size));
     draw(figure.charts[0], {
       describe: `The batches of one epoch: ${full} of ${size} rows${rest ? `, ${left}` : ""}`,
-      height: 180,
+      height: 250,
       x: { label: "batch of the epoch", from: 0.5, to: Math.max(full + (rest ? 1 : 0), 6) + 0.5 },
       y: { label: "rows", from: 0, to: 1.15 * size },
       marks: [
