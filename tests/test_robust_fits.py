@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxreg
 from jaxreg import data, losses, models
+from jaxreg.fits._batch import Batch
 from jaxreg.status import Status
 
 DOUBLE = pytest.mark.usefixtures("x64")
@@ -110,6 +111,24 @@ def test_another_threshold_is_the_same_program() -> None:
     traced = len(CALLS)
     assert abs(first.params[1] - fit(100.0).params[1]) > 0.1
     assert len(CALLS) == traced
+
+
+@DOUBLE
+def test_slow_steps_to_a_smooth_optimum_are_not_taken_for_a_kink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad row at the end of a lever: the scale grows while it wins, and the last steps only halve what is left."""
+
+    def looked_into(_: Any) -> Any:
+        raise AssertionError("programs that resolve kinks were wanted")
+
+    monkeypatch.setattr(Batch, "_careful", looked_into)
+    x, value = np.tile(np.linspace(-2, 2, 41), (3, 1)), np.array([74.98942, 74.98942, 56.234133])
+    y = 2 * x + 4.2 + 0.5 * np.random.default_rng(1).normal(size=41)
+    x[:, 30] *= value / y[:, 30]
+    y[:, 30] = value
+    loss = partial(losses.huber, delta=1.0)
+    one = jaxreg.problem(models.linear(1), x[0, :, None], y[0], {"w": np.zeros(1), "b": 0.0}, loss=loss, scale="mad")
+    fits = jaxreg.fit_many(one, each={"x": x[..., None], "y": y, "delta": np.array([1.345, 2.385, 3.2])})
+    assert (fits.status == Status.OK).all()
 
 
 @DOUBLE

@@ -149,10 +149,12 @@ def judge(problem: FlatProblem, state: State) -> State:
     # a floor of eps² would hold that parameter where it is.
     limits = jnp.finfo(damping.dtype)
     residual, noise = jnp.where(accept, residual, state.residual), state.noise
-    cost = jnp.where(accept, cost, state.cost)
+    cost, mark = jnp.where(accept, cost, state.cost), state.mark
     if problem.loss is not None:  # whose unit may have changed with the residuals
-        noise = problem.noise(residual)
+        noise, before = problem.noise(residual), cost
         cost = problem.cost(residual, noise)
+        if problem.scaled:
+            mark = mark + (cost - before)  # a cost that grows with its unit undoes no step
     return state._replace(
         params=jnp.where(accept, state.trial, state.params),
         moved=jnp.where(accept, state.trial - state.params, 0),
@@ -162,6 +164,7 @@ def judge(problem: FlatProblem, state: State) -> State:
         jacobian=jnp.where(accept, jacobian, state.jacobian),
         damping=jnp.where(first, state.damping, jnp.clip(damping, limits.tiny, 1 / limits.eps**2)),
         growth=jnp.where(accept, 2, 2 * state.growth),
+        mark=mark,
         startable=state.startable & (finite | ~first),
         pole=pole,
         num_steps=state.num_steps + 1,
@@ -209,7 +212,9 @@ def propose(problem: FlatProblem, state: State, *, accelerate: bool) -> State:
     # Refusals have damped a step until rounding hides it while the whole one has much to gain, as where steps go to and
     # fro across a kink; or trial after trial went by.
     lowered = state.cost < state.mark - linear.floor
-    idle = jnp.where(lowered, 0, state.idle + 1)
+    # The steps of a robust loss may come to an end slowly; those that each halve what is left do come to it.
+    halves = below & (state.last_decrease < jnp.inf) & (step.decrease <= 0.5 * state.last_decrease)
+    idle = jnp.where(lowered, 0, state.idle + ~(halves & (problem.loss is not None)))
     blocked = (below & (jnp.minimum(whole.decrease, most) > _MUCH * linear.floor)) | (idle >= _MOST_IDLE)
 
     straight, change = jnp.asarray(True), step.velocity
