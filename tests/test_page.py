@@ -43,6 +43,16 @@ class Readout(NamedTuple):
 
 # At least one of each exercise at the start.
 READOUTS = [
+    Readout("initialisation", "takes N epochs", lambda found: found["starts"]["sd 1000"]["epochs_measured"]),
+    Readout("initialisation", "loss is down; N were", lambda found: found["starts"]["sd 1000"]["epochs_predicted"]),
+    Readout("ohm", "gradient descent is at N", lambda found: found["gradient_descent"]["mean"]),
+    Readout("ohm", "Its 95 % interval, N to", lambda found: found["interval"][0]),
+    Readout("reshape", "and b = N", lambda found: found["unguarded"]["b"]),
+    Readout("reshape", "table, now N", lambda found: found["unguarded"]["final_loss"]),
+    Readout("last_batch", "dropping the rest makes it N times", lambda found: found["median_ratio"]),
+    Readout("last_batch", "the loss is N", lambda found: found["median_loss_kept"]),
+    Readout("shuffling", "multiplies the error by N", lambda found: found["predicted_spectral_radius"]),
+    Readout("shuffling", "After N steps", lambda found: found["malicious_steps_to_divergence"]),
     Readout("learning_rates", "loss after 3 epochs is N", lambda found: found["validation_loss"]["0.03"]["3"]),
     Readout("learning_rates", "edge is N times as far", lambda found: found["edge"]["median_predicted"] / 0.03),
     Readout(
@@ -485,3 +495,24 @@ def test_the_functions_of_one_number_are_the_librarys(library, kept):
             "second_derivatives",
         )
         np.testing.assert_allclose(values, embedded, rtol=1e-6, atol=1e-6)
+
+
+def test_descent_on_the_means_is_the_librarys(library, kept):
+    """The loss of each epoch: float32's rounding is relative to the loss, and beyond the optimum to its least value."""
+    for run in ("guarded", "unguarded"):
+        loss = kept[1]["reshape"]["knob"]["data"]["loss"][run]
+        lowered = {"guarded": "rows", "unguarded": "pairs"}[run]
+        got = library(f"knobs.reshape.descent(data, '{run}').map((epoch) => epoch.{lowered})", "reshape")
+        np.testing.assert_allclose(got[: len(loss)], loss, rtol=2e-3)
+        np.testing.assert_allclose(got[: len(loss) // 3], loss[: len(loss) // 3], rtol=2e-5)
+
+
+def test_the_decay_from_a_hessian_is_the_predicted_one(library, kept):
+    """``predict_training`` has it in float32, which leaves 1e-4 of the number of steps where the loss is all but flat."""
+    scales = {"zero": 0.0, "sd 0.01": 0.01, "variance 1000": 1000.0**0.5, "sd 1000": 1000.0}
+    for name, found in kept[0]["exercises"]["initialisation"]["starts"].items():
+        predictor, wanted = "knobs.initialisation.predictor(data)", found["predicted_loss"]
+        losses = f"[...Array({len(wanted)}).keys()].map((epoch) => {predictor}.loss({scales[name]}, epoch))"
+        np.testing.assert_allclose(library(losses, "initialisation"), wanted, rtol=1e-3)
+        epochs = library(f"{predictor}.epochs({scales[name]})", "initialisation")
+        assert epochs == pytest.approx(found["epochs_predicted"], abs=1 / 32)
