@@ -4,6 +4,7 @@ The page is made of what the documentation keeps. ``--report FOLDER`` takes what
 """
 
 import contextlib
+import html
 import itertools
 import json
 import re
@@ -47,7 +48,7 @@ READOUTS = [
     Readout("initialisation", "loss is down; N were", lambda found: found["starts"]["sd 1000"]["epochs_predicted"]),
     Readout("ohm", "gradient descent is at N", lambda found: found["gradient_descent"]["mean"]),
     Readout("ohm", "Its 95 % interval, N to", lambda found: found["interval"][0]),
-    Readout("reshape", "and b = N", lambda found: found["unguarded"]["b"]),
+    Readout("reshape", "and b\u00a0=\u00a0N", lambda found: found["unguarded"]["b"]),
     Readout("reshape", "table, now N", lambda found: found["unguarded"]["final_loss"]),
     Readout("last_batch", "dropping the rest makes it N times", lambda found: found["median_ratio"]),
     Readout("last_batch", "the loss is N", lambda found: found["median_loss_kept"]),
@@ -410,7 +411,7 @@ def test_every_knob_shows_a_number_that_was_measured(kept):
 def test_a_knob_shows_what_was_measured(page, kept, readout):
     results, shown = kept
     at = readout.at(shown[readout.exercise]["knob"]["data"]) if readout.at else {}
-    words = re.sub(r"<[^>]*>", "", turned(page, readout.exercise, at).words)
+    words = html.unescape(re.sub(r"<[^>]*>", "", turned(page, readout.exercise, at).words))
     found = re.search(NUMBER.join(map(re.escape, readout.words.split("N"))), words)
     assert found, words
     value, digit = shown_number(*found.groups())
@@ -504,15 +505,15 @@ def test_descent_on_the_means_is_the_librarys(library, kept):
         lowered = {"guarded": "rows", "unguarded": "pairs"}[run]
         got = library(f"knobs.reshape.descent(data, '{run}').map((epoch) => epoch.{lowered})", "reshape")
         np.testing.assert_allclose(got[: len(loss)], loss, rtol=2e-3)
-        np.testing.assert_allclose(got[: len(loss) // 3], loss[: len(loss) // 3], rtol=2e-5)
+        np.testing.assert_allclose(got[: len(loss) // 3], loss[: len(loss) // 3], rtol=1e-4)
 
 
 def test_the_decay_from_a_hessian_is_the_predicted_one(library, kept):
-    """``predict_training`` has it in float32, which leaves 1e-4 of the number of steps where the loss is all but flat."""
+    """``predict_training`` has it in float32: near the bottom what rounding leaves of the far start shows, some 1e-6."""
     scales = {"zero": 0.0, "sd 0.01": 0.01, "variance 1000": 1000.0**0.5, "sd 1000": 1000.0}
     for name, found in kept[0]["exercises"]["initialisation"]["starts"].items():
         predictor, wanted = "knobs.initialisation.predictor(data)", found["predicted_loss"]
         losses = f"[...Array({len(wanted)}).keys()].map((epoch) => {predictor}.loss({scales[name]}, epoch))"
-        np.testing.assert_allclose(library(losses, "initialisation"), wanted, rtol=1e-3)
+        np.testing.assert_allclose(library(losses, "initialisation"), wanted, rtol=1e-5, atol=2e-6)
         epochs = library(f"{predictor}.epochs({scales[name]})", "initialisation")
         assert epochs == pytest.approx(found["epochs_predicted"], abs=1 / 32)
