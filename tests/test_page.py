@@ -509,7 +509,7 @@ def test_descent_on_the_means_is_the_librarys(library, kept):
 
 
 def test_the_decay_from_a_hessian_is_the_predicted_one(library, kept):
-    """``predict_training`` has it in float32: near the bottom what rounding leaves of the far start shows, some 1e-6."""
+    """``predict_training`` has it in float32: near the bottom there is what rounding leaves of a far start, some 1e-6."""
     scales = {"zero": 0.0, "sd 0.01": 0.01, "variance 1000": 1000.0**0.5, "sd 1000": 1000.0}
     for name, found in kept[0]["exercises"]["initialisation"]["starts"].items():
         predictor, wanted = "knobs.initialisation.predictor(data)", found["predicted_loss"]
