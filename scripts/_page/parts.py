@@ -96,6 +96,8 @@ def _number(row: Mapping[str, Any]) -> str:
     """A published number, where it is among the replicates, and their range."""
     name = f"<span class=name>{RUNS[row['id']]}, <code>{escape(row['parameter'])}</code></span>"
     values = f"{_said(row['published'])} in {_said(row['low'])} … {_said(row['high'])}"
+    if row["published"] == "nan":
+        values = f"nan, {_place(row)}"
     return _strip(name, _dot(row), f"<span class=values>{values}</span>")
 
 
