@@ -90,6 +90,8 @@ def exercise(app: Sphinx, docname: str, source: list[str]) -> None:
     if folder != "exercises":
         return
     measured = HERE / "exercises" / "measured"
+    for file in (*measured.iterdir(), *parts.HERE.rglob("*.*s")):  # numbers and figures, styles and scripts
+        app.env.note_dependency(file)
     results, page = (
         json.loads((measured / f"{file}.json").read_text(encoding="utf-8")) for file in ("results", "page")
     )

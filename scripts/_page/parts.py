@@ -96,6 +96,8 @@ def _number(row: Mapping[str, Any]) -> str:
     """A published number, where it is among the replicates, and their range."""
     name = f"<span class=name>{RUNS[row['id']]}, <code>{escape(row['parameter'])}</code></span>"
     values = f"{_said(row['published'])} in {_said(row['low'])} … {_said(row['high'])}"
+    if row["published"] == "nan":
+        values = f"nan, {_place(row)}"
     return _strip(name, _dot(row), f"<span class=values>{values}</span>")
 
 
@@ -108,7 +110,8 @@ def _dot(row: Mapping[str, Any], link: str = "", beside: int = 0) -> str:
     tag, rest = ("a", f'href="{link}"') if link else ("span", "role=img")
     kind = "dot" if row["inside"] else "dot outside"
     place = 100 if row["percentile"] == "nan" else row["percentile"]
-    style = f"left:calc({place:.4g}% + {0.6 * beside:g}rem)" if beside else f"left:{place:.4g}%"
+    aside = 0.6 * beside * (1 if place < 50 else -1)  # to where there is room
+    style = f"left:calc({place:.4g}% + {aside:g}rem)" if beside else f"left:{place:.4g}%"
     return f'<{tag} {rest} class="{kind}" style="{style}" title="{said}" aria-label="{said}"></{tag}>'
 
 

@@ -49,8 +49,8 @@ def packed(values: Any) -> dict[str, Any]:
 def html(name: str, knob: Mapping[str, Any], figure: str) -> str:
     """The figure of a plain knob; ``figure`` is what it is without scripts."""
     controls = "".join(_slider(name, one) if "num" in one else _choice(name, one) for one in knob["controls"])
-    # What would end the script is written so that it does not.
-    data = json.dumps(knob["data"], allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
+    # What would end the script, or open another in it ("<!--<script"), is written so that it does not.
+    data = json.dumps(knob["data"], allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return (
         f'<figure class=knob id="knob-{name}" data-knob="{name}"><noscript>{figure}</noscript>'
         f"<div class=controls>{controls}</div><div class=charts>{'<div class=chart></div>' * knob['charts']}</div>"
