@@ -85,7 +85,8 @@ def number(value: float, spec: str = ".4g") -> str:
     if spec.endswith("%"):
         return number(100 * value, f"{spec[:-1]}f") + " %"
     mantissa, _, power = format(value, spec).partition("e")
-    return f"{mantissa}·10{str(int(power)).translate(_SUPERSCRIPTS)}" if power else mantissa
+    written = f"{mantissa}·10{str(int(power)).translate(_SUPERSCRIPTS)}" if power else mantissa
+    return written.replace("-", "−")
 
 
 class _Words(string.Formatter):

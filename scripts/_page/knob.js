@@ -35,7 +35,7 @@ const turn = (element) => {
   const figure = {
     charts,
     say: (words) => {
-      readout.innerHTML = words;
+      if (readout.said !== words) readout.innerHTML = readout.said = words; // said again it would be read aloud again
     },
     // What an input stands for at its position: for the eye and for a screen reader.
     show: (name, words) => {

@@ -62,7 +62,7 @@
           mark.band(epochs.slice(1), loss.row(0, place), loss.row(2, place), { color: "one" }),
           mark.line(epochs.slice(1), loss.row(1, place), {
             color: "one",
-            label: `median of ${seeds} runs, 90 % of them`,
+            label: `median of ${seeds} runs; band: 90 % of them`,
           }),
           mark.line(epochs, predicted, { color: "ink", dash: "2 4", label: "predicted before the run" }),
           mark.points([found], [level], { color: "one", radius: 6 }),
@@ -74,7 +74,7 @@
         y: { label: "epochs until the loss is down", from: 0, to: epochs.at(-1) },
         marks: [
           mark.band(places, needed.row(0), needed.row(2), { color: "one" }),
-          mark.line(places, needed.row(1), { color: "one", label: `median of ${seeds} runs, 90 % of them` }),
+          mark.line(places, needed.row(1), { color: "one", label: `median of ${seeds} runs; band: 90 % of them` }),
           mark.line(places, expected, { color: "ink", dash: "2 4", label: "predicted before the run" }),
           mark.points([places[place]], [found], { color: "one", radius: 6 }),
         ],

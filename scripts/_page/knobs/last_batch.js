@@ -43,7 +43,7 @@ knobs.last_batch = (figure, data) => {
         mark.band(sizes, loss.row(0, dropped), loss.row(2, dropped), { color: colors[dropped] }),
         mark.line(sizes, loss.row(1, dropped), {
           color: colors[dropped],
-          label: `${names[dropped]}: median of ${seeds} runs, 90 % of them`,
+          label: `${names[dropped]}: median of ${seeds} runs; band: 90 % of them`,
         }),
         mark.points([size], [loss.value(1, dropped, at)], { color: colors[dropped], radius: 6 }),
       ],
@@ -58,7 +58,7 @@ knobs.last_batch = (figure, data) => {
         ...sizes.map((one, index) =>
           mark.line([one, one], [ratio.value(0, index), ratio.value(2, index)], { color: "two", width: 3 }),
         ),
-        mark.points(sizes, ratio.row(1), { color: "two", label: "median of the runs, 90 % of them" }),
+        mark.points(sizes, ratio.row(1), { color: "two", label: "median of the runs; band: 90 % of them" }),
         mark.points([size], [ratio.value(1, at)], { color: "two", radius: 6 }),
       ],
     });

@@ -16,7 +16,7 @@ knobs.learning_rates = (figure, data) => {
       marks: [
         mark.zone(edge, rates.at(-1), { color: "two" }),
         mark.band(rates, after(low, epoch), after(high, epoch), { color: "one" }),
-        mark.line(rates, after(loss, epoch), { color: "one", label: `median of ${seeds} runs, 90 % of them` }),
+        mark.line(rates, after(loss, epoch), { color: "one", label: `median of ${seeds} runs; band: 90 % of them` }),
         mark.line(rates, after(expected, epoch), { color: "ink", dash: "2 4", label: "predicted before the run" }),
         mark.vertical(edge, { color: "two", dash: "8 4", label: "2/λmax" }),
         mark.points([rate], [found], { color: "one", radius: 6 }),
@@ -41,7 +41,7 @@ knobs.learning_rates = (figure, data) => {
       `At a learning rate of <b>${number(rate)}</b> the loss after ${epoch + 1} ${epoch ? "epochs" : "epoch"} is <b>${number(found)}</b>; ` +
         `${number(expected.value(place, epoch))} was predicted. ` +
         (rate < edge
-          ? `The edge is ${number(edge / rate)} times as far.`
+          ? `The edge is at ${number(edge / rate)} times this rate.`
           : `That is ${number(rate / edge)} times the edge.`) +
         ended,
     );

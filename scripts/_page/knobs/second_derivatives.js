@@ -3,7 +3,7 @@ knobs.second_derivatives = (figure, data) => {
     rate = 0.5;
   const wide = Array.from({ length: 401 }, (_, index) => -6 + (12 * index) / 400);
   const heights = { squared: [-1, 6], absolute: [-1, 4], Huber: [-1, 4], Cauchy: [-0.5, 2.5], sine: [-2, 2] };
-  const inside = (x) => Math.min(wide.at(-1), Math.max(wide[0], x));
+  const seen = (x) => Number.isFinite(x) && Math.abs(x) <= wide.at(-1);
   return ({ function: name, position: place, damping: level }) => {
     const x = positions[place],
       damping = dampings[level],
@@ -12,7 +12,6 @@ knobs.second_derivatives = (figure, data) => {
     const curvature = second + damping,
       landing = x - slope / curvature,
       gradient = x - rate * slope;
-    const exists = Number.isFinite(landing);
     figure.show("position", number(x));
     figure.show("damping", damping.toFixed(2));
     draw(figure.charts[0], {
@@ -32,9 +31,9 @@ knobs.second_derivatives = (figure, data) => {
           hollow: true,
           label: `a gradient step, rate ${rate}`,
         }),
-        ...(exists
+        ...(seen(landing)
           ? [
-              mark.points([inside(landing)], [value(inside(landing))], {
+              mark.points([landing], [value(landing)], {
                 color: "two",
                 radius: 6,
                 label: damping ? "damped step" : "Newton's step",
@@ -83,11 +82,13 @@ knobs.second_derivatives.verdict = (value, x, slope, curvature, damping) => {
     before = value(x),
     after = value(landing);
   const step = damping ? "The damped step" : "Newton's step";
-  const where = `<b>${number(landing)}</b>`,
+  const where = `<b>${number(Math.abs(landing) < 1e-6 ? 0 : landing)}</b>${Math.abs(landing) > 6 ? " (outside the chart)" : ""}`,
     change = `from ${number(before)} to ${number(after)}`;
   if (slope === 0) return "The ground is level, so no step leads away from here.";
   if (Math.abs(curvature) < 1e-6)
     return "Without curvature the parabola is a straight line, and <b>there is no step</b>. Damping gives one.";
+  if (curvature < 0 && after <= before)
+    return `The curve bends downwards here, so the step sets out uphill, for the top of its parabola, but it jumps so far, to ${where}, that it ends lower: ${change}.`;
   if (curvature < 0)
     return `The curve bends downwards here, so the step makes for the top of its parabola, at ${where}: <b>uphill</b>, ${change}. More damping than ${number(damping - curvature)} turns it round.`;
   if (after > before)
