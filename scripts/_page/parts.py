@@ -67,8 +67,9 @@ def verdict(results: Mapping[str, Any], link: str) -> str:
         dots = "".join(_dot(row, where, places[:index].count(places[index])) for index, row in enumerate(rows))
         strips.append(_strip(f'<a class=name href="{where}">{name}</a>', dots))
     scale = "<span class=scale><span>lowest</span><span>median</span><span>highest</span></span>"
+    strips.append(f"<div class=strip><span class=name></span>{scale}</div>")
     nans = "A number published as nan stands at the share of the replicates that end so; 0.5 % of them must."
-    return f"<div class=strips>{''.join(strips)}<div class=strip><span class=name></span>{scale}</div><p>{nans}</p></div>"
+    return f"<div class=strips>{''.join(strips)}<p>{nans}</p></div>"
 
 
 def style() -> str:
