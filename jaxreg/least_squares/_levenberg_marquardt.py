@@ -149,12 +149,10 @@ def judge(problem: FlatProblem, state: State) -> State:
     # a floor of eps² would hold that parameter where it is.
     limits = jnp.finfo(damping.dtype)
     residual, noise = jnp.where(accept, residual, state.residual), state.noise
-    cost, mark = jnp.where(accept, cost, state.cost), state.mark
+    cost = before = jnp.where(accept, cost, state.cost)
     if problem.loss is not None:  # whose unit may have changed with the residuals
-        noise, before = problem.noise(residual), cost
+        noise = problem.noise(residual)
         cost = problem.cost(residual, noise)
-        if problem.scaled:
-            mark = mark + (cost - before)  # a cost that grows with its unit undoes no step
     return state._replace(
         params=jnp.where(accept, state.trial, state.params),
         moved=jnp.where(accept, state.trial - state.params, 0),
@@ -164,7 +162,7 @@ def judge(problem: FlatProblem, state: State) -> State:
         jacobian=jnp.where(accept, jacobian, state.jacobian),
         damping=jnp.where(first, state.damping, jnp.clip(damping, limits.tiny, 1 / limits.eps**2)),
         growth=jnp.where(accept, 2, 2 * state.growth),
-        mark=mark,
+        mark=state.mark + (cost - before),  # a cost that grows with its unit undoes no step
         startable=state.startable & (finite | ~first),
         pole=pole,
         num_steps=state.num_steps + 1,
