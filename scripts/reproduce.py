@@ -5,6 +5,7 @@ Exit code 0 if every published number lies inside its replicates, 1 if not.
 
 import importlib
 import importlib.metadata
+import json
 import platform
 import sys
 import time
@@ -58,7 +59,8 @@ def run(settings: common.Settings) -> int:
         "environment": environment,
     }
     common.save_json(settings.out / "results.json", results)
-    common.save_json(settings.out / "page.json", {name: parts.shown(answer) for name, answer in answers.items()})
+    page = common.plain({name: parts.shown(answer) for name, answer in answers.items()})
+    (settings.out / "page.json").write_text(json.dumps(page, allow_nan=False) + "\n", encoding="utf-8")
     _page.write(settings.out)
 
     print("\n" + common.table(COLUMNS, [[row[column] for column in COLUMNS] for row in published]))
