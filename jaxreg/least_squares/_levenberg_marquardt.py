@@ -212,7 +212,7 @@ def propose(problem: FlatProblem, state: State, *, accelerate: bool) -> State:
     lowered = state.cost < state.mark - linear.floor
     # The steps of a robust loss may come to an end slowly; those that each halve what is left do come to it.
     halves = below & (state.last_decrease < jnp.inf) & (step.decrease <= 0.5 * state.last_decrease)
-    idle = jnp.where(lowered, 0, state.idle + ~(halves & (problem.loss is not None)))
+    idle = jnp.where(lowered, 0, state.idle + jnp.where(halves & (problem.loss is not None), 0, 1))
     blocked = (below & (jnp.minimum(whole.decrease, most) > _MUCH * linear.floor)) | (idle >= _MOST_IDLE)
 
     straight, change = jnp.asarray(True), step.velocity
