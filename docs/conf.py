@@ -6,7 +6,6 @@ Neither the build nor the pages need a network.
 import ast
 import dataclasses
 import inspect
-import json
 import sys
 import textwrap
 from pathlib import Path
@@ -92,16 +91,13 @@ def exercise(app: Sphinx, docname: str, source: list[str]) -> None:
     measured = HERE / "exercises" / "measured"
     for file in (*measured.iterdir(), *parts.HERE.rglob("*.*s")):  # numbers and figures, styles and scripts
         app.env.note_dependency(file)
-    results, page = (
-        json.loads((measured / f"{file}.json").read_text(encoding="utf-8")) for file in ("results", "page")
-    )
+    results, page = parts.kept(measured)
     style = f"<style>{parts.style()}</style>"
     if name == "index":
         source[0] = source[0].replace("{verdict}", raw(style + parts.verdict(results, "{}.html")))
     else:
         slots = parts.slots(measured, name, results, page)
-        blocks = _lesson.filled(_lesson.read(name), parts.numbers(results, name))
-        text = _lesson.markdown(blocks, lambda slot: raw(slots(slot)))
+        text = _lesson.markdown(parts.words(results, name), lambda slot: raw(slots(slot)))
         source[0] = f"{text}\n\n{raw(f'{style}<script>{parts.script(name)}</script>')}\n"
 
 

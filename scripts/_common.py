@@ -202,11 +202,6 @@ def judge(run_id: str, parameter: str, published: Any, samples: Any) -> dict[str
     }
 
 
-def numbers(answer: Answer, settings: Settings) -> dict[str, Any]:
-    """What the text of an exercise may name."""
-    return {**plain(answer.measured), "replicates": settings.replicates, "seed": settings.seed}
-
-
 def figure(
     settings: Settings, name: str, *, size: tuple[float, float] = (6.2, 4.4)
 ) -> contextlib.AbstractContextManager[Axes]:
@@ -236,7 +231,7 @@ def main(exercise: Exercise, name: str) -> None:
     settings = parse(exercise.__doc__)
     answer = exercise(settings)
     save_json(settings.out / f"{name}.json", {"published": answer.published, **answer.measured})
-    words = _lesson.filled(_lesson.read(name), numbers(answer, settings))
+    words = _lesson.words(name, plain(answer.measured), settings._asdict())
     print(f"{_lesson.answer(words)}\n\n{table(answer.header, answer.rows)}")
     if answer.published:
         columns = ("id", "parameter", "published", "median", "low", "high", "percentile", "inside")

@@ -36,6 +36,11 @@ def read(name: str) -> list[Block]:
     return blocks
 
 
+def words(name: str, measured: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Block]:
+    """The text of an exercise with what it measured, how many replicates and which seed."""
+    return filled(read(name), {**measured, **{key: settings[key] for key in ("replicates", "seed")}})
+
+
 def filled(blocks: list[Block], measured: Mapping[str, Any]) -> list[Block]:
     """The blocks with their numbers."""
     fixed = ("code", "output", "slot")

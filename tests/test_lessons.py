@@ -44,7 +44,7 @@ def test_a_text_has_its_parts_in_their_order(name):
 def test_a_text_names_only_what_was_measured(name, report):
     results = json.loads((report / "results.json").read_bytes())
     blocks = _lesson.read(name)
-    filled = _lesson.filled(blocks, parts.numbers(results, name))
+    filled = parts.words(results, name)
     fixed = ("code", "output", "slot")
     assert not [text for kind, text in filled if kind not in fixed and re.search("[{}]", text)]
     assert "{" in _lesson.answer(blocks)  # a number that was measured is in the answer
@@ -143,8 +143,8 @@ def test_a_published_number_has_its_place(published, samples, kind, place, said)
 
 def test_a_knob_is_inputs_and_data():
     sliders = [turned.Slider("rate", "a < b", 5, 2), turned.Choice("loss", "loss", {"x": "X & Y", "z": "Z"})]
-    knob = turned.Knob(sliders, {"words": "<!--<script></script>", "rates": np.array([1.0, np.inf])}, charts=2).plain()
-    written = turned.html("ohm", json.loads(json.dumps(knob)), "<img>")
+    knob = turned.Knob(sliders, {"words": "<!--<script></script>", "rates": np.array([1.0, np.inf])}, charts=2)
+    written = turned.html("ohm", json.loads(json.dumps(common.plain(knob.named()))), "<img>")
     assert "a &lt; b " in written
     assert '<input type=range name="ohm-rate" min=0 max=4 value=2>' in written
     assert written.count("<input type=radio") == 2

@@ -1,6 +1,5 @@
 """The report as one HTML page that opens without a network, made of the files that ``reproduce.py`` has written."""
 
-import json
 from html import escape
 from pathlib import Path
 
@@ -18,9 +17,9 @@ def write(folder: Path) -> None:
 
 def html(folder: Path) -> str:
     """The page of what is in the folder."""
-    results, page = (json.loads((folder / f"{name}.json").read_bytes()) for name in ("results", "page"))
+    results, page = parts.kept(folder)
     environment, rows = results["environment"], results["published"]
-    texts = {name: _lesson.filled(_lesson.read(name), parts.numbers(results, name)) for name in page}
+    texts = {name: parts.words(results, name) for name in page}
     links = "".join(f'<li><a href="#{name}">{escape(_lesson.title(text))}</a></li>' for name, text in texts.items())
     sections = "".join(
         f'<section id="{name}">{_lesson.html(text, parts.slots(folder, name, results, page))}</section>\n'

@@ -4,6 +4,7 @@ They are made of what ``reproduce.py`` has written: ``results.json``, ``page.jso
 """
 
 import base64
+import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -34,12 +35,18 @@ EXERCISE |= {run: "learning_rates" for run in RUNS if run.startswith("lr_")}
 
 def shown(answer: Any) -> dict[str, Any]:
     """What page.json keeps of an exercise's answer."""
-    return {"knob": answer.knob.plain(), "figures": answer.figures, "header": answer.header, "rows": answer.rows}
+    return {"knob": answer.knob.named(), "figures": answer.figures, "header": answer.header, "rows": answer.rows}
 
 
-def numbers(results: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What the text of an exercise may name: what it measured, and how."""
-    return {**results["exercises"][name], **{key: results["environment"][key] for key in ("replicates", "seed")}}
+def kept(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """results.json and page.json of a folder."""
+    results, page = (json.loads((folder / f"{name}.json").read_bytes()) for name in ("results", "page"))
+    return results, page
+
+
+def words(results: Mapping[str, Any], name: str) -> list[_lesson.Block]:
+    """The text of an exercise with its numbers."""
+    return _lesson.words(name, results["exercises"][name], results["environment"])
 
 
 def slots(folder: Path, name: str, results: Mapping[str, Any], page: Mapping[str, Any]) -> Callable[[str], str]:

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxreg._command.output import plain
-
 
 class Slider(NamedTuple):
     """Positions 0 … num - 1 of something; the drawing says what each stands for."""
@@ -35,9 +33,9 @@ class Knob(NamedTuple):
     data: Mapping[str, Any]  # numbers, lists of numbers, and arrays that are ``packed``
     charts: int = 1
 
-    def plain(self) -> dict[str, Any]:
-        """As what JSON knows."""
-        return {"controls": [one._asdict() for one in self.controls], "data": plain(self.data), "charts": self.charts}
+    def named(self) -> dict[str, Any]:
+        """Its fields by name, and those of its controls."""
+        return {**self._asdict(), "controls": [one._asdict() for one in self.controls]}
 
 
 def packed(values: Any) -> dict[str, Any]:
