@@ -14,7 +14,7 @@ from jax import Array
 
 from jaxreg import _checks, _jit, _names, covariance, least_squares, losses
 from jaxreg._trace import at_top_level
-from jaxreg.least_squares._flat_problem import flat_problem
+from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.models._model import apply_of
 from jaxreg.problems import Problem
 from jaxreg.status import Status, culprit_of, is_optimum

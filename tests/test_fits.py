@@ -11,7 +11,7 @@ import pytest
 import jaxreg
 from jaxreg import losses, models, uncertainty
 from jaxreg.fits import _batch
-from jaxreg.least_squares._flat_problem import flat_problem
+from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._plain import plain_fit
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -10,8 +10,9 @@ from jax.scipy.special import gammaincc
 from jaxreg import _jit
 from jaxreg._shapes import Float
 from jaxreg.least_squares import Fit
-from jaxreg.least_squares._flat_problem import FlatProblem, flat_problem
+from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._flat_term import FlatTerm
+from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.likelihoods import Likelihood
 from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem

@@ -187,7 +187,7 @@ def _in_lanes(leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _out_of_lanes(leaf: np.ndarray, axes: int) -> np.ndarray:
-    return leaf.reshape(-1, *leaf.shape[axes:])
+    return leaf.reshape(math.prod(leaf.shape[:axes]), *leaf.shape[axes:])  # which may be empty
 
 
 def _form(arguments: Any) -> tuple[Any, tuple[tuple[tuple[int, ...], Any], ...]]:

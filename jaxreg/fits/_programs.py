@@ -11,7 +11,8 @@ from jax import Array, lax
 
 from jaxreg import _blocks
 from jaxreg.least_squares import Fit
-from jaxreg.least_squares._flat_problem import Options, flat_problem
+from jaxreg.least_squares._flat_problem import Options
+from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._levenberg_marquardt import State
 from jaxreg.least_squares._plain import MOST_PARAMS, plain_covariance, plain_fit
 from jaxreg.least_squares._result import assemble, finish

@@ -1,34 +1,20 @@
 """A problem as the solver sees it: weighted residuals of the free parameters, flat, their loss, the box."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxreg._linear_algebra import power_of_two
 from jaxreg._shapes import Bool, Float, Int
 from jaxreg.covariance import Rows
-from jaxreg.least_squares._flat_term import (
-    FlatTerm,
-    counts_are_usable,
-    flat_of,
-    flat_term,
-    joined,
-    loss_of_all,
-    parts_of,
-    root_of,
-    sigma_of,
-    unusable_rows,
-    whitened,
-)
-from jaxreg.least_squares._layout import layout_of
+from jaxreg.least_squares._flat_term import FlatTerm, joined
 from jaxreg.least_squares._limits import one_sided_derivative
+from jaxreg.least_squares._look import Look, compressed
+from jaxreg.least_squares._triangles import Triangles
 from jaxreg.models import Params
-from jaxreg.problems import Problem
-from jaxreg.problems._starts import start_of
 
 
 class Options(NamedTuple):
@@ -82,6 +68,44 @@ class FlatProblem(NamedTuple):
             lambda: jacobian,
         )
         return residual, mended
+
+    def look(self, params: Float[Array, "p"], noise: Float[Array, "*k"]) -> Look:
+        """All that a step needs to know at parameters, and the cost in a unit of the loss from before."""
+        return self.look_of(*self.linearise(params), noise)
+
+    def look_of(self, residual: Float[Array, "n"], jacobian: Float[Array, "p n"], before: Float[Array, "*k"]) -> Look:
+        """The same of residuals and their derivatives."""
+        noise = before if self.loss is None else self.noise(residual)
+        slope, root = self.weights(residual, noise)
+        values, weighted = slope, jacobian
+        if root is not None:
+            values, weighted = slope / jnp.where(root > 0, root, 1), root[None] * jacobian
+        columns, rest, unit, length = compressed(weighted, values)
+        none = jnp.zeros((1, *rest.shape, 0), rest.dtype)
+        return Look(
+            cost=self.cost(residual, noise),
+            before=self.cost(residual, before),
+            noise=noise,
+            triangles=Triangles(none, columns[None], rest[None]),
+            unit=unit,
+            length=length,
+            square=length**2 if root is None else jnp.sum(slope**2),
+            smooth=jnp.isfinite(jacobian).all(),
+            jacobian=weighted,
+            root=root,
+        )
+
+    def unseen(self) -> Look:
+        """In its shape, before the first look, with the unit of the loss at residuals of 1."""
+        p, n, dtype = self.start.size, self.num_rows, self.start.dtype
+        one, rows = jnp.ones((), dtype), jnp.zeros((p, n), dtype)
+        nothing = Triangles(*(jnp.zeros((1, p, *columns), dtype) for columns in ((0,), (p,), ())))
+        noise, root = jnp.ones(self.noise_shape, dtype), None if self.loss is None else rows[0]
+        return Look(one, one, noise, nothing, jnp.ones(p, dtype), one, one, jnp.asarray(True), rows, root)
+
+    def cost_at(self, params: Float[Array, "p"], noise: Float[Array, "*k"]) -> Float[Array, ""]:
+        """The cost in a given unit of the loss."""
+        return self.cost(self.residual(params), noise)
 
     @property
     def rows(self) -> Rows:
@@ -153,8 +177,8 @@ class FlatProblem(NamedTuple):
 
     def weights(
         self, residual: Float[Array, "n"], noise: Float[Array, "*k"]
-    ) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
-        """ψ and the square roots of the rows' weights in a step.
+    ) -> tuple[Float[Array, "n"], Float[Array, "n"] | None]:
+        """ψ and the square roots of the rows' weights in a step; None for the squared loss, where they are 1.
 
         The weights are ψ' where that is positive, as in Newton's method, but at least a share of ψ/r, the weight of
         iteratively reweighted least squares: so they are never negative, and ψ/√weight stays of the residuals' size.
@@ -162,7 +186,7 @@ class FlatProblem(NamedTuple):
         """
         slope = self.slope(residual, noise)
         if self.loss is None:
-            return slope, jnp.ones_like(slope)
+            return slope, None
         curvature = self.curvature(residual, noise)
         at_zero = residual == 0
         reweighted = jnp.where(at_zero, curvature, slope / jnp.where(at_zero, 1, residual))
@@ -238,67 +262,3 @@ _LEAST_WEIGHT, _LEAST_WEIGHT_SCALED = 0.01, 0.3
 def _derivative(fn: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """Of an elementwise function."""
     return lambda value: jax.jvp(fn, (value,), (jnp.ones_like(value),))[1]
-
-
-def flat_problem(problem: Problem, *, careful: bool = True) -> FlatProblem:
-    """The solver's view of a problem."""
-    form = problem.form
-    numbers = jax.tree.map(jnp.asarray, (problem.p0, problem.bounds, problem.terms))
-    p0, box, terms = numbers
-    layout = layout_of(start_of(p0, box, terms, form), form, _dtype(numbers))
-    dtype = layout.start.dtype
-    roots, targets, counted, valid = [], [], [], jnp.asarray(True)
-    for term, form_of in zip(terms, form.terms, strict=True):
-        there = flat_of(jnp.ones(term.y.shape, bool) if term.mask is None else term.mask, term.y)
-        root, usable = root_of(sigma_of(term), there, dtype)
-        roots.append(root)
-        targets.append(whitened(root, jnp.where(there, parts_of(term.y), 0).astype(dtype)))
-        counted.append(there)
-        valid &= usable & counts_are_usable(term, form_of, there)
-    there, target = joined(counted), joined(targets)
-    valid &= there.sum() >= layout.start.size
-    unit = power_of_two(jnp.max(jnp.abs(target)))
-    bounds = None
-    if box is not None:
-        lower, upper = map(layout.of_free, box)
-        bounds = lower, upper
-        valid &= ((lower <= layout.start) & (layout.start <= upper)).all()
-    unusable = jnp.concatenate([unusable_rows(*pair) for pair in zip(terms, counted, strict=True)], axis=1)
-
-    flat, first = [], 0
-    for term, one, root, rows in zip(terms, form.terms, roots, counted, strict=True):
-        flat.append(flat_term(term, one, root * unit, rows, first, dtype))
-        first += rows.size
-
-    def residual(params: Float[Array, "p"]) -> Float[Array, "n"]:
-        everything = layout.restore(params)
-        return joined([term.residual(everything) for term in flat])
-
-    return FlatProblem(
-        start=layout.start,
-        unit=unit,
-        places=layout.places,
-        spread=layout.spread,
-        restore=layout.restore,
-        residual=residual,
-        terms=tuple(flat),
-        counted=there,
-        size=jnp.linalg.norm(target / unit),
-        valid=valid,
-        startable=valid & ~unusable[0].any(),
-        bounds=bounds,
-        loss=loss_of_all(flat),
-        scaled=any(term.scale is not None for term in flat),
-        tied=form.tie is not None,
-        held=None,
-        careful=careful,
-        unusable=unusable,
-    )
-
-
-def _dtype(numbers: Any) -> Any:
-    """The widest of all numbers that are no whole ones; of a complex one that of its parts."""
-    p0, _, terms = numbers
-    leaves = jax.tree.leaves((p0, [(term.x, term.y) for term in terms]))
-    floats = [leaf.real.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.result_type(*floats)

@@ -23,6 +23,7 @@ from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._levenberg_marquardt import State
 from jaxreg.least_squares._optimum import Linear, least_damping, linearised
+from jaxreg.least_squares._triangles import Triangles
 
 _TRIALS = 16
 _MUCH = 16  # times the square of what a smooth model's derivative may change by
@@ -76,15 +77,16 @@ def resolve(problem: FlatProblem, state: State) -> State:
 
 
 def _resolved(problem: FlatProblem, state: State) -> State:
-    cost = state.cost
-    linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, cost, state.size)
-    newton, stationary, hessian = _newton(problem, state, linear.floor)
+    cost, noise = state.here.cost, state.here.noise
+    residual, jacobian = problem.linearise(state.params)
+    linear = linearised(problem, state.params, state.here, state.size)
+    newton, stationary, hessian = _newton(problem, state.params, residual, jacobian, noise, linear.floor)
     # Of what bends the cost along the whole step the Jacobian has next to nothing.
     whole = linear.norms * (state.last - state.params)
     whole = whole / jnp.max(jnp.abs(whole), initial=jnp.finfo(whole.dtype).tiny)
     bent = jnp.abs(jnp.vdot(whole / linear.norms, hessian @ (whole / linear.norms)))
-    stationary &= jnp.sum((linear.slopes @ whole) ** 2) <= float(jnp.finfo(whole.dtype).eps) ** 0.5 * bent
-    least = jnp.maximum(linear.floor, 16 * float(jnp.finfo(cost.dtype).eps) * linear.square)
+    stationary &= jnp.sum(linear.triangles.times(whole) ** 2) <= float(jnp.finfo(whole.dtype).eps) ** 0.5 * bent
+    least = jnp.maximum(linear.floor, 16 * float(jnp.finfo(cost.dtype).eps) * state.here.square)
 
     def arrived(search: _Search) -> Array:
         return search.jumps.any() & (search.gain <= least)
@@ -94,14 +96,14 @@ def _resolved(problem: FlatProblem, state: State) -> State:
         points = state.params[None] + lengths[:, None] * search.step[None]
         if problem.bounds is not None:
             points = jnp.clip(points, *(bound[None] for bound in problem.bounds))
-        costs = jax.vmap(lambda point: problem.cost(problem.residual(point), state.noise))(points)
+        costs = jax.vmap(lambda point: problem.cost_at(point, noise))(points)
         lower = cost - jnp.where(jnp.isnan(costs), jnp.inf, costs)
         best = jnp.argmax(lower)
         # A step that does lower the cost is blocked by nothing. Nor is one along which the derivative changes the less
         # the shorter it is, as that of a smooth model does, or no more than the second derivatives say; across a kink
         # it changes as much at once. Rows that have died out turn nothing.
         residuals, jacobians = jax.vmap(problem.linearise)(points[:2])
-        there, here = jacobians / linear.norms[None, :, None], state.jacobian / linear.norms[:, None]
+        there, here = jacobians / linear.norms[None, :, None], jacobian / linear.norms[:, None]
         far, near = jnp.sum((there - here[None]) ** 2, axis=1)
         bends = jax.vmap(functools.partial(problem.second_derivative, state.params, lengths[1] * search.step))
         foreseen = jnp.sum(bends(jnp.diag(1 / linear.norms)) ** 2, axis=0)
@@ -111,7 +113,7 @@ def _resolved(problem: FlatProblem, state: State) -> State:
         met = blocked & turned & ~(search.jumps != 0).any(axis=0)
         jumps = jnp.where(met[None], (there[1] - here) / jnp.sqrt(jnp.where(met, near, 1))[None], search.jumps)
         step, gain = _along(linear, jumps)
-        across = linearised(problem, points[1], residuals[1], jacobians[1], state.noise, cost, state.size)
+        across = linearised(problem, points[1], problem.look_of(residuals[1], jacobians[1], noise), state.size)
         new = met.any()
         found = _Search(
             step=step,
@@ -125,11 +127,11 @@ def _resolved(problem: FlatProblem, state: State) -> State:
         )
         return found._replace(going=new & ~arrived(found))
 
-    step, gain = _along(linear, jnp.zeros_like(state.jacobian))
+    step, gain = _along(linear, jnp.zeros_like(jacobian))
     no, zero = jnp.asarray(False), jnp.zeros_like(cost)
-    start = _Search(step, gain, jnp.zeros_like(state.jacobian), state.params, no, state.params, zero, state.blocked)
+    start = _Search(step, gain, jnp.zeros_like(jacobian), state.params, no, state.params, zero, state.blocked)
     end = lax.while_loop(lambda search: search.going, body, start)
-    lower = cost - problem.cost(problem.residual(newton), state.noise)
+    lower = cost - problem.cost_at(newton, noise)
     trial, lower = jnp.where(lower > end.lower, newton, end.trial), jnp.fmax(lower, end.lower)
     leads_on = lower > linear.floor
     degenerate = stationary & ~leads_on
@@ -149,11 +151,14 @@ def _resolved(problem: FlatProblem, state: State) -> State:
 
 
 def _newton(
-    problem: FlatProblem, state: State, floor: Float[Array, ""]
+    problem: FlatProblem,
+    params: Float[Array, "p"],
+    residual: Float[Array, "n"],
+    jacobian: Float[Array, "p n"],
+    noise: Float[Array, "*k"],
+    floor: Float[Array, ""],
 ) -> tuple[Float[Array, "p"], Bool[Array, ""], Float[Array, "p p"]]:
     """Where Newton's step leads, whether it has nothing to gain, and half the second derivatives of the cost."""
-
-    params, residual, jacobian, noise = state.params, state.residual, state.jacobian, state.noise
     slope = problem.slope(residual, noise)
     gradient, columns = jacobian @ slope, jnp.eye(params.size, dtype=params.dtype)
 
@@ -165,12 +170,13 @@ def _newton(
     gradient, hessian = jnp.where(free, gradient, 0), jnp.where(free[:, None] & free[None], hessian, 0)
     size = jnp.sqrt(jnp.abs(jnp.diagonal(hessian)))
     size = jnp.where(size > 0, size, 1)
-    step = _whole(hessian / size[:, None] / size[None], gradient / size)
-    rest = step.slopes @ step.velocity + step.rest  # what no step can take away
-    end = params + step.velocity / size
+    scaled, slopes = gradient / size, hessian / size[:, None] / size[None]
+    velocity = _whole(slopes, scaled)
+    rest = slopes @ velocity + scaled  # what no step can take away
+    end = params + velocity / size
     if problem.bounds is not None:
         end = jnp.clip(end, *problem.bounds)
-    return end, (jnp.vdot(step.velocity, step.velocity) <= floor) & (jnp.vdot(rest, rest) <= floor), hessian
+    return end, (jnp.vdot(velocity, velocity) <= floor) & (jnp.vdot(rest, rest) <= floor), hessian
 
 
 def _lengths(share: Float[Array, ""]) -> Float[Array, "k"]:
@@ -185,24 +191,24 @@ def _lengths(share: Float[Array, ""]) -> Float[Array, "k"]:
 
 def _along(linear: Linear, jumps: Float[Array, "p n"]) -> tuple[Float[Array, "p"], Float[Array, ""]]:
     """The whole step that crosses none of these kinks, and the decrease of the cost that it promises."""
-    count, heavy = linear.rest.size, 1 / float(jnp.finfo(jumps.dtype).eps) ** 0.5
+    slopes, rest = linear.triangles.shared[0], linear.triangles.rest[0]
+    count, heavy = rest.size, 1 / float(jnp.finfo(jumps.dtype).eps) ** 0.5
     # The jumps of all residuals in as many rows as parameters, and the linear model below them.
     weights = heavy * qr_root(jumps)
-    root = qr_root(
-        jnp.hstack([jnp.pad(weights.T, ((0, 1), (0, 0))), jnp.concatenate([linear.slopes.T, linear.rest[None]])])
-    )
-    velocity = _whole(root[:count, :count], root[:count, count]).velocity
-    along = linear.slopes @ velocity
-    return velocity / linear.norms, -jnp.vdot(along, 2 * linear.rest + along)
+    root = qr_root(jnp.hstack([jnp.pad(weights.T, ((0, 1), (0, 0))), jnp.concatenate([slopes.T, rest[None]])]))
+    velocity = _whole(root[:count, :count], root[:count, count])
+    along = slopes @ velocity
+    return velocity / linear.norms, -jnp.vdot(along, 2 * rest + along)
 
 
 def _larger(first: Linear, second: Linear) -> Bool[Array, ""]:
     """Whether the parameters' variances are larger, in their mean ratio, by the first."""
-    inverses = (inverse_upper(linear.slopes)[0] / linear.norms[:, None] for linear in (first, second))
+    inverses = (inverse_upper(linear.triangles.shared[0])[0] / linear.norms[:, None] for linear in (first, second))
     one, other = (jnp.sum(inverse**2, axis=1) for inverse in inverses)
     return jnp.sum(one / (one + other)) > one.size / 2
 
 
-def _whole(slopes: Float[Array, "p p"], rest: Float[Array, "p"]) -> levenberg_marquardt.Step:
-    least = jnp.asarray(least_damping(rest.dtype), rest.dtype)
-    return levenberg_marquardt.damped(slopes, rest, jnp.ones_like(rest), least)
+def _whole(slopes: Float[Array, "p p"], rest: Float[Array, "p"]) -> Float[Array, "p"]:
+    """The whole step of a linear model."""
+    triangles = Triangles(jnp.zeros((1, *rest.shape, 0), rest.dtype), slopes[None], rest[None])
+    return triangles.damped(jnp.asarray(least_damping(rest.dtype), rest.dtype)).solved()

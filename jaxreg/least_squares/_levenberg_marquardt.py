@@ -1,8 +1,8 @@
 """Levenberg-Marquardt as functions of one fit's state: ``init``, and ``step`` while not ``finished``.
 
 Steps are damped Gauss-Newton steps by QR, scaled by the running maximum of the Jacobian's column norms, with geodesic
-acceleration. A robust loss enters as weights on the rows, bounds as an active set and a projection onto the box. One QR
-a step makes as many rows as parameters of the linear model; every step that is asked of it is solved for in those.
+acceleration. A robust loss enters as weights on the rows, bounds as an active set and a projection onto the box. Each
+look at the residuals ends in as many rows as parameters; every step that is asked of it is solved for in those.
 
 Source: K. Levenberg, Quarterly of Applied Mathematics 2 (1944) 164; J. J. Moré, Lecture Notes in Mathematics 630 (1978)
 105, for the scaling; H. B. Nielsen, report IMM-REP-1999-05, for the damping; M. K. Transtrum and J. P. Sethna,
@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxreg._linear_algebra import qr_root, solve_upper
 from jaxreg._shapes import Bool, Float, Int
 from jaxreg.least_squares._flat_problem import FlatProblem
-from jaxreg.least_squares._optimum import Linear, is_optimum, least_damping, linearised
+from jaxreg.least_squares._look import Look
+from jaxreg.least_squares._optimum import is_optimum, linearised
+from jaxreg.least_squares._step import into_box, steps_of
 
 _FIRST_DAMPING = 1e-3  # relative to the scaled system
 _LEAST_GAIN = 1e-4
@@ -34,10 +35,7 @@ class State(NamedTuple):
     """Where a fit stands, and the trial that it judges next."""
 
     params: Float[Array, "p"]  # of the free parameters
-    residual: Float[Array, "n"]  # weighted by sigma
-    jacobian: Float[Array, "p n"]  # of it
-    noise: Float[Array, "*k"]  # the loss's unit at these residuals, of all rows or of each
-    cost: Float[Array, ""]  # there, in it
+    here: Look  # what was seen there
     size: Float[Array, ""]  # of targets that are all zero: the least reach of the linear model that was met
     scale: Float[Array, "p"]  # running maximum of the Jacobian's column norms
     damping: Float[Array, ""]
@@ -71,10 +69,7 @@ def init(problem: FlatProblem, start: Float[Array, "p"]) -> State:
     yes, no = jnp.asarray(True), jnp.asarray(False)
     return State(
         params=start,
-        residual=jnp.zeros(problem.num_rows, start.dtype),
-        jacobian=jnp.zeros((start.size, problem.num_rows), start.dtype),
-        noise=jnp.ones(problem.noise_shape, start.dtype),
-        cost=one,
+        here=problem.unseen(),
         size=jnp.inf * one,
         scale=jnp.zeros_like(start),
         damping=_FIRST_DAMPING * one,
@@ -126,15 +121,13 @@ def step(problem: FlatProblem, state: State, *, accelerate: bool = True) -> Stat
 
 def judge(problem: FlatProblem, state: State) -> State:
     """Accept the trial, or reject it and damp more."""
-    residual, jacobian = problem.linearise(state.trial)
+    there, here = problem.look(state.trial, state.here.noise), state.here
     # Written so that a NaN rejects.
-    first, cost = state.num_steps < 0, problem.cost(residual, state.noise)
-    finite = jnp.isfinite(cost) & jnp.isfinite(state.trial).all()
-    smooth = jnp.isfinite(jacobian).all()
-    pole, finite = state.pole | (finite & ~smooth), finite & smooth
-    gain = (state.cost - cost) / state.decrease
+    first, finite = state.num_steps < 0, jnp.isfinite(there.before) & jnp.isfinite(state.trial).all()
+    pole, finite = state.pole | (finite & ~there.smooth), finite & there.smooth
+    gain = (here.cost - there.before) / state.decrease
     gain = jnp.where(state.decrease > 0, gain, -jnp.inf)  # a step bent by two walls may lead uphill, as predicted
-    trusted = state.trusted & (cost <= state.ceiling)  # whatever rounding does, it does not raise the cost above that
+    trusted = state.trusted & (there.before <= state.ceiling)  # rounding, whatever it does, raises no cost above that
     gain = jnp.where(trusted, jnp.where(state.swings, 0.5, 1), gain)
     accept = finite & (first | ((state.straight | trusted) & (gain > _LEAST_GAIN)))
 
@@ -148,21 +141,14 @@ def judge(problem: FlatProblem, state: State) -> State:
     # No floor but the smallest number: NIST's MGH10 has a column that shrinks by 1e48 against its running maximum, and
     # a floor of eps² would hold that parameter where it is.
     limits = jnp.finfo(damping.dtype)
-    residual, noise = jnp.where(accept, residual, state.residual), state.noise
-    cost = before = jnp.where(accept, cost, state.cost)
-    if problem.loss is not None:  # whose unit may have changed with the residuals
-        noise = problem.noise(residual)
-        cost = problem.cost(residual, noise)
     return state._replace(
         params=jnp.where(accept, state.trial, state.params),
+        here=jax.tree.map(lambda new, old: jnp.where(accept, new, old), there, here),
         moved=jnp.where(accept, state.trial - state.params, 0),
-        residual=residual,
-        noise=noise,
-        cost=cost,
-        jacobian=jnp.where(accept, jacobian, state.jacobian),
         damping=jnp.where(first, state.damping, jnp.clip(damping, limits.tiny, 1 / limits.eps**2)),
         growth=jnp.where(accept, 2, 2 * state.growth),
-        mark=state.mark + (cost - before),  # a cost that grows with its unit undoes no step
+        # A cost that grows with its unit undoes no step.
+        mark=jnp.where(accept, state.mark + (there.cost - there.before), state.mark),
         startable=state.startable & (finite | ~first),
         pole=pole,
         num_steps=state.num_steps + 1,
@@ -174,7 +160,7 @@ def ended(problem: FlatProblem, state: State) -> State:
 
     Where a combination of parameters is all but undetermined it is long, and the linear model may not reach so far.
     """
-    cost = problem.cost(problem.residual(state.last), state.noise)
+    cost = problem.cost_at(state.last, state.here.noise)
     taken = state.converged & ~state.kink & ~state.degenerate & (cost <= state.ceiling)  # a NaN is not
     return state._replace(params=jnp.where(taken, state.last, state.params))
 
@@ -191,7 +177,8 @@ def begun_anew(state: State, when: Bool[Array, ""]) -> State:
 
 def propose(problem: FlatProblem, state: State, *, accelerate: bool) -> State:
     """Solve for the next trial, or say that only the last step is left."""
-    linear = linearised(problem, state.params, state.residual, state.jacobian, state.noise, state.cost, state.size)
+    here = state.here
+    linear = linearised(problem, state.params, here, state.size)
     norms, scale = linear.norms, jnp.maximum(state.scale, linear.columns)
     whole, step = steps_of(linear, jnp.where(scale > 0, scale, 1), state.damping)
 
@@ -203,34 +190,35 @@ def propose(problem: FlatProblem, state: State, *, accelerate: bool) -> State:
     last_decrease = jnp.where(below, step.decrease, state.last_decrease)
 
     # A step that is held back only suggests an end. Where the whole one says that it is none, they begin anew with it.
-    converged = is_optimum(whole.decrease, linear.square, linear.floor, stalled)
+    converged = is_optimum(whole.decrease, here.square, linear.floor, stalled)
     most = step.decrease * jnp.maximum(1, state.damping / _FIRST_DAMPING)
-    anew = is_optimum(most, linear.square, linear.floor, stalled) & ~converged
+    anew = is_optimum(most, here.square, linear.floor, stalled) & ~converged
     step = jax.tree.map(lambda begun, going: jnp.where(anew, begun, going), whole, step)
     # Refusals have damped a step until rounding hides it while the whole one has much to gain, as where steps go to and
     # fro across a kink; or trial after trial went by.
-    lowered = state.cost < state.mark - linear.floor
+    lowered = here.cost < state.mark - linear.floor
     # The steps of a robust loss may come to an end slowly; those that each halve what is left do come to it.
     halves = below & (state.last_decrease < jnp.inf) & (step.decrease <= 0.5 * state.last_decrease)
     idle = jnp.where(lowered, 0, state.idle + jnp.where(halves & (problem.loss is not None), 0, 1))
     blocked = (below & (jnp.minimum(whole.decrease, most) > _MUCH * linear.floor)) | (idle >= _MOST_IDLE)
 
     straight, change = jnp.asarray(True), step.velocity
-    if accelerate:
+    if accelerate and here.jacobian is not None:
         along = step.velocity / step.unit
-        bend = linear.root * problem.second_derivative(state.params, along, along)
-        acceleration = step.accelerated(linear.jacobian @ bend / step.unit)
+        bend = problem.second_derivative(state.params, along, along)
+        bend = bend if here.root is None else here.root * bend
+        acceleration = step.factors.accelerated(here.jacobian @ bend / step.unit)
         straight = 2 * jnp.linalg.norm(acceleration) <= _MOST_ACCELERATION * jnp.linalg.norm(step.velocity)
         change = jnp.where(step.decrease <= linear.floor, change, change + acceleration / 2)
     trial, predicted = state.params + change / step.unit, step.decrease
     end = state.params + whole.velocity / norms
     if problem.bounds is not None:
-        trial, predicted = _into_box(problem.bounds, state.params, trial, step)
+        trial, predicted = into_box(problem.bounds, state.params, trial, step)
         end = jnp.clip(end, *problem.bounds)
     going = state._replace(
         last=end,
         size=linear.size,
-        ceiling=state.cost + linear.floor,
+        ceiling=here.cost + linear.floor,
         side=state.params,
         scale=jnp.where(anew, linear.columns, scale),
         trial=trial,
@@ -241,65 +229,9 @@ def propose(problem: FlatProblem, state: State, *, accelerate: bool) -> State:
         last_decrease=last_decrease,
         stalled=stalled,
         converged=converged,
-        degenerate=converged & (linear.left > jnp.maximum(_UNSETTLED * linear.square, _MUCH * linear.floor)),
-        mark=jnp.where(lowered, state.cost, state.mark),
+        degenerate=converged & (linear.left > jnp.maximum(_UNSETTLED * here.square, _MUCH * linear.floor)),
+        mark=jnp.where(lowered, here.cost, state.mark),
         idle=jnp.where(blocked, 0, idle),
         blocked=blocked & ~converged & (state.visits < _MOST_VISITS),
     )
     return begun_anew(going, anew)
-
-
-class Step(NamedTuple):
-    """A damped step of a linear model: v minimises ‖slopes·v + rest‖² + damping·‖v‖²."""
-
-    slopes: Float[Array, "p p"]
-    rest: Float[Array, "p"]
-    unit: Float[Array, "p"]  # v/unit is the step of the parameters
-    damping: Float[Array, ""]
-    triangle: Float[Array, "p p"]  # R of a QR of the slopes with √damping·I below them
-    velocity: Float[Array, "p"]  # v
-    decrease: Float[Array, ""]  # of the cost, predicted
-
-    def accelerated(self, bend: Float[Array, "p"]) -> Float[Array, "p"]:
-        """The geodesic acceleration, by the normal equations' factor: it need have only its leading digits."""
-        return -solve_upper(self.triangle, solve_upper(self.triangle, bend, transposed=True))
-
-
-def steps_of(linear: Linear, unit: Float[Array, "p"], damping: Float[Array, ""]) -> tuple[Step, Step]:
-    """The whole step, in today's units, and the damped one in others: as a pair, which is one program."""
-    slopes = jnp.stack([linear.slopes, linear.slopes * (linear.norms / unit)[None]])
-    dampings = jnp.stack([jnp.full_like(damping, least_damping(damping.dtype)), damping])
-    pair = jax.vmap(damped, (0, None, 0, 0))(slopes, linear.rest, jnp.stack([linear.norms, unit]), dampings)
-    return jax.tree.map(lambda leaf: leaf[0], pair), jax.tree.map(lambda leaf: leaf[1], pair)
-
-
-def damped(
-    slopes: Float[Array, "p p"], rest: Float[Array, "p"], unit: Float[Array, "p"], damping: Float[Array, ""]
-) -> Step:
-    """The damped step."""
-    count = rest.size
-    below = jnp.sqrt(damping) * jnp.eye(count + 1, count, dtype=rest.dtype)
-    root = qr_root(jnp.hstack([jnp.concatenate([slopes.T, rest[None]]), below]))
-    velocity = -solve_upper(root[:count, :count], root[:count, count])
-    decrease = jnp.sum((slopes @ velocity) ** 2) + 2 * damping * jnp.sum(velocity**2)
-    return Step(slopes, rest, unit, damping, root[:count, :count], velocity, decrease)
-
-
-def _into_box(
-    bounds: tuple[Float[Array, "p"], Float[Array, "p"]], params: Float[Array, "p"], trial: Float[Array, "p"], step: Step
-) -> tuple[Float[Array, "p"], Float[Array, ""]]:
-    """A trial inside the bounds, and the decrease that the linear model predicts for it."""
-    slopes, rest, unit = step.slopes, step.rest, step.unit
-    # Judged without the acceleration, which may point out of the box where the velocity points into it.
-    straight_on = params + step.velocity / unit
-    inside = jnp.clip(straight_on, *bounds)
-    blocked = inside != straight_on
-    # What leaves the box ends at its wall, and the others are solved for again.
-    shift = jnp.where(blocked, inside - params, 0)
-    others = damped(jnp.where(blocked[None], 0, slopes), rest + slopes @ (unit * shift), unit, step.damping)
-    inside = jnp.where(blocked, inside, jnp.clip(params + others.velocity / unit, *bounds))
-    along = slopes @ (unit * (inside - params))
-    hits = blocked.any()
-    predicted = jnp.where(hits, -jnp.vdot(along, 2 * rest + along), step.decrease)
-    leaves = (jnp.clip(trial, *bounds) != trial).any()
-    return jnp.where(hits, inside, jnp.where(leaves, straight_on, trial)), predicted

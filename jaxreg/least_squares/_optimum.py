@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg._linear_algebra import power_of_two, qr_root
+from jaxreg._linear_algebra import power_of_two
 from jaxreg._shapes import Bool, Float, Int
 from jaxreg.least_squares._flat_problem import FlatProblem
+from jaxreg.least_squares._look import Look
+from jaxreg.least_squares._triangles import Triangles
 
 RELATIVE_OFFSET = 1e-10  # of the residuals' length
 _MOST_STALLED = 3
@@ -55,48 +57,25 @@ def least_damping(dtype: Any) -> float:
 
 
 class Linear(NamedTuple):
-    """The linear model of the weighted residuals: the Jacobian, and all of it in as many rows as parameters.
+    """The linear model of the weighted residuals: for a step v/norms slopes·v + rest, and what no step changes."""
 
-    For a step v/norms it is slopes·v + rest, and what no step changes.
-    """
-
-    jacobian: Float[Array, "p n"]
-    root: Float[Array, "n"]  # of the weights that are in it
-    slopes: Float[Array, "p p"]  # columns of length about 1, zero for parameters that cannot move
-    rest: Float[Array, "p"]
+    triangles: Triangles  # slopes, of length about 1, zero for parameters that cannot move, and rest
     columns: Float[Array, "p"]  # lengths of the Jacobian's rows
     norms: Float[Array, "p"]  # powers of two near them, 1 for a parameter that moves no prediction
-    square: Float[Array, ""]  # ‖ψ‖²
     size: Float[Array, ""]  # by which rounding is measured
     floor: Float[Array, ""]  # the decrease of the cost that rounding hides
     left: Float[Array, ""]  # of it, what the columns explain, however nearly they depend; 0 if a parameter is held
 
 
-def linearised(
-    problem: FlatProblem,
-    params: Float[Array, "p"],
-    residual: Float[Array, "n"],
-    jacobian: Float[Array, "p n"],
-    noise: Float[Array, "*k"],
-    cost: Float[Array, ""],
-    size: Float[Array, ""],
-) -> Linear:
-    """The linear model at parameters, from the residuals there and their derivatives."""
-    slope, root = problem.weights(residual, noise)
-    values = slope
-    if problem.loss is not None:
-        values, jacobian = slope / jnp.where(root > 0, root, 1), root[None] * jacobian
-    unit = power_of_two(jnp.max(jnp.abs(jacobian), axis=1))
-    # With the values as one more column their projection stands beside R, and Q is never formed.
-    triangle = qr_root(jnp.concatenate([jacobian / unit[:, None], values[None]]))
-    lengths = jnp.sqrt(jnp.sum(triangle[:-1, :-1] ** 2, axis=0))
+def linearised(problem: FlatProblem, params: Float[Array, "p"], look: Look, size: Float[Array, ""]) -> Linear:
+    """The linear model at parameters, from a look at them."""
+    lengths = look.triangles.lengths()
     norms = power_of_two(lengths)  # of which no rounding comes
-    slopes, rest = triangle[:-1, :-1] / norms[None], triangle[:-1, -1]
-    free = problem.free(params, rest @ slopes)
-    slopes, left = jnp.where(free[None], slopes, 0), jnp.where(free.all(), jnp.vdot(rest, rest), 0)
-    length, columns = jnp.sqrt(jnp.sum(triangle[:, -1] ** 2)), unit * lengths
-    square = length**2 if problem.loss is None else jnp.sum(slope**2)
+    slopes = look.triangles.scaled(1 / norms)
+    free = problem.free(params, slopes.gradient())
+    left = jnp.where(free.all(), slopes.explained(), 0)
+    columns = look.unit * lengths
     reach = jnp.vdot(jnp.abs(params), columns)
     size = jnp.where(problem.size > 0, problem.size, jnp.minimum(size, jnp.where(reach > 0, reach, jnp.inf)))
-    floor = rounding_floor(jnp.where(size < jnp.inf, size, 0), cost, length, reach)
-    return Linear(jacobian, root, slopes, rest, columns, unit * norms, square, size, floor, left)
+    floor = rounding_floor(jnp.where(size < jnp.inf, size, 0), look.cost, look.length, reach)
+    return Linear(slopes.without(~free), columns, look.unit * norms, size, floor, left)

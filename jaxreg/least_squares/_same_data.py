@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxreg import _jit, _trace
 from jaxreg._shapes import Float
-from jaxreg.least_squares._flat_problem import flat_problem
+from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.problems import Problem
 from jaxreg.problems._form import Term
 from jaxreg.status import is_optimum

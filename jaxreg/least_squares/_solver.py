@@ -12,7 +12,8 @@ from jaxreg import _checks, _jit, _trace
 from jaxreg import covariance as covariances
 from jaxreg.least_squares import _quantile_regression as quantile_regression
 from jaxreg.least_squares._fit import Fit
-from jaxreg.least_squares._flat_problem import Options, flat_problem
+from jaxreg.least_squares._flat_problem import Options
+from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._kinks import minimise, without_derivative
 from jaxreg.least_squares._result import UNRESOLVED, finish, status_of
 from jaxreg.losses._kinds import Kind

@@ -12,7 +12,8 @@ from jax import Array
 from jaxreg import _checks, _jit, _names, _trace
 from jaxreg._blocks import Deadline
 from jaxreg.least_squares._fit import Fit
-from jaxreg.least_squares._flat_problem import Options, flat_problem
+from jaxreg.least_squares._flat_problem import Options
+from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._levenberg_marquardt import State
 from jaxreg.least_squares._steps import advance, begin, close
 from jaxreg.least_squares._table import in_order
@@ -105,7 +106,7 @@ def _advance(
 ) -> tuple[State, Array, tuple[Array, Array, Any]]:
     flat = flat_problem(problem, careful=options.careful)
     end, done = advance(flat, state, options, most)
-    chi2 = jnp.where(end.startable, flat.chi2(end.residual, priors=False), jnp.nan)
+    chi2 = jnp.where(end.startable, flat.chi2(flat.residual(end.params), priors=False), jnp.nan)
     return end, done, (chi2, end.damping, flat.restore(end.params))
 
 

@@ -14,8 +14,9 @@ from jaxreg import _checks, _jit, _trace
 from jaxreg._linear_algebra import unit_columns
 from jaxreg._shapes import Float
 from jaxreg.least_squares import Fit
-from jaxreg.least_squares._flat_problem import FlatProblem, Options, flat_problem
+from jaxreg.least_squares._flat_problem import FlatProblem, Options
 from jaxreg.least_squares._flat_term import FlatTerm, coloured, joined
+from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._solver import solve, with_care
 from jaxreg.likelihoods import Likelihood
 from jaxreg.losses._kinds import Kind

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxreg import _checks, _jit, _names
 from jaxreg._shapes import Float, Int
 from jaxreg.least_squares import Fit
-from jaxreg.least_squares._flat_problem import flat_problem
+from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._kinks import minimise
 from jaxreg.least_squares._result import status_of
 from jaxreg.models import Params

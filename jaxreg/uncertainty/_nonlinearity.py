@@ -11,7 +11,7 @@ from jaxreg import _checks, _jit
 from jaxreg._linear_algebra import unit_columns
 from jaxreg._shapes import Float
 from jaxreg.least_squares import Fit
-from jaxreg.least_squares._flat_problem import flat_problem
+from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem
 from jaxreg.status import Status

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxreg import _checks, _jit, _names
 from jaxreg._shapes import Float, Int
 from jaxreg.least_squares import Fit
-from jaxreg.least_squares._flat_problem import flat_problem
+from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.losses._kinds import Kind
 from jaxreg.models import Params
 from jaxreg.problems import Problem

@@ -9,7 +9,8 @@ from jax import Array
 from jaxreg._shapes import Float, Int
 from jaxreg.covariance._rows import variance_of_rows
 from jaxreg.least_squares import Fit
-from jaxreg.least_squares._flat_problem import FlatProblem, flat_problem
+from jaxreg.least_squares._flat_problem import FlatProblem
+from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._kinks import minimise
 from jaxreg.least_squares._result import status_of
 from jaxreg.least_squares._same_data import rounding_of_chi2
@@ -90,8 +91,8 @@ class Refits(NamedTuple):
             )
             end = minimise(problem, self.max_steps)
             # Where only a derivative is not finite the χ² before any step is still one that the others can have.
-            residual = jnp.where(end.startable, end.residual, self.problem.residual(restore(start[others])))
             params, status = restore(end.params), status_of(problem, end)
+            residual = self.problem.residual(params)
         cost = cost_of(self.problem, residual)
         cost = jnp.where(inside & jnp.isfinite(cost), cost, jnp.inf)
         chi2 = self.problem.chi2(self.problem.residual(self.center), priors=False)

@@ -1,0 +1,90 @@
+"""A problem's numbers made into the solver's view of it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxreg._linear_algebra import power_of_two
+from jaxreg._shapes import Float
+from jaxreg.least_squares._flat_problem import FlatProblem
+from jaxreg.least_squares._flat_term import (
+    counts_are_usable,
+    flat_of,
+    flat_term,
+    joined,
+    loss_of_all,
+    parts_of,
+    root_of,
+    sigma_of,
+    unusable_rows,
+    whitened,
+)
+from jaxreg.least_squares._layout import layout_of
+from jaxreg.problems import Problem
+from jaxreg.problems._starts import start_of
+
+
+def flat_problem(problem: Problem, *, careful: bool = True) -> FlatProblem:
+    """The solver's view of a problem."""
+    form = problem.form
+    numbers = jax.tree.map(jnp.asarray, (problem.p0, problem.bounds, problem.terms))
+    p0, box, terms = numbers
+    layout = layout_of(start_of(p0, box, terms, form), form, _dtype(numbers))
+    dtype = layout.start.dtype
+    roots, targets, counted, valid = [], [], [], jnp.asarray(True)
+    for term, form_of in zip(terms, form.terms, strict=True):
+        there = flat_of(jnp.ones(term.y.shape, bool) if term.mask is None else term.mask, term.y)
+        root, usable = root_of(sigma_of(term), there, dtype)
+        roots.append(root)
+        targets.append(whitened(root, jnp.where(there, parts_of(term.y), 0).astype(dtype)))
+        counted.append(there)
+        valid &= usable & counts_are_usable(term, form_of, there)
+    there, target = joined(counted), joined(targets)
+    valid &= there.sum() >= layout.start.size
+    unit = power_of_two(jnp.max(jnp.abs(target)))
+    bounds = None
+    if box is not None:
+        lower, upper = map(layout.of_free, box)
+        bounds = lower, upper
+        valid &= ((lower <= layout.start) & (layout.start <= upper)).all()
+    unusable = jnp.concatenate([unusable_rows(*pair) for pair in zip(terms, counted, strict=True)], axis=1)
+
+    flat, first = [], 0
+    for term, one, root, rows in zip(terms, form.terms, roots, counted, strict=True):
+        flat.append(flat_term(term, one, root * unit, rows, first, dtype))
+        first += rows.size
+
+    def residual(params: Float[Array, "p"]) -> Float[Array, "n"]:
+        everything = layout.restore(params)
+        return joined([term.residual(everything) for term in flat])
+
+    return FlatProblem(
+        start=layout.start,
+        unit=unit,
+        places=layout.places,
+        spread=layout.spread,
+        restore=layout.restore,
+        residual=residual,
+        terms=tuple(flat),
+        counted=there,
+        size=jnp.linalg.norm(target / unit),
+        valid=valid,
+        startable=valid & ~unusable[0].any(),
+        bounds=bounds,
+        loss=loss_of_all(flat),
+        scaled=any(term.scale is not None for term in flat),
+        tied=form.tie is not None,
+        held=None,
+        careful=careful,
+        unusable=unusable,
+    )
+
+
+def _dtype(numbers: Any) -> Any:
+    """The widest of all numbers that are no whole ones; of a complex one that of its parts."""
+    p0, _, terms = numbers
+    leaves = jax.tree.leaves((p0, [(term.x, term.y) for term in terms]))
+    floats = [leaf.real.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.result_type(*floats)
