@@ -74,6 +74,10 @@ FLOORS = [
     ["least_squares._verbs"],
     ["least_squares"],
     ["compat"],
+    ["global_fits._problem"],
+    ["global_fits._view"],
+    ["global_fits._solver"],
+    ["global_fits"],
     # What repeats them: over data sets, over learning rates, with parameters held.
     ["fits._programs", "fits._sets"],
     ["fits._batch"],

@@ -239,12 +239,7 @@ class FlatProblem(NamedTuple):
 
     def free(self, params: Float[Array, "p"], gradient: Float[Array, "p"]) -> Bool[Array, "p"]:
         """Whether each parameter can move: it has room, and is not at a bound that the gradient pushes it against."""
-        if self.bounds is None:
-            return jnp.ones(params.shape, bool)
-        lower, upper = self.bounds
-        # A gradient of zero pushes nothing: of a parameter that moves no prediction it says that it is not determined.
-        pushed = ((params <= lower) & (gradient > 0)) | ((params >= upper) & (gradient < 0))
-        return ~pushed & (lower < upper)
+        return room(self.bounds, params, gradient)
 
     def stationarity(self, params: Float[Array, "p"]) -> Float[Array, "p"]:
         """Zero at the optimum: the gradient, and for a parameter at a bound its distance to that."""
@@ -257,6 +252,18 @@ class FlatProblem(NamedTuple):
 
 
 _LEAST_WEIGHT, _LEAST_WEIGHT_SCALED = 0.01, 0.3
+
+
+def room(
+    bounds: tuple[Float[Array, "p"], Float[Array, "p"]] | None, params: Float[Array, "p"], gradient: Float[Array, "p"]
+) -> Bool[Array, "p"]:
+    """Whether each parameter can move in the box."""
+    if bounds is None:
+        return jnp.ones(params.shape, bool)
+    lower, upper = bounds
+    # A gradient of zero pushes nothing: of a parameter that moves no prediction it says that it is not determined.
+    pushed = ((params <= lower) & (gradient > 0)) | ((params >= upper) & (gradient < 0))
+    return ~pushed & (lower < upper)
 
 
 def _derivative(fn: Callable[[Array], Array]) -> Callable[[Array], Array]:

@@ -26,8 +26,10 @@ from jaxreg.problems import Problem
 from jaxreg.problems._starts import start_of
 
 
-def flat_problem(problem: Problem, *, careful: bool = True) -> FlatProblem:
-    """The solver's view of a problem."""
+def flat_problem(
+    problem: Problem, *, careful: bool = True, unit: Float[Array, ""] | None = None, least: int | None = None
+) -> FlatProblem:
+    """The solver's view of a problem; its unit and the least number of its rows may be those of a larger one."""
     form = problem.form
     numbers = jax.tree.map(jnp.asarray, (problem.p0, problem.bounds, problem.terms))
     p0, box, terms = numbers
@@ -42,8 +44,8 @@ def flat_problem(problem: Problem, *, careful: bool = True) -> FlatProblem:
         counted.append(there)
         valid &= usable & counts_are_usable(term, form_of, there)
     there, target = joined(counted), joined(targets)
-    valid &= there.sum() >= layout.start.size
-    unit = power_of_two(jnp.max(jnp.abs(target)))
+    valid &= there.sum() >= (layout.start.size if least is None else least)
+    unit = power_of_two(jnp.max(jnp.abs(target))) if unit is None else unit
     bounds = None
     if box is not None:
         lower, upper = map(layout.of_free, box)

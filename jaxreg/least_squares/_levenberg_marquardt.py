@@ -103,7 +103,14 @@ def finished(state: State, max_steps: int) -> Bool[Array, ""]:
     return ~state.startable | state.converged | state.blocked | (state.num_steps >= max_steps)
 
 
-def advanced(problem: FlatProblem, state: State, max_steps: int, most: Int[Array, ""] | None = None) -> State:
+def advanced(
+    problem: FlatProblem,
+    state: State,
+    max_steps: int,
+    most: Int[Array, ""] | None = None,
+    *,
+    accelerate: bool = True,
+) -> State:
     """Steps until the state is finished, or until there were as many as ``most``, if that is given."""
     last = None if most is None else state.num_steps + most
 
@@ -111,7 +118,7 @@ def advanced(problem: FlatProblem, state: State, max_steps: int, most: Int[Array
         left = ~finished(state, max_steps)
         return left if last is None else left & (state.num_steps < last)
 
-    return lax.while_loop(going, functools.partial(step, problem), state)
+    return lax.while_loop(going, functools.partial(step, problem, accelerate=accelerate), state)
 
 
 def step(problem: FlatProblem, state: State, *, accelerate: bool = True) -> State:

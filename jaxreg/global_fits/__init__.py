@@ -1,0 +1,1 @@
+"""Fits of data sets that share parameters."""

@@ -1,0 +1,113 @@
+"""Data sets that share parameters, as a value: one problem's numbers, those that each set has for itself on an axis."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg import _jit
+from jaxreg.models import Params
+from jaxreg.problems import Problem
+from jaxreg.problems._form import Form
+from jaxreg.problems._starts import shapes_of_start
+
+
+class GlobalForm(NamedTuple):
+    """What chooses the program of a global fit: hashable.
+
+    Attributes:
+        one: the form of the problem of one data set.
+        own: for each leaf of p0, bounds and terms, whether each data set has its own.
+        shared: the names of the parameters that are one for all, sorted.
+        num_sets: m.
+    """
+
+    one: Form
+    own: tuple[bool, ...]
+    shared: tuple[str, ...]
+    num_sets: int
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["p0", "bounds", "terms"], meta_fields=["form"])
+@dataclasses.dataclass(frozen=True, eq=False)
+class GlobalProblem(_jit.Formed):
+    """What a global fit solves: a ``Problem`` whose numbers have a leading axis where each data set has its own.
+
+    Attributes:
+        p0, bounds, terms: those of a ``Problem``.
+        form: all that is static.
+    """
+
+    p0: Any
+    bounds: Any
+    terms: Any
+    form: Any
+
+    @property
+    def absolute_sigma(self) -> bool:
+        """Whether the size of the errors is known."""
+        return any(term.absolute_sigma for term in self.form.one.terms)
+
+    @property
+    def numbers(self) -> tuple[list[Any], list[Any]]:
+        """Those that all data sets have in common, and those that each has for itself, (m, …)."""
+        leaves = jax.tree.leaves((self.p0, self.bounds, self.terms))
+        pairs = list(zip(leaves, self.form.own, strict=True))
+        return [leaf for leaf, own in pairs if not own], [leaf for leaf, own in pairs if own]
+
+    def one(self, common: Sequence[Any], own: Sequence[Any]) -> Problem:
+        """The problem of one data set, from the numbers of all and its own."""
+        all_have, each_has = iter(common), iter(own)
+        structure = jax.tree.structure((self.p0, self.bounds, self.terms))
+        numbers = [next(each_has if is_own else all_have) for is_own in self.form.own]
+        return Problem(*jax.tree.unflatten(structure, numbers), self.form.one)
+
+    def __getitem__(self, place: int) -> Problem:
+        """The problem of one data set."""
+        common, own = self.numbers
+        return self.one(common, [leaf[place] for leaf in own])
+
+
+class Columns(NamedTuple):
+    """The places of a data set's own and of the shared parameters among its free ones."""
+
+    own: tuple[int, ...]
+    shared: tuple[int, ...]
+
+    def params(self, own: Any, shared: Any) -> Any:
+        """The free parameters of a data set."""
+        order = np.argsort([*self.own, *self.shared])
+        return jnp.concatenate([own, shared])[order]
+
+    def own_of(self, values: Any) -> Any:
+        """The own ones of numbers on the last axis."""
+        return values[..., np.array(self.own, int)]
+
+    def shared_of(self, values: Any) -> Any:
+        """The shared ones of numbers on the last axis."""
+        return values[..., np.array(self.shared, int)]
+
+
+def columns_of(problem: Problem, shared: Sequence[str]) -> Columns:
+    """Of the problem of one data set."""
+    names = free_names(problem)
+    is_shared = [name in shared for name in names]
+    return Columns(tuple(np.flatnonzero(np.logical_not(is_shared)).tolist()), tuple(np.flatnonzero(is_shared).tolist()))
+
+
+def free_names(problem: Problem) -> list[str]:
+    """For each free number the name of the parameter that it is of."""
+    start = shapes_of_start(problem.p0, problem.bounds, problem.terms, problem.form)
+    names = names_of(start)
+    free = problem.form.free or (True,) * len(names)
+    return [name for name, is_free in zip(names, free, strict=True) if is_free]
+
+
+def names_of(params: Params) -> list[str]:
+    """For each number of a dict of parameters the name of the parameter that it is of."""
+    found = jax.tree_util.tree_leaves_with_path(params)
+    return [path[0].key for path, leaf in found for _ in range(int(np.prod(np.shape(leaf))))]
