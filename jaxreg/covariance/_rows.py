@@ -44,11 +44,29 @@ def variance_of_rows(
 ) -> Float[Array, ""]:
     """The factor s² of the classic covariance, with power 1, and of Huber's first form, with power 2."""
     total, square = counted.sum().astype(slope.dtype), jnp.sum(slope**2)
-    if curvature is None:
-        return ratio(square, total - used)
+    return variance_of_sums(total, square, None if curvature is None else moments(curvature, counted), used, power)
+
+
+def moments(curvature: Float[Array, "n"], counted: Bool[Array, "n"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean and variance of ψ' over the rows that are there."""
+    total = counted.sum().astype(curvature.dtype)
     mean = jnp.where(counted, curvature, 0).sum() / total
-    spread = jnp.where(counted, (curvature - mean) ** 2, 0).sum() / total
-    return ((1 + used / total * spread / mean**2) / mean) ** power * ratio(square, total - used)
+    return mean, jnp.where(counted, (curvature - mean) ** 2, 0).sum() / total
+
+
+def variance_of_sums(
+    total: Float[Array, ""],
+    square: Float[Array, ""],
+    curvature: tuple[Float[Array, ""], Float[Array, ""]] | None,
+    used: Float[Array, ""],
+    power: int = 1,
+) -> Float[Array, ""]:
+    """The same of the number of rows, Σψ², and the moments of ψ'; None for the squared loss."""
+    variance = ratio(square, total - used)
+    if curvature is None:
+        return variance
+    mean, spread = curvature
+    return ((1 + used / total * spread / mean**2) / mean) ** power * variance
 
 
 def variances_of_rows(

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import jax
 import numpy as np
@@ -12,7 +12,11 @@ from jaxreg import _blocks, _checks, _trace
 from jaxreg.fits._batch import Batch
 from jaxreg.fits._programs import Job
 from jaxreg.fits._sets import sets_of_data, sets_of_problem
+from jaxreg.fits._shared import check_alone, global_problem, with_axis
+from jaxreg.global_fits import GlobalFit, GlobalProblem
+from jaxreg.global_fits._solver import solve as solve_together
 from jaxreg.least_squares import Fit
+from jaxreg.least_squares._flat_problem import Options
 from jaxreg.least_squares._solver import checked_options, num_free, num_rows
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
@@ -24,7 +28,17 @@ from jaxreg.store._filling import fill, stand_ins
 from jaxreg.store._opening import open_store
 
 
-@_trace.undisturbed
+@overload
+def fit_many(model: Any, x: Any = ..., y: Any = ..., p0: Any = ..., *, shared: None = None, **options: Any) -> Fit: ...
+
+
+@overload
+def fit_many(
+    model: Any, x: Any = ..., y: Any = ..., p0: Any = ..., *, shared: Sequence[str], **options: Any
+) -> GlobalFit: ...
+
+
+@_trace.undisturbed  # type: ignore[misc]  # the options are these
 def fit_many(
     model: Model | Apply | Problem,
     x: Any = None,
@@ -46,7 +60,8 @@ def fit_many(
     covariance: str = "classic",
     max_steps: int = 5000,
     timeout: float | None = None,
-) -> Fit:
+    shared: Sequence[str] | None = None,
+) -> Fit | GlobalFit:
     """Fit a model to each of m data sets, as ``curve_fit`` does one by one, on all cores or devices.
 
     Plain Gauss-Newton steps fit the well-behaved data sets; those where a step fails are begun anew with the steps of
@@ -74,10 +89,17 @@ def fit_many(
         timeout: seconds, compilation included, after which the fits that are not done end with ``Status.TIMEOUT``,
             where they stand, or NaN where they were not begun. With a store the chunk that was begun is finished, and
             the same call goes on from there.
+        shared: names of parameters that are one for all data sets: a *global* fit. The others are each data set's own.
+            With ``p0_each`` the starts of shared ones may have the leading axis, and then are equal; bounds of own ones
+            may have it too. A prior of shared parameters counts once, one that reads an own parameter for each data
+            set. A data set that cannot begin (NaN, fewer points than own parameters) takes no part. The errors are
+            "classic", their scale, if sigma is not absolute, is one for all. There are these two levels, and no third.
+            Such a call also goes through jit, vmap and grad; no derivative depends on bounds, and a kink ends as
+            MAX_STEPS.
 
     Returns:
         Fit, with a leading axis m on every field, and a length m: ``fits[3]`` is one fit. What all data sets share
-        stands in ``fits.problem`` as a view that takes no memory.
+        stands in ``fits.problem`` as a view that takes no memory. With ``shared`` a ``GlobalFit``.
 
     Raises:
         ValueError: for shapes that do not fit and what else ``curve_fit`` raises. Values of a single data set raise
@@ -94,7 +116,7 @@ def fit_many(
     >>> print(fit.params["temperature"].round(), fit.status)
     [4000. 5000. 6000.] [0 0 0]
     """
-    if not _trace.at_top_level():
+    if shared is None and not _trace.at_top_level():
         raise ValueError("fit_many is for the host: inside jit, vmap or grad use jax.vmap of fit or curve_fit")
     _checks.seconds("timeout", timeout)
     end = _blocks.Deadline(timeout)
@@ -107,10 +129,14 @@ def fit_many(
         raise ValueError("each is for a problem, fit_many(problem, each=(…)): of a model's data the shapes say it")
     else:
         warn_if_narrowed(x, y, p0, sigma, level=4)
+        p0 = p0 if shared is None or not p0_each else with_axis(p0, shared, y)
         sets = sets_of_data(
-            model, x, y, p0, p0_each=p0_each, mask=mask, sigma=sigma, bounds=bounds, fixed=fixed,
-            absolute_sigma=absolute_sigma, loss=loss, scale=scale,
+            model, x, y, p0, p0_each=p0_each, mask=mask, sigma=sigma, bounds=bounds if shared is None else None,
+            fixed=fixed, absolute_sigma=absolute_sigma, loss=loss, scale=scale,
         )  # fmt: skip
+    if shared is not None:
+        check_alone(store=store, timeout=timeout, covariance=covariance)
+        return _together(global_problem(sets, shared, bounds), max_steps, residuals=residuals)
     options = checked_options(sets.one, covariance, max_steps)
     leaves, structure = jax.tree.flatten(dataclasses.replace(sets.problem, form=None))
     own = tuple(jax.tree.leaves(sets.own))
@@ -119,6 +145,14 @@ def fit_many(
     batch = Batch(job, leaves, tuple(jax.tree.leaves(sets.dtypes)), *counts, tuple(jax.local_devices()))
     fits = _Results(batch, store, end).filled(progress)
     return fits.replace(problem=jax.tree.map(functools.partial(_on_axis, batch.num_sets), sets.problem, sets.own))
+
+
+def _together(problem: GlobalProblem, max_steps: int, *, residuals: bool) -> GlobalFit:
+    """The fit of data sets that share parameters."""
+    options = Options(max_steps=_checks.count("max_steps", max_steps, least=0))
+    fit = solve_together(problem, options, differentiable=not _trace.at_top_level())
+    each = fit.each if residuals else fit.each.replace(residuals=None)
+    return fit.replace(each=each.replace(problem=problem.batch()), problem=problem)
 
 
 def _on_axis(num_sets: int, leaf: Any, is_own: bool) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxreg import _checks, _names
+from jaxreg import _checks, _names, _trace
 from jaxreg.losses._kinds import Kind
 from jaxreg.models import Apply, Model
 from jaxreg.problems import Problem
@@ -46,7 +46,7 @@ def sets_of_data(
     sigma, sigma_own = _sigma(sigma, y.shape)
     like = p0
     if p0 is not None:
-        start, p0 = p0, jax.tree.map(np.asarray, _checks.params("p0", p0))
+        start, p0 = p0, jax.tree.map(_gathered, _checks.params("p0", p0))
         like = _names.in_order(_first_start(p0, len(y)) if p0_each else p0, start)
 
     # The first data set stands for all, but for its values: a start of its own may lie outside the bounds.
@@ -150,7 +150,7 @@ def _features(x: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
     checked = arguments.features(x, converted=False)
     if not hasattr(checked, "dtype"):
         return checked, jax.tree.map(lambda leaf: leaf.shape[: len(shape)] == shape, checked)
-    x = np.asarray(checked)
+    x = _gathered(checked)
     if x.shape[: len(shape)] == shape:
         return x, True
     if x.shape[: len(shape) - 1] == shape[1:]:
@@ -168,7 +168,7 @@ def _like(name: str, value: Any, shape: tuple[int, ...]) -> tuple[Any, bool]:
     """A mask, and whether each data set has its own."""
     if value is None:
         return None, False
-    found = np.asarray(_checks.booleans(name, value))
+    found = _gathered(_checks.booleans(name, value))
     if found.shape not in (shape, shape[1:]):
         raise ValueError(f"{name} must have shape {shape} or {shape[1:]}, got {found.shape}")
     return found, found.shape == shape
@@ -182,7 +182,12 @@ def _sigma(sigma: Any, shape: tuple[int, ...]) -> tuple[Any, bool]:
     size = int(np.prod(shape[1:]))
     if sigma.shape not in (shape, shape[1:], (size, size)):
         raise ValueError(f"sigma must have shape (), {shape[1:]}, {shape} or {(size, size)}, got {sigma.shape}")
-    if shape == (size, size) == sigma.shape and not (sigma == sigma[:1]).all() and np.array_equal(sigma, sigma.T):
+    if (
+        shape == (size, size) == sigma.shape
+        and _trace.concrete(sigma)
+        and not (sigma == sigma[:1]).all()
+        and np.array_equal(sigma, sigma.T)
+    ):
         raise ValueError(
             "sigma may be one row for each of as many data sets as points, or the covariance of all: say which by a "
             "problem of one data set, fit_many(problem, each={'y': …}) or each={'y': …, 'sigma': …}"
@@ -200,4 +205,9 @@ def _first_start(p0: Any, num_sets: int) -> Any:
 
 def _array(name: str, value: Any) -> Any:
     """NumPy's; a memory map as it is, and in its own dtype, to be read in chunks."""
-    return np.asarray(_checks.array(name, value, converted=False, is_complex=name == "y"))
+    return _gathered(_checks.array(name, value, converted=False, is_complex=name == "y"))
+
+
+def _gathered(value: Any) -> Any:
+    """On the host, but for what is traced."""
+    return np.asarray(value) if _trace.concrete(value) else value

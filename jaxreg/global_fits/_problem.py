@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg import _jit
+from jaxreg import _jit, _trace
 from jaxreg.models import Params
 from jaxreg.problems import Problem
 from jaxreg.problems._form import Form
@@ -53,6 +53,11 @@ class GlobalProblem(_jit.Formed):
         return any(term.absolute_sigma for term in self.form.one.terms)
 
     @property
+    def columns(self) -> "Columns":
+        """Which of a data set's free parameters are its own, and which are shared."""
+        return columns_of(self.example, self.form.shared)
+
+    @property
     def numbers(self) -> tuple[list[Any], list[Any]]:
         """Those that all data sets have in common, and those that each has for itself, (m, …)."""
         leaves = jax.tree.leaves((self.p0, self.bounds, self.terms))
@@ -64,7 +69,27 @@ class GlobalProblem(_jit.Formed):
         all_have, each_has = iter(common), iter(own)
         structure = jax.tree.structure((self.p0, self.bounds, self.terms))
         numbers = [next(each_has if is_own else all_have) for is_own in self.form.own]
-        return Problem(*jax.tree.unflatten(structure, numbers), self.form.one)
+        p0, bounds, terms = jax.tree.unflatten(structure, numbers)
+        return Problem(p0, bounds, terms, self.form.one)
+
+    @property
+    def example(self) -> Problem:
+        """The problem of one data set, as shapes alone."""
+        common, own = self.numbers
+        shapes = [jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype) for leaf in common]
+        return self.one(shapes, [jax.ShapeDtypeStruct(np.shape(leaf)[1:], leaf.dtype) for leaf in own])
+
+    def batch(self) -> Problem:
+        """The problems of all data sets, each number with a leading axis; of what they have in common a view."""
+
+        def on_axis(leaf: Any, is_own: bool) -> Any:
+            broadcast = np.broadcast_to if _trace.concrete(leaf) else jnp.broadcast_to
+            return leaf if is_own else broadcast(leaf, (self.form.num_sets, *np.shape(leaf)))
+
+        leaves, structure = jax.tree.flatten((self.p0, self.bounds, self.terms))
+        whole = [on_axis(*pair) for pair in zip(leaves, self.form.own, strict=True)]
+        p0, bounds, terms = jax.tree.unflatten(structure, whole)
+        return Problem(p0, bounds, terms, self.form.one)
 
     def __getitem__(self, place: int) -> Problem:
         """The problem of one data set."""

@@ -1,11 +1,19 @@
 """A global fit as one compiled program."""
 
-from jax import Array
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
 
-from jaxreg.global_fits._view import Blocks
+from jaxreg import _jit
+from jaxreg._shapes import Bool, Float
+from jaxreg.global_fits._fit import GlobalFit
+from jaxreg.global_fits._problem import GlobalProblem
+from jaxreg.global_fits._result import finish
+from jaxreg.global_fits._view import Blocks, blocks_of, counted_once
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
-from jaxreg.least_squares._flat_problem import FlatProblem
+from jaxreg.least_squares._flat_problem import FlatProblem, Options
 from jaxreg.least_squares._levenberg_marquardt import State
+from jaxreg.least_squares._result import status_of
 from jaxreg.least_squares._triangles import joined, split
 
 _OWN_STEPS = 8
@@ -31,7 +39,8 @@ def own_steps(blocks: Blocks) -> Blocks:
     own, startable = blocks.of_each(one, blocks.start)
     _, shared = split(blocks.start, *own.shape)
     kept = blocks.kept & startable
-    return blocks._replace(start=joined(own, shared), kept=kept, startable=kept.any())
+    problem = counted_once(blocks.problem, kept)
+    return blocks._replace(problem=problem, start=joined(own, shared), kept=kept, startable=kept.any())
 
 
 def minimise(blocks: Blocks, max_steps: int) -> State:
@@ -39,3 +48,55 @@ def minimise(blocks: Blocks, max_steps: int) -> State:
     start = levenberg_marquardt.init(blocks, blocks.start)
     end = levenberg_marquardt.advanced(blocks, start, max_steps, accelerate=False)
     return levenberg_marquardt.ended(blocks, end)
+
+
+@_jit.compiled("options", "differentiable")
+def solve(problem: GlobalProblem, options: Options, *, differentiable: bool) -> GlobalFit:
+    """A global fit, pure, without its problem; its derivative by all numbers but bounds only if it is asked for."""
+    still = jax.tree.map(lax.stop_gradient, problem)
+    begun = own_steps(blocks_of(still))
+    end = minimise(begun, options.max_steps)
+    params, blocks = end.params, begun
+    if differentiable:
+        blocks = blocks_of(counted_once(problem, begun.kept))._replace(start=begun.start, kept=begun.kept)
+        params = _following(begun, blocks, params)
+    return finish(blocks, params, status_of(begun, end), end.num_steps)
+
+
+def _following(still: Blocks, blocks: Blocks, params: Float[Array, "p"]) -> Float[Array, "p"]:
+    """Parameters at an optimum, as the data that they depend on move it: by the implicit function theorem.
+
+    The derivative of -H⁻¹·gradient, with the Hessian's arrow: a block for each data set, and the shared ones beside.
+    """
+    columns = still.columns
+    m, o = len(still.kept), len(columns.own)
+    kept = still.kept[:, None]
+
+    def gradients(blocks: Blocks) -> tuple[Array, Array]:
+        found = blocks.of_each(lambda flat, params: flat.gradient(params), params)
+        return jnp.where(kept, columns.own_of(found), 0), jnp.where(kept, columns.shared_of(found), 0).sum(axis=0)
+
+    def hessian(flat: FlatProblem, params: Float[Array, "q"]) -> Float[Array, "q q"]:
+        return jax.jacfwd(flat.gradient)(params)
+
+    bent = jnp.where(kept[:, :, None], still.of_each(hessian, params), 0)
+    own_free, shared_free = split(still.free(params, joined(*gradients(still))), m, o)
+    own_free &= kept
+    of_rows = bent.swapaxes(1, 2)  # symmetric, so a choice of the last axis is one of rows
+    own = _held_apart(columns.own_of(columns.own_of(bent).swapaxes(1, 2)), own_free)
+    beside = columns.shared_of(columns.own_of(of_rows).swapaxes(1, 2))
+    beside = jnp.where(own_free[:, :, None] & shared_free[None, None], beside, 0)
+    corner = _held_apart(columns.shared_of(columns.shared_of(bent).swapaxes(1, 2)).sum(axis=0), shared_free)
+    of_own, of_shared = (gradient - lax.stop_gradient(gradient) for gradient in gradients(blocks))
+    of_own, of_shared = jnp.where(own_free, of_own, 0), jnp.where(shared_free, of_shared, 0)
+
+    solved = jnp.linalg.solve(own, jnp.concatenate([beside, of_own[:, :, None]], axis=2))
+    rest = jnp.einsum("mos,mok->sk", beside, solved)
+    shared = jnp.linalg.solve(corner - rest[:, :-1], of_shared - rest[:, -1])
+    return params - joined(solved[:, :, -1] - solved[:, :, :-1] @ shared, shared)
+
+
+def _held_apart(matrix: Float[Array, "*m k k"], free: Bool[Array, "*m k"]) -> Float[Array, "*m k k"]:
+    """With the identity for the rows and columns of what is held."""
+    both = free[..., :, None] & free[..., None, :]
+    return jnp.where(both, matrix, jnp.eye(matrix.shape[-1], dtype=matrix.dtype))

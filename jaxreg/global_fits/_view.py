@@ -1,19 +1,21 @@
 """A global fit as the solver sees it: residuals in blocks, a block a data set, looked at one after the other."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
-from jaxreg._shapes import Bool, Float
-from jaxreg.global_fits._problem import Columns, GlobalProblem, columns_of
+from jaxreg._shapes import Bool, Float, Int
+from jaxreg.global_fits._problem import Columns, GlobalProblem
 from jaxreg.least_squares._flat_problem import FlatProblem, room
 from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._look import Look
+from jaxreg.least_squares._solver import num_rows
 from jaxreg.least_squares._triangles import Triangles, joined, split
+from jaxreg.status import Status
 
 _CACHED = 2**14  # numbers of a Jacobian: as many data sets at once as have so many
 
@@ -33,6 +35,7 @@ class Blocks(NamedTuple):
     bounds: tuple[Float[Array, "p"], Float[Array, "p"]] | None
     valid: Bool[Array, ""]
     startable: Bool[Array, ""]
+    valid_each: Bool[Array, "m"]
     loss: Any  # None if all terms are squared
     scaled: bool  # whether a term estimates the unit of its loss
     noise: Float[Array, "m *k"]  # ones, in the shape of the units of their losses
@@ -58,9 +61,12 @@ class Blocks(NamedTuple):
     @property
     def at_once(self) -> int:
         """How many data sets: a large Jacobian fills the cache alone, and small ones the vector unit together."""
-        count = len(self.columns.own) + len(self.columns.shared)
-        rows = sum(int(np.prod(np.shape(term.y))) for term in self.problem.terms) // self.problem.form.num_sets
-        return int(np.clip(_CACHED // max(1, rows * count), 1, 64))
+        return min(64, max(1, _CACHED // (self.rows_of_one * (len(self.columns.own) + len(self.columns.shared)))))
+
+    @property
+    def rows_of_one(self) -> int:
+        """How many residuals a data set has, masked ones too."""
+        return num_rows(self.problem.example)
 
     def look(self, params: Float[Array, "p"], noise: Float[Array, "m *k"]) -> Look:
         """All that a step needs to know at parameters."""
@@ -81,7 +87,7 @@ class Blocks(NamedTuple):
         """One look of those at each data set."""
         kept = self.kept
 
-        def of_kept(values: Array, rest: float = 0) -> Array:
+        def of_kept(values: Array, rest: Any = 0) -> Array:
             return jnp.where(kept.reshape(kept.shape + (1,) * (values.ndim - 1)), values, rest)
 
         units = of_kept(looks.unit, jnp.finfo(looks.unit.dtype).tiny)
@@ -111,9 +117,18 @@ class Blocks(NamedTuple):
         costs = self.of_each(lambda flat, params, noise: flat.cost_at(params, noise), params, noise)
         return jnp.where(self.kept, costs, 0).sum()
 
+    @property
+    def status_of_left_out(self) -> Int[Array, "m"]:
+        """Of data sets that take no part."""
+        return jnp.where(self.valid_each, Status.NONFINITE, Status.INVALID_INPUT)
+
     def free(self, params: Float[Array, "p"], gradient: Float[Array, "p"]) -> Bool[Array, "p"]:
         """Whether each parameter can move."""
         return room(self.bounds, params, gradient)
+
+    def second_derivative(self, *_: Any) -> Any:
+        """None: a look has no Jacobian."""
+        raise NotImplementedError
 
 
 class _Set(NamedTuple):
@@ -128,11 +143,23 @@ class _Set(NamedTuple):
     noise: Float[Array, "*k"]
 
 
+def counted_once(problem: GlobalProblem, kept: Bool[Array, "m"]) -> GlobalProblem:
+    """With the priors of shared parameters, which are masked in some data sets, in the first that takes part alone."""
+    first = jnp.arange(len(kept)) == jnp.argmax(kept)
+    terms = [
+        term._replace(mask=jnp.asarray(term.mask).all(axis=0)[None] | first[:, None])
+        if form.is_prior and term.mask is not None
+        else term
+        for term, form in zip(problem.terms, problem.form.one.terms, strict=True)
+    ]
+    return dataclasses.replace(problem, terms=tuple(terms))
+
+
 def blocks_of(problem: GlobalProblem) -> Blocks:
     """The solver's view of a global fit, at its start."""
     common, own = problem.numbers
     form = problem.form
-    columns = columns_of(problem.one(*jax.eval_shape(lambda: (common, [leaf[0] for leaf in own]))), form.shared)
+    columns = problem.columns
 
     def each(fn: Callable[[FlatProblem], Any], **given: Any) -> Any:
         def one(numbers: Any) -> Any:
@@ -156,7 +183,7 @@ def blocks_of(problem: GlobalProblem) -> Blocks:
         joined(columns.own_of(sets.upper), jnp.min(columns.shared_of(sets.upper), axis=0)),
     )
     return Blocks(
-        problem=problem,
+        problem=counted_once(problem, kept),
         columns=columns,
         unit=unit,
         kept=kept,
@@ -165,6 +192,7 @@ def blocks_of(problem: GlobalProblem) -> Blocks:
         bounds=None if problem.bounds is None else box,
         valid=sets.valid.any(),
         startable=kept.any(),
+        valid_each=sets.valid,
         loss=next((term.loss for term in form.one.terms if term.loss is not None), None),
         scaled=any(term.scale is not None for term in form.one.terms),
         noise=sets.noise,

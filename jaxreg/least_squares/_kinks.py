@@ -211,4 +211,4 @@ def _larger(first: Linear, second: Linear) -> Bool[Array, ""]:
 def _whole(slopes: Float[Array, "p p"], rest: Float[Array, "p"]) -> Float[Array, "p"]:
     """The whole step of a linear model."""
     triangles = Triangles(jnp.zeros((1, *rest.shape, 0), rest.dtype), slopes[None], rest[None])
-    return triangles.damped(jnp.asarray(least_damping(rest.dtype), rest.dtype)).solved()
+    return triangles.damped(jnp.full_like(rest, least_damping(rest.dtype))).solved()

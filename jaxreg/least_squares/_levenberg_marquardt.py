@@ -17,8 +17,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxreg._shapes import Bool, Float, Int
-from jaxreg.least_squares._flat_problem import FlatProblem
-from jaxreg.least_squares._look import Look
+from jaxreg.least_squares._look import Look, Residuals
 from jaxreg.least_squares._optimum import is_optimum, linearised
 from jaxreg.least_squares._step import into_box, steps_of
 
@@ -63,7 +62,7 @@ class State(NamedTuple):
     num_steps: Int[Array, ""]  # trials judged; -1 before the start itself is
 
 
-def init(problem: FlatProblem, start: Float[Array, "p"]) -> State:
+def init(problem: Residuals, start: Float[Array, "p"]) -> State:
     """The state whose first trial is the start: no model is called yet, so that a program holds it only once."""
     one = jnp.ones((), start.dtype)
     yes, no = jnp.asarray(True), jnp.asarray(False)
@@ -104,7 +103,7 @@ def finished(state: State, max_steps: int) -> Bool[Array, ""]:
 
 
 def advanced(
-    problem: FlatProblem,
+    problem: Residuals,
     state: State,
     max_steps: int,
     most: Int[Array, ""] | None = None,
@@ -121,12 +120,12 @@ def advanced(
     return lax.while_loop(going, functools.partial(step, problem, accelerate=accelerate), state)
 
 
-def step(problem: FlatProblem, state: State, *, accelerate: bool = True) -> State:
+def step(problem: Residuals, state: State, *, accelerate: bool = True) -> State:
     """Judge the state's trial and propose the next one."""
     return propose(problem, judge(problem, state), accelerate=accelerate)
 
 
-def judge(problem: FlatProblem, state: State) -> State:
+def judge(problem: Residuals, state: State) -> State:
     """Accept the trial, or reject it and damp more."""
     there, here = problem.look(state.trial, state.here.noise), state.here
     # Written so that a NaN rejects.
@@ -162,7 +161,7 @@ def judge(problem: FlatProblem, state: State) -> State:
     )
 
 
-def ended(problem: FlatProblem, state: State) -> State:
+def ended(problem: Residuals, state: State) -> State:
     """With the last step, which was solved for when the test for convergence passed, unless it is a bad one.
 
     Where a combination of parameters is all but undetermined it is long, and the linear model may not reach so far.
@@ -182,7 +181,7 @@ def begun_anew(state: State, when: Bool[Array, ""]) -> State:
     )
 
 
-def propose(problem: FlatProblem, state: State, *, accelerate: bool) -> State:
+def propose(problem: Residuals, state: State, *, accelerate: bool) -> State:
     """Solve for the next trial, or say that only the last step is left."""
     here = state.here
     linear = linearised(problem, state.params, here, state.size)

@@ -1,6 +1,6 @@
 """What one look at residuals finds: all that a step needs of them, however many they are."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 from jax import Array
@@ -23,6 +23,52 @@ class Look(NamedTuple):
     smooth: Bool[Array, ""]  # whether the derivatives are finite
     jacobian: Float[Array, "p n"] | None = None  # with the weights, for an acceleration; None where there is none
     root: Float[Array, "n"] | None = None  # of the weights; None for the squared loss
+
+
+class Residuals(Protocol):
+    """What Levenberg-Marquardt steps on: of one problem, of many that share parameters."""
+
+    @property
+    def start(self) -> Float[Array, "p"]: ...
+    @property
+    def bounds(self) -> tuple[Float[Array, "p"], Float[Array, "p"]] | None: ...
+    @property
+    def size(self) -> Float[Array, ""]:
+        """‖y/(sigma·unit)‖."""
+
+    @property
+    def loss(self) -> Any:
+        """None for the squared one."""
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the unit of the loss is estimated."""
+
+    @property
+    def careful(self) -> bool:
+        """Whether what steps alone do not settle is looked into."""
+
+    @property
+    def valid(self) -> Bool[Array, ""]: ...
+    @property
+    def startable(self) -> Bool[Array, ""]: ...
+
+    def look(self, params: Float[Array, "p"], noise: Float[Array, "*k"]) -> Look:
+        """All that a step needs to know at parameters, and the cost in a unit of the loss from before."""
+
+    def unseen(self) -> Look:
+        """In its shape, before the first look."""
+
+    def cost_at(self, params: Float[Array, "p"], noise: Float[Array, "*k"]) -> Float[Array, ""]:
+        """The cost in a given unit of the loss."""
+
+    def free(self, params: Float[Array, "p"], gradient: Float[Array, "p"]) -> Bool[Array, "p"]:
+        """Whether each parameter can move."""
+
+    def second_derivative(
+        self, params: Float[Array, "p"], one: Float[Array, "p"], other: Float[Array, "p"]
+    ) -> Float[Array, "n"]:
+        """Of the residuals, where a look has their Jacobian."""
 
 
 def compressed(

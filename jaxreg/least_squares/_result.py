@@ -13,12 +13,13 @@ from jaxreg._shapes import Bool, Float, Int
 from jaxreg.least_squares._fit import Fit
 from jaxreg.least_squares._flat_problem import FlatProblem, Options
 from jaxreg.least_squares._levenberg_marquardt import State
+from jaxreg.least_squares._look import Residuals
 from jaxreg.status import Part, Status, is_optimum
 
 UNRESOLVED = -1  # of a fit that wants care and was not given it; no user sees it
 
 
-def status_of(problem: FlatProblem, state: State) -> Int[Array, ""]:
+def status_of(problem: Residuals, state: State) -> Int[Array, ""]:
     """How the solver ended, before the covariance is known."""
     optimum = jnp.where(state.kink, Status.KINK, jnp.where(state.degenerate, Status.SINGULAR, Status.OK))
     status = jnp.where(state.converged, optimum, Status.MAX_STEPS)
@@ -136,15 +137,15 @@ def assemble(
         params=everything,
         stderr=unravel(stderr),
         covariance=matrix,
-        residuals=_of_terms(problem, _residuals(problem, params)),
+        residuals=of_terms(problem, residuals_of(problem, params)),
         chi2=problem.chi2(residual, priors=False),
         dof=(num_rows - free.sum()).astype(jnp.int32),
         status=status,
         num_steps=jnp.maximum(num_steps, 0),
         at_bound=None if problem.bounds is None else _booleans(everything, held),
         undetermined=problem.spread(params, jnp.where(singular, estimate.undetermined, 0)),
-        scale=_of_terms(problem, _scales(problem, residual)) if problem.scaled else None,
-        culprit=_culprit(problem, status, params, residual, jacobian, lost),
+        scale=of_terms(problem, scales_of(problem, residual)) if problem.scaled else None,
+        culprit=culprit_of(problem, status, params, residual, jacobian, lost),
         chi2_prior=problem.chi2(residual, priors=True) if any(term.is_prior for term in problem.terms) else None,
     )
 
@@ -157,7 +158,7 @@ def _booleans(like: Any, values: Bool[Array, "all"]) -> Any:
     return jax.tree.unflatten(structure, parts)
 
 
-def _residuals(problem: FlatProblem, params: Float[Array, "p"]) -> list[Array]:
+def residuals_of(problem: FlatProblem, params: Float[Array, "p"]) -> list[Array]:
     """Of each term, in its shape."""
     everything = problem.restore(params)
     found = []
@@ -168,19 +169,19 @@ def _residuals(problem: FlatProblem, params: Float[Array, "p"]) -> list[Array]:
     return found
 
 
-def _scales(problem: FlatProblem, residual: Float[Array, "n"]) -> list[Array]:
+def scales_of(problem: FlatProblem, residual: Float[Array, "n"]) -> list[Array]:
     """The unit of each term's loss, in sigmas."""
     noises = (term.noise(residual[term.rows], problem.unit, problem.size) for term in problem.terms)
     return [noise * problem.unit for noise in noises]
 
 
-def _of_terms(problem: FlatProblem, values: list[Any]) -> Any:
+def of_terms(problem: FlatProblem, values: list[Any]) -> Any:
     """One value for each term with data: alone where there is only one."""
     kept = tuple(value for value, term in zip(values, problem.terms, strict=True) if not term.is_prior)
     return kept[0] if len(kept) == 1 else kept
 
 
-def _culprit(
+def culprit_of(
     problem: FlatProblem,
     status: Int[Array, ""],
     params: Float[Array, "p"],

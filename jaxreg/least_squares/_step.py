@@ -34,7 +34,7 @@ def steps_of(linear: Linear, unit: Float[Array, "p"], damping: Float[Array, ""])
 
 def damped(triangles: Triangles, unit: Float[Array, "p"], damping: Float[Array, ""]) -> Step:
     """The damped step."""
-    factors = triangles.damped(damping)
+    factors = triangles.damped(jnp.broadcast_to(damping, unit.shape))
     velocity = factors.solved()
     decrease = jnp.sum(triangles.times(velocity) ** 2) + 2 * damping * jnp.sum(velocity**2)
     return Step(triangles, unit, damping, factors, velocity, decrease)

@@ -61,21 +61,25 @@ class Triangles(NamedTuple):
         return joined(jnp.sum(self.own * rest, axis=1), jnp.sum(self.shared * rest, axis=(0, 1)))
 
     def explained(self) -> Float[Array, ""]:
-        """What an undamped step would take from the rows' squares, however nearly columns depend on each other."""
+        """What an undamped shared step would take from the rows' squares, however nearly columns depend on each other.
+
+        Own parameters that a block does not determine are its own affair.
+        """
         if not self.own.size and self.own.shape[0] == 1:
             return jnp.vdot(self.rest, self.rest)
-        return self.damped(jnp.zeros((), self.rest.dtype)).explained()
+        return jnp.sum(self.damped(jnp.zeros_like(self.lengths())).shared[:, -1] ** 2)
 
-    def damped(self, damping: Float[Array, ""]) -> "Factors":
+    def damped(self, damping: Float[Array, "p"]) -> "Factors":
         """The factors of the normal equations, with the damping on their diagonal."""
         (m, _, o), s = self.own.shape, self.shared.shape[2]
-        below = jnp.sqrt(damping) * jnp.eye(o + s + 1, o, dtype=self.rest.dtype)
+        own_damping, shared_damping = self.split(jnp.sqrt(damping))
         columns = jnp.concatenate([self.own, self.shared, self.rest[:, :, None]], axis=2).swapaxes(1, 2)
         own = jnp.zeros((m, 0, s + 1), self.rest.dtype)
         if o:
-            roots = each(lambda block: qr_root(jnp.hstack([block, below])), columns)
+            below = own_damping[:, None, :] * jnp.eye(o + s + 1, o, dtype=self.rest.dtype)[None]
+            roots = each(qr_root, jnp.concatenate([columns, below], axis=2))
             own, columns = roots[:, :o], roots[:, o:, o:].swapaxes(1, 2)
-        below = jnp.sqrt(damping) * jnp.eye(s + 1, s, dtype=self.rest.dtype)
+        below = shared_damping[None] * jnp.eye(s + 1, s, dtype=self.rest.dtype)
         return Factors(own, qr_root(jnp.hstack([reduced(columns), below]))[:s])
 
 
@@ -96,10 +100,6 @@ class Factors(NamedTuple):
             return -solve_upper(factor[:, :o], factor[:, -1] + factor[:, o:-1] @ shared)
 
         return joined(each(one, self.own), shared)
-
-    def explained(self) -> Float[Array, ""]:
-        """What the step takes from the rows' squares."""
-        return jnp.sum(self.own[:, :, -1] ** 2) + jnp.sum(self.shared[:, -1] ** 2)
 
     def accelerated(self, bend: Float[Array, "s"]) -> Float[Array, "s"]:
         """-(RᵀR)⁻¹ bend, where no block has anything of its own: it need have only its leading digits."""

@@ -112,7 +112,7 @@ def start_and_bounds(p0: Params, bounds: Any, terms: Any, form: Form) -> tuple[P
     like = shapes_of_start(p0, None, tuple(terms), form)
     lower, upper = box(bounds, like)
     if p0 is not None and _trace.concrete(lower, upper, p0):
-        _inside(p0, *(bound if is_given(p0, form) else {name: bound[name] for name in p0} for bound in (lower, upper)))
+        inside(p0, *(bound if is_given(p0, form) else {name: bound[name] for name in p0} for bound in (lower, upper)))
     return p0, (lower, upper)
 
 
@@ -124,7 +124,8 @@ def same_params(p0: Params, known: Params, name: str = "p0") -> None:
         _checks.shape(f"{name}{jax.tree_util.keystr(path)}", leaf, jnp.shape(wanted))
 
 
-def _inside(p0: Params, lower: Params, upper: Params) -> None:
+def inside(p0: Params, lower: Params, upper: Params) -> None:
+    """Refuse a start out of its bounds."""
     for (path, value), low, high in zip(
         jax.tree_util.tree_leaves_with_path(p0), jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True
     ):

@@ -1,0 +1,131 @@
+"""Data sets that share parameters as one problem: the arguments of ``fit_many``, checked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg import _jaxprs, _trace
+from jaxreg.fits._sets import Sets
+from jaxreg.global_fits._problem import GlobalForm, GlobalProblem, names_of
+from jaxreg.losses._kinds import Kind
+from jaxreg.models import Params
+from jaxreg.problems import _arguments as arguments
+from jaxreg.problems._form import Form, Term, TermForm
+from jaxreg.problems._priors import prior_names
+from jaxreg.problems._starts import is_given, shapes_of_start
+
+
+def global_problem(sets: Sets, shared: Sequence[str], bounds: Any) -> GlobalProblem:
+    """The problem of data sets that share the parameters of these names.
+
+    Args:
+        sets: without bounds, unless they are those of a problem.
+        shared: names of parameters.
+        bounds: as in ``problem``, for a parameter that each set has for itself also with a leading axis; None for none.
+    """
+    one, num_sets = sets.one, _num_sets(sets)
+    start = shapes_of_start(one.p0, one.bounds, one.terms, one.form)
+    names = _checked_names(shared, start, one.form)
+    p0, own_p0 = sets.problem.p0, sets.own.p0
+    if isinstance(p0, dict):
+        each = {name: any(jax.tree.leaves(own)) for name, own in own_p0.items()}
+        p0 = {name: _one_start(name, leaf) if name in names and each[name] else leaf for name, leaf in p0.items()}
+        own_p0 = {name: _all(leaf, name not in names and each[name]) for name, leaf in p0.items()}
+    box, own_box = sets.problem.bounds, sets.own.bounds
+    if bounds is not None:
+        like = {name: value if name in names else _on_axis(value, num_sets) for name, value in start.items()}
+        box = arguments.box(bounds, like)
+        own_box = tuple({name: _all(value, name not in names) for name, value in side.items()} for side in box)
+        if p0 is not None and is_given(p0, one.form) and _trace.concrete(p0, box):
+            arguments.inside(p0, *box)
+    terms, own_terms = [], []
+    for term, own, form in zip(sets.problem.terms, sets.own.terms, one.form.terms, strict=True):
+        once = _rows_once(term, form, names, start) if form.is_prior else np.zeros(0, bool)
+        if once.any():  # they stand with the first data set that takes part
+            term = term._replace(mask=np.broadcast_to(~once, (num_sets, *once.shape)))
+            own = own._replace(mask=True)
+        terms.append(term)
+        own_terms.append(own)
+    flags = tuple(jax.tree.leaves((own_p0, own_box, tuple(own_terms))))
+    return GlobalProblem(p0, box, tuple(terms), GlobalForm(one.form, flags, tuple(sorted(names)), num_sets))
+
+
+def _all(like: Any, flag: bool) -> Any:
+    return jax.tree.map(lambda _: flag, like)
+
+
+def _on_axis(shapes: Any, num_sets: int) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_sets, *np.shape(leaf)), leaf.dtype), shapes)
+
+
+def _one_start(name: str, each: Any) -> Any:
+    """The start of a shared parameter, given with a leading axis."""
+    if _trace.concrete(each) and not all(
+        (np.asarray(leaf) == np.asarray(leaf)[:1]).all() for leaf in jax.tree.leaves(each)
+    ):
+        raise ValueError(f"p0[{name!r}] is shared, so it must be the same for all data sets, got starts that differ")
+    return jax.tree.map(lambda leaf: leaf[0], each)
+
+
+def _num_sets(sets: Sets) -> int:
+    pairs = zip(jax.tree.leaves(sets.problem), jax.tree.leaves(sets.own), strict=True)
+    return next(int(np.shape(leaf)[0]) for leaf, own in pairs if own)
+
+
+def _checked_names(shared: Any, start: Params, form: Form) -> tuple[str, ...]:
+    if isinstance(shared, str) or not all(isinstance(name, str) for name in shared):
+        raise ValueError(f'shared must be names of parameters, as in shared=("rate",), got {shared!r}')
+    if not isinstance(start, dict):
+        raise ValueError(
+            f"shared parameters have names, so p0 must be a dict, got {type(start).__name__}: "
+            "models.positional(f, names=…) gives names to those of f(x, *params)"
+        )
+    names = tuple(dict.fromkeys(shared))
+    if not names:
+        raise ValueError("shared must name at least one parameter, got none: without it each data set is fitted alone")
+    if unknown := [name for name in names if name not in start]:
+        raise ValueError(f"shared must be of {', '.join(start)}, got {', '.join(unknown)}")
+    if form.free is not None:
+        free = [name for name, is_free in zip(names_of(start), form.free, strict=True) if is_free]
+        if held := [name for name in names if name not in free]:
+            raise ValueError(f"{', '.join(held)} is fixed, and so the same for all: leave it out of shared")
+    if form.has(Kind.LINEAR_PROGRAM):
+        raise ValueError("loss must not be absolute or quantile in a global fit: take 'huber'")
+    if form.has(Kind.ROBUST) and any(term.is_prior for term in form.terms):
+        raise ValueError("a prior beside a robust loss is not for a global fit: add the problems, and call fit")
+    return names
+
+
+def _rows_once(term: Term, form: TermForm, shared: Sequence[str], start: Params) -> np.ndarray:
+    """Which rows of a prior speak of shared parameters alone, and so count once for all data sets."""
+    if names := prior_names(form.model):
+        counts = [sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(start[name])) for name in names]
+        return np.repeat([name in shared for name in names], counts)
+    prior: Any = form.model
+    read, _ = _jaxprs.names_read(lambda params: {"": prior(params, ())}, start)
+    return np.full(np.shape(term.y), read <= set(shared))
+
+
+def with_axis(p0: Any, shared: Sequence[str], y: Any) -> Any:
+    """Starts of each data set, with the axis for the shared numbers that came without it."""
+    if not isinstance(p0, dict):
+        return p0
+    num_sets = np.shape(y)[:1]
+    return {
+        name: jax.tree.map(lambda leaf: np.broadcast_to(leaf, num_sets) if np.ndim(leaf) == 0 else leaf, value)
+        if name in shared
+        else value
+        for name, value in p0.items()
+    }
+
+
+def check_alone(*, store: Any, timeout: Any, covariance: str) -> None:
+    """Refuse what is for many fits, not for one of many data sets."""
+    if store is not None:
+        raise ValueError("store is for many fits, and data sets with shared parameters are one: jaxreg.save keeps it")
+    if timeout is not None:
+        raise ValueError("timeout must be None in a global fit: max_steps bounds it")
+    if covariance != "classic":
+        raise ValueError(f"covariance must be 'classic' in a global fit, got {covariance!r}")

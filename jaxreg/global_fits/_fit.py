@@ -1,0 +1,102 @@
+"""``GlobalFit``: what a global fit found, of all data sets and of each."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg import _names
+from jaxreg.global_fits._problem import names_of
+from jaxreg.least_squares import Fit
+
+_FIELDS = (
+    "params", "stderr", "covariance", "chi2", "dof", "status", "num_steps", "at_bound", "undetermined", "chi2_prior",
+    "each", "problem",
+)  # fmt: skip
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=_FIELDS, meta_fields=())
+@dataclasses.dataclass(frozen=True, eq=False)
+class GlobalFit:
+    """The result of ``fit_many`` with ``shared``: one fit of m data sets, with some parameters in common.
+
+    Attributes:
+        params: the estimate: shared parameters as they are in p0, the others with a leading axis m.
+        stderr: standard errors, shaped like params, of all that was fitted together.
+        covariance: (s, s), of the shared parameters that are free, in ravel_pytree order; NaN as in a ``Fit``.
+        chi2: scalar, Σ (residual/sigma)² of all data sets that took part.
+        dof: their points, and the priors, minus all parameters that are neither fixed nor at a bound.
+        status: int32 scalar, how the joint fit ended. Data sets that took no part have theirs in ``status_each``.
+        num_steps: int32 scalar, the joint steps tried.
+        at_bound: booleans shaped like params; None without bounds.
+        undetermined: (s,), if SINGULAR the combination of shared parameters that the data do not determine.
+        chi2_prior: scalar, of the priors; None without any.
+        each: the data sets as a ``Fit`` with leading axis m: ``fit.each[3]`` has the parameters of one, their joint
+            covariance, its residuals, status, chi2, and dof, its points minus its own parameters alone. What looks at
+            one fit takes it (``band``, ``derived``, ``plots.fit``); a refit of it would be of this data set alone.
+        problem: a ``GlobalProblem``, what was fitted.
+    """
+
+    params: Any
+    stderr: Any
+    covariance: Any
+    chi2: Any
+    dof: Any
+    status: Any
+    num_steps: Any
+    at_bound: Any
+    undetermined: Any
+    chi2_prior: Any
+    each: Fit
+    problem: Any = None
+
+    @property
+    def status_each(self) -> Any:
+        """(m,), of each data set: INVALID_INPUT or NONFINITE of those that took no part, SINGULAR of own parameters
+        that are not determined, the joint status of the others.
+        """
+        return self.each.status
+
+    @property
+    def chi2_each(self) -> Any:
+        """(m,), of each data set."""
+        return self.each.chi2
+
+    @property
+    def dof_each(self) -> Any:
+        """(m,), the points of each data set minus its own parameters: ``dof`` is their sum minus the shared ones."""
+        return self.each.dof
+
+    @property
+    def residuals(self) -> Any:
+        """(m, n), y - model; NaN where masked."""
+        return self.each.residuals
+
+    @property
+    def scale(self) -> Any:
+        """(m,), the unit of each data set's loss, where it is estimated."""
+        return self.each.scale
+
+    def replace(self, **changes: Any) -> "GlobalFit":
+        """The same fit with other fields."""
+        return dataclasses.replace(self, **changes)
+
+    def cross_covariance(self, one: int, other: int) -> Any:
+        """The covariance of the own parameters of one data set with those of another: (o, o), in ravel_pytree order.
+
+        With C of the shared parameters and K that of a data set's own with them it is K₁ C⁻¹ K₂ᵀ.
+        """
+        names = names_of(jax.tree.map(lambda leaf: leaf[0], self.each.params))
+        is_shared = np.isin(names, self.problem.form.shared)
+        matrix = np.asarray(self.each.covariance)
+        if one == other:
+            return matrix[one][np.ix_(~is_shared, ~is_shared)]
+        diagonal = np.diagonal(matrix[one])
+        known = is_shared & np.isfinite(diagonal) & (diagonal > 0)
+        left, right = (matrix[place][np.ix_(~is_shared, known)] for place in (one, other))
+        return left @ np.linalg.solve(matrix[one][np.ix_(known, known)], right.T)
+
+    def __repr__(self) -> str:
+        return f"GlobalFit({', '.join(_names.leaf_names(self.params))} of {np.shape(self.each.status)[-1]} data sets)"
