@@ -1,6 +1,6 @@
 """What one look at residuals finds: all that a step needs of them, however many they are."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax import Array
@@ -25,6 +25,7 @@ class Look(NamedTuple):
     root: Float[Array, "n"] | None = None  # of the weights; None for the squared loss
 
 
+@runtime_checkable
 class Residuals(Protocol):
     """What Levenberg-Marquardt steps on: of one problem, of many that share parameters."""
 
