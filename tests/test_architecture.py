@@ -77,8 +77,9 @@ FLOORS = [
     ["global_fits._problem"],
     ["global_fits._fit"],
     ["global_fits._view"],
-    ["global_fits._result"],
+    ["global_fits._result", "global_fits._derivatives"],
     ["global_fits._solver"],
+    ["global_fits._driver"],
     ["global_fits"],
     # What repeats them: over data sets, over learning rates, with parameters held.
     ["fits._programs", "fits._sets"],

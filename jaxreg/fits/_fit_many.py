@@ -14,9 +14,9 @@ from jaxreg.fits._programs import Job
 from jaxreg.fits._sets import sets_of_data, sets_of_problem
 from jaxreg.fits._shared import check_alone, global_problem, with_axis
 from jaxreg.global_fits import GlobalFit, GlobalProblem
-from jaxreg.global_fits._solver import solve as solve_together
+from jaxreg.global_fits._driver import fitted
+from jaxreg.global_fits._solver import solve
 from jaxreg.least_squares import Fit
-from jaxreg.least_squares._flat_problem import Options
 from jaxreg.least_squares._solver import checked_options, num_free, num_rows
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
@@ -149,8 +149,8 @@ def fit_many(
 
 def _together(problem: GlobalProblem, max_steps: int, *, residuals: bool) -> GlobalFit:
     """The fit of data sets that share parameters."""
-    options = Options(max_steps=_checks.count("max_steps", max_steps, least=0))
-    fit = solve_together(problem, options, differentiable=not _trace.at_top_level())
+    max_steps = _checks.count("max_steps", max_steps, least=0)
+    fit = fitted(problem, max_steps) if _trace.at_top_level() else solve(problem, max_steps, differentiable=True)
     each = fit.each if residuals else fit.each.replace(residuals=None)
     return fit.replace(each=each.replace(problem=problem.batch()), problem=problem)
 

@@ -49,7 +49,8 @@ def global_problem(sets: Sets, shared: Sequence[str], bounds: Any) -> GlobalProb
         terms.append(term)
         own_terms.append(own)
     flags = tuple(jax.tree.leaves((own_p0, own_box, tuple(own_terms))))
-    return GlobalProblem(p0, box, tuple(terms), GlobalForm(one.form, flags, tuple(sorted(names)), num_sets))
+    form_of_all = GlobalForm(one.form, flags, tuple(sorted(names)), num_sets, bounded=box is not None)
+    return GlobalProblem(p0, box, tuple(terms), form_of_all)
 
 
 def _all(like: Any, flag: bool) -> Any:

@@ -24,12 +24,14 @@ class GlobalForm(NamedTuple):
         own: for each leaf of p0, bounds and terms, whether each data set has its own.
         shared: the names of the parameters that are one for all, sorted.
         num_sets: m.
+        bounded: whether there are bounds.
     """
 
     one: Form
     own: tuple[bool, ...]
     shared: tuple[str, ...]
     num_sets: int
+    bounded: bool
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["p0", "bounds", "terms"], meta_fields=["form"])

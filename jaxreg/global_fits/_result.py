@@ -14,7 +14,8 @@ from jaxreg._shapes import Bool, Float, Int
 from jaxreg.covariance._factors import safe_root
 from jaxreg.covariance._rows import moments, variance_of_sums
 from jaxreg.global_fits._fit import GlobalFit
-from jaxreg.global_fits._view import Blocks
+from jaxreg.global_fits._problem import Columns, GlobalProblem
+from jaxreg.global_fits._view import At, Blocks, of_each
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._look import Look, compressed
@@ -26,32 +27,37 @@ from jaxreg.status import Status, is_optimum
 _UNSETTLED = 1e-6  # of ‖ψ‖²: combinations so weak that the whole step, damped, does not see them
 
 
-class _Set(NamedTuple):
-    """A data set at the end: what its part of the covariance is made of, and its part of the result."""
+class Ends(NamedTuple):
+    """Each data set at the end: what its part of the covariance is made of, and its part of the result."""
 
     look: Look  # of the rows weighted by ψ', not as in a step
-    rows: Float[Array, ""]  # that are there
+    rows: Float[Array, "m"]  # that are there
     moments: Any  # of ψ'; None for the squared loss
-    chi2: Float[Array, ""]
+    chi2: Float[Array, "m"]
     chi2_prior: Any
     residuals: Any
     scale: Any
     params: Any  # all of them, shaped like p0
-    spread: Float[Array, "all q"]  # how they follow the free ones
-    culprit: Int[Array, "3"]  # if it took no part
+    spread: Float[Array, "m all q"]  # how they follow the free ones
+    culprit: Int[Array, "m 3"]  # if it took no part
 
 
-def _set(flat: FlatProblem, params: Float[Array, "q"], blocks: Blocks) -> _Set:
+def ends(problem: GlobalProblem, at: At) -> Ends:
+    """The end of each data set."""
+    return of_each(functools.partial(_end, columns=problem.columns), problem, at)
+
+
+def _end(flat: FlatProblem, params: Float[Array, "q"], *, columns: Columns) -> Ends:
     residual, jacobian = flat.linearise(params)
     noise = flat.noise(residual)
     slope = flat.slope(residual, noise)
     weight = None if flat.loss is None else jnp.where(flat.counted, flat.information(residual, noise), 0)
     root = jnp.ones_like(slope) if weight is None else safe_root(weight)
-    columns, rest, unit, length = compressed(root[None] * jacobian, slope / jnp.where(root > 0, root, 1))
-    own, shared = blocks.columns.own_of(columns), blocks.columns.shared_of(columns)
+    slopes, rest, unit, length = compressed(root[None] * jacobian, slope / jnp.where(root > 0, root, 1))
+    own, shared = columns.own_of(slopes), columns.shared_of(slopes)
     cost, square = flat.cost(residual, noise), jnp.sum(slope**2)
     smooth, failed = jnp.isfinite(jacobian).all(), jnp.int32(Status.NONFINITE)
-    return _Set(
+    return Ends(
         look=Look(cost, cost, noise, Triangles(own, shared, rest), unit, length, square, smooth),
         rows=flat.counted.sum().astype(slope.dtype),
         moments=None if weight is None else moments(weight, flat.counted),
@@ -137,11 +143,12 @@ def _unit(direction: Float[Array, "k"]) -> Float[Array, "k"]:
     return direction / jnp.linalg.norm(direction)
 
 
-def finish(blocks: Blocks, params: Float[Array, "p"], status: Int[Array, ""], num_steps: Int[Array, ""]) -> GlobalFit:
+def finish(
+    blocks: Blocks, params: Float[Array, "p"], status: Int[Array, ""], num_steps: Int[Array, ""], sets: Ends
+) -> GlobalFit:
     """The result of a global fit that ended with these free parameters and this ``status_of`` its state."""
-    columns, form, kept = blocks.columns, blocks.problem.form, blocks.kept
+    columns, form, kept = blocks.plan.columns, blocks.plan.form, blocks.kept
     m, o = len(kept), len(columns.own)
-    sets: _Set = blocks.of_each(lambda flat, params: _set(flat, params, blocks), params)
     look = blocks.gathered(sets.look)
     own_free, shared_free = split(blocks.free(params, look.triangles.gradient()), m, o)
     own_free &= kept[:, None]
@@ -149,16 +156,17 @@ def finish(blocks: Blocks, params: Float[Array, "p"], status: Int[Array, ""], nu
     count = jnp.where(kept, sets.rows, 0)
     used = free.sum().astype(count.dtype)
     variance = 1 / blocks.unit / blocks.unit
-    if not blocks.problem.absolute_sigma or form.one.has(Kind.ROBUST):
+    if not any(term.absolute_sigma for term in form.one.terms) or form.one.has(Kind.ROBUST):
         variance = variance_of_sums(count.sum(), look.square, _merged(sets.moments, count), used)
-    errors = _errors(look, free, variance, blocks.rows_of_one)
+    errors = _errors(look, free, variance, blocks.plan.rows)
 
     status = jnp.where(is_optimum(status) & ~errors.regular, jnp.int32(Status.SINGULAR), status)
     lost = ~jnp.isfinite(params).all() | jnp.isinf(jnp.where(kept[:, None], errors.stderr, 0)).any()
     status = jnp.where(is_optimum(status) & lost, jnp.int32(Status.NONFINITE), status)
     own_status = jnp.where(errors.regular_each, Status.OK, Status.SINGULAR)
     status_each = jnp.where(is_optimum(status), own_status, status)
-    status_each = jnp.where(kept, status_each, blocks.status_of_left_out).astype(jnp.int32)
+    left_out = jnp.where(blocks.facts.valid, Status.NONFINITE, Status.INVALID_INPUT)
+    status_each = jnp.where(kept, status_each, left_out).astype(jnp.int32)
 
     # From the columns [own | shared] to all parameters in their own order.
     spread = jnp.concatenate([columns.own_of(sets.spread), columns.shared_of(sets.spread)], axis=2)

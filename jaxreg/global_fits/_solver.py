@@ -1,4 +1,11 @@
-"""A global fit as one compiled program."""
+"""A global fit: joint steps of all data sets, after a few of each alone.
+
+It is written once, for two runners: one that traces it into a single program, and one that drives it from the host.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -6,97 +13,133 @@ from jax import Array, lax
 
 from jaxreg import _jit
 from jaxreg._shapes import Bool, Float
+from jaxreg.global_fits._derivatives import following
 from jaxreg.global_fits._fit import GlobalFit
 from jaxreg.global_fits._problem import GlobalProblem
-from jaxreg.global_fits._result import finish
-from jaxreg.global_fits._view import Blocks, blocks_of, counted_once
+from jaxreg.global_fits._result import Ends, ends, finish
+from jaxreg.global_fits._view import (
+    At,
+    Blocks,
+    Facts,
+    Plan,
+    costs,
+    facts_of,
+    first_blocks,
+    looks,
+    own_steps,
+    plan_of,
+)
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
-from jaxreg.least_squares._flat_problem import FlatProblem, Options
 from jaxreg.least_squares._levenberg_marquardt import State
+from jaxreg.least_squares._look import Look
 from jaxreg.least_squares._result import status_of
-from jaxreg.least_squares._triangles import joined, split
-
-_OWN_STEPS = 8
+from jaxreg.least_squares._triangles import joined
 
 
-def own_steps(blocks: Blocks) -> Blocks:
-    """A few steps of each data set alone, the shared parameters held; sets that cannot begin are left out.
+class Runner(Protocol):
+    """How what is asked of each data set, and of all together, is computed."""
 
-    A bad start of one set's parameters would drive the shared ones away; and each set needs a damping of its own.
-    """
+    def each(self, fn: Callable[..., Any], problem: GlobalProblem, *args: Any) -> Any:
+        """``fn(problem, *args)``; its results have an axis of data sets, as have all arguments but parts of At."""
 
-    def one(flat: FlatProblem, params: Array) -> tuple[Array, Array]:
-        columns = blocks.columns
-        shared = columns.shared_of(params)
-        own = flat._replace(
-            start=columns.own_of(params),
-            residual=lambda own: flat.residual(columns.params(own, shared)),
-            bounds=None if flat.bounds is None else tuple(map(columns.own_of, flat.bounds)),
-        )
-        end = levenberg_marquardt.advanced(own, levenberg_marquardt.init(own, own.start), _OWN_STEPS, accelerate=False)
-        return end.params, end.startable
+    def joint(self, fn: Callable[..., Any], plan: Plan, *args: Any) -> Any:
+        """``fn(plan, *args)``."""
 
-    own, startable = blocks.of_each(one, blocks.start)
-    _, shared = split(blocks.start, *own.shape)
-    kept = blocks.kept & startable
-    problem = counted_once(blocks.problem, kept)
-    return blocks._replace(problem=problem, start=joined(own, shared), kept=kept, startable=kept.any())
+    def repeat(self, going: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
+        """The state after as many ``body(state)`` as ``going(state)`` says."""
 
 
-def minimise(blocks: Blocks, max_steps: int) -> State:
-    """The joint steps."""
-    start = levenberg_marquardt.init(blocks, blocks.start)
-    end = levenberg_marquardt.advanced(blocks, start, max_steps, accelerate=False)
-    return levenberg_marquardt.ended(blocks, end)
+class Traced:
+    """The runner that traces everything."""
+
+    def each(self, fn: Callable[..., Any], problem: GlobalProblem, *args: Any) -> Any:
+        return fn(problem, *args)
+
+    def joint(self, fn: Callable[..., Any], plan: Plan, *args: Any) -> Any:
+        return fn(plan, *args)
+
+    def repeat(self, going: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
+        return lax.while_loop(going, body, state)
 
 
-@_jit.compiled("options", "differentiable")
-def solve(problem: GlobalProblem, options: Options, *, differentiable: bool) -> GlobalFit:
-    """A global fit, pure, without its problem; its derivative by all numbers but bounds only if it is asked for."""
-    still = jax.tree.map(lax.stop_gradient, problem)
-    begun = own_steps(blocks_of(still))
-    end = minimise(begun, options.max_steps)
-    params, blocks = end.params, begun
+def solved(problem: GlobalProblem, max_steps: int, run: Runner, *, differentiable: bool = False) -> GlobalFit:
+    """A global fit without its problem; its derivative by all numbers but bounds only if it is asked for."""
+    plan, still = plan_of(problem), jax.tree.map(lax.stop_gradient, problem) if differentiable else problem
+    facts = run.each(facts_of, still)
+    at = run.joint(_start, plan, facts)
+    if at.own.shape[1]:
+        own, startable = run.each(own_steps, still, at)
+        at, facts = at._replace(own=own), facts._replace(startable=facts.startable & startable)
+    still = counted_once(still, facts.startable)
+    state, at = run.joint(_init, plan, facts, at)
+
+    def body(carry: tuple[State, At]) -> tuple[State, At]:
+        state, at = carry
+        found: tuple[State, At] = run.joint(_stepped, plan, facts, state, run.each(looks, still, at, state.here.noise))
+        return found
+
+    def going(carry: tuple[State, At]) -> Any:
+        return ~levenberg_marquardt.finished(carry[0], max_steps)
+
+    state, _ = run.repeat(going, body, (state, at))
+    cost = run.each(costs, still, run.joint(_last, plan, facts, state), state.here.noise)
+    state, at, status = run.joint(_ended, plan, facts, state, cost)
     if differentiable:
-        blocks = blocks_of(counted_once(problem, begun.kept))._replace(start=begun.start, kept=begun.kept)
-        params = _following(begun, blocks, params)
-    return finish(blocks, params, status_of(begun, end), end.num_steps)
+        blocks = Blocks(plan, facts, facts.startable, state.params)
+        params = following(blocks, still, counted_once(problem, facts.startable))
+        state, at = state._replace(params=params), blocks.at(params)
+        still = counted_once(problem, facts.startable)
+    return run.joint(_finished, plan, facts, state, status, run.each(ends, still, at))
 
 
-def _following(still: Blocks, blocks: Blocks, params: Float[Array, "p"]) -> Float[Array, "p"]:
-    """Parameters at an optimum, as the data that they depend on move it: by the implicit function theorem.
-
-    The derivative of -H⁻¹·gradient, with the Hessian's arrow: a block for each data set, and the shared ones beside.
-    """
-    columns = still.columns
-    m, o = len(still.kept), len(columns.own)
-    kept = still.kept[:, None]
-
-    def gradients(blocks: Blocks) -> tuple[Array, Array]:
-        found = blocks.of_each(lambda flat, params: flat.gradient(params), params)
-        return jnp.where(kept, columns.own_of(found), 0), jnp.where(kept, columns.shared_of(found), 0).sum(axis=0)
-
-    def hessian(flat: FlatProblem, params: Float[Array, "q"]) -> Float[Array, "q q"]:
-        return jax.jacfwd(flat.gradient)(params)
-
-    bent = jnp.where(kept[:, :, None], still.of_each(hessian, params), 0)
-    own_free, shared_free = split(still.free(params, joined(*gradients(still))), m, o)
-    own_free &= kept
-    of_rows = bent.swapaxes(1, 2)  # symmetric, so a choice of the last axis is one of rows
-    own = _held_apart(columns.own_of(columns.own_of(bent).swapaxes(1, 2)), own_free)
-    beside = columns.shared_of(columns.own_of(of_rows).swapaxes(1, 2))
-    beside = jnp.where(own_free[:, :, None] & shared_free[None, None], beside, 0)
-    corner = _held_apart(columns.shared_of(columns.shared_of(bent).swapaxes(1, 2)).sum(axis=0), shared_free)
-    of_own, of_shared = (gradient - lax.stop_gradient(gradient) for gradient in gradients(blocks))
-    of_own, of_shared = jnp.where(own_free, of_own, 0), jnp.where(shared_free, of_shared, 0)
-
-    solved = jnp.linalg.solve(own, jnp.concatenate([beside, of_own[:, :, None]], axis=2))
-    rest = jnp.einsum("mos,mok->sk", beside, solved)
-    shared = jnp.linalg.solve(corner - rest[:, :-1], of_shared - rest[:, -1])
-    return params - joined(solved[:, :, -1] - solved[:, :, :-1] @ shared, shared)
+def _start(plan: Plan, facts: Facts) -> At:
+    blocks = first_blocks(plan, facts)
+    return blocks.at(blocks.start)
 
 
-def _held_apart(matrix: Float[Array, "*m k k"], free: Bool[Array, "*m k"]) -> Float[Array, "*m k k"]:
-    """With the identity for the rows and columns of what is held."""
-    both = free[..., :, None] & free[..., None, :]
-    return jnp.where(both, matrix, jnp.eye(matrix.shape[-1], dtype=matrix.dtype))
+def _blocks(plan: Plan, facts: Facts, start: Float[Array, "p"]) -> Blocks:
+    return Blocks(plan, facts, facts.startable, start)
+
+
+def _init(plan: Plan, facts: Facts, at: At) -> tuple[State, At]:
+    blocks = _blocks(plan, facts, joined(at.own, at.shared))
+    return levenberg_marquardt.init(blocks, blocks.start), blocks.at(blocks.start)
+
+
+def _stepped(plan: Plan, facts: Facts, state: State, looks: Look) -> tuple[State, At]:
+    blocks = _blocks(plan, facts, state.params)
+    judged = levenberg_marquardt.judged(blocks, state, blocks.gathered(looks))
+    state = levenberg_marquardt.propose(blocks, judged, accelerate=False)
+    return state, blocks.at(state.trial)
+
+
+def _last(plan: Plan, facts: Facts, state: State) -> At:
+    return _blocks(plan, facts, state.params).at(state.last)
+
+
+def _ended(plan: Plan, facts: Facts, state: State, cost: Float[Array, "m"]) -> tuple[State, At, Array]:
+    blocks = _blocks(plan, facts, state.params)
+    state = levenberg_marquardt.with_last_step(state, blocks.of_kept(cost).sum())
+    return state, blocks.at(state.params), status_of(blocks, state)
+
+
+def _finished(plan: Plan, facts: Facts, state: State, status: Array, ends: Ends) -> GlobalFit:
+    return finish(_blocks(plan, facts, state.params), state.params, status, state.num_steps, ends)
+
+
+def counted_once(problem: GlobalProblem, kept: Bool[Array, "m"]) -> GlobalProblem:
+    """With the priors of shared parameters, which are masked in some data sets, in the first that takes part alone."""
+    first = jnp.arange(len(kept)) == jnp.argmax(kept)
+    terms = [
+        term._replace(mask=jnp.asarray(term.mask).all(axis=0)[None] | first[:, None])
+        if form.is_prior and term.mask is not None
+        else term
+        for term, form in zip(problem.terms, problem.form.one.terms, strict=True)
+    ]
+    return dataclasses.replace(problem, terms=tuple(terms))
+
+
+@_jit.compiled("max_steps", "differentiable")
+def solve(problem: GlobalProblem, max_steps: int, *, differentiable: bool) -> GlobalFit:
+    """A global fit as one program."""
+    return solved(problem, max_steps, Traced(), differentiable=differentiable)

@@ -1,6 +1,5 @@
-"""A global fit as the solver sees it: residuals in blocks, a block a data set, looked at one after the other."""
+"""A global fit as the solver sees it: what is asked of each data set, and what all of them say together."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,90 +7,192 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxreg._shapes import Bool, Float, Int
-from jaxreg.global_fits._problem import Columns, GlobalProblem
+from jaxreg._linear_algebra import power_of_two
+from jaxreg._shapes import Bool, Float
+from jaxreg.global_fits._problem import Columns, GlobalForm, GlobalProblem
+from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._flat_problem import FlatProblem, room
 from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._look import Look
 from jaxreg.least_squares._solver import num_rows
 from jaxreg.least_squares._triangles import Triangles, joined, split
-from jaxreg.status import Status
 
 _CACHED = 2**14  # numbers of a Jacobian: as many data sets at once as have so many
+_OWN_STEPS = 8
+
+
+class Plan(NamedTuple):
+    """What chooses the programs of a global fit: hashable.
+
+    Attributes:
+        form: of the problem.
+        columns: the places of own and shared parameters.
+        rows: how many residuals a data set has, masked ones too.
+    """
+
+    form: GlobalForm
+    columns: Columns
+    rows: int
+
+
+def plan_of(problem: GlobalProblem) -> Plan:
+    """Of a problem."""
+    return Plan(problem.form, problem.columns, num_rows(problem.example))
+
+
+class Facts(NamedTuple):
+    """What is known of each data set before any step; in the last axis its free parameters."""
+
+    start: Float[Array, "m q"]
+    lower: Float[Array, "m q"]
+    upper: Float[Array, "m q"]
+    unit: Float[Array, "m"]  # of its residuals
+    size: Float[Array, "m"]  # ‖y/(sigma·unit)‖
+    valid: Bool[Array, "m"]
+    startable: Bool[Array, "m"]
+    noise: Float[Array, "m *k"]  # ones, in the shape of the units of its losses
+
+
+class At(NamedTuple):
+    """Where data sets are asked: own parameters (m, o), the shared ones (s,), and the unit of all residuals."""
+
+    own: Any
+    shared: Any
+    unit: Any
+
+
+def of_each(fn: Callable[..., Any], problem: GlobalProblem, at: At, *more: Any) -> Any:
+    """``fn(view, free parameters, …)`` of each data set."""
+    plan = plan_of(problem)
+    columns = plan.columns
+    common, numbers = problem.numbers
+
+    def one(of_set: Any) -> Any:
+        numbers, own, *rest = of_set
+        flat = flat_problem(problem.one(common, numbers), careful=False, unit=at.unit, least=len(columns.own))
+        return fn(flat, columns.params(own, at.shared), *rest)
+
+    # A large Jacobian fills the cache alone, and small ones the vector unit together.
+    at_once = min(64, max(1, _CACHED // (plan.rows * (len(columns.own) + len(columns.shared)))))
+    return lax.map(one, (numbers, at.own, *more), batch_size=at_once)
+
+
+def facts_of(problem: GlobalProblem) -> Facts:
+    """The facts of each data set."""
+    common, numbers = problem.numbers
+
+    def one(numbers: Any) -> Facts:
+        flat = flat_problem(problem.one(common, numbers), careful=False, least=len(problem.columns.own))
+        infinite = jnp.full_like(flat.start, jnp.inf)
+        lower, upper = flat.bounds or (-infinite, infinite)
+        return Facts(flat.start, lower, upper, flat.unit, flat.size, flat.valid, flat.startable, flat.unseen().noise)
+
+    return lax.map(one, numbers, batch_size=64)
+
+
+def own_steps(problem: GlobalProblem, at: At) -> tuple[Float[Array, "m o"], Bool[Array, "m"]]:
+    """A few steps of each data set alone, the shared parameters held; and whether it can begin.
+
+    A bad start of one set's parameters would drive the shared ones away; and each set needs a damping of its own.
+    """
+    columns = problem.columns
+
+    def one(flat: FlatProblem, params: Array) -> tuple[Array, Array]:
+        alone = flat._replace(
+            start=columns.own_of(params),
+            residual=lambda own: flat.residual(columns.params(own, columns.shared_of(params))),
+            bounds=None if flat.bounds is None else tuple(map(columns.own_of, flat.bounds)),
+        )
+        start = levenberg_marquardt.init(alone, alone.start)
+        end = levenberg_marquardt.advanced(alone, start, _OWN_STEPS, accelerate=False)
+        return end.params, end.startable
+
+    return of_each(one, problem, at)
+
+
+def looks(problem: GlobalProblem, at: At, noise: Float[Array, "m *k"]) -> Look:
+    """All that a step needs to know of each data set."""
+    columns = problem.columns
+
+    def one(flat: FlatProblem, params: Array, noise: Array) -> Look:
+        found = flat.look(params, noise)
+        slopes, rest = found.triangles.shared[0], found.triangles.rest[0]
+        triangles = Triangles(columns.own_of(slopes), columns.shared_of(slopes), rest)
+        return found._replace(triangles=triangles, jacobian=None, root=None)
+
+    return of_each(one, problem, at, noise)
+
+
+def costs(problem: GlobalProblem, at: At, noise: Float[Array, "m *k"]) -> Float[Array, "m"]:
+    """The cost of each data set, in a given unit of its loss."""
+    return of_each(lambda flat, params, noise: flat.cost_at(params, noise), problem, at, noise)
 
 
 class Blocks(NamedTuple):
-    """Pure functions of the free parameters: those of the data sets, one set after the other, and the shared ones.
+    """What all data sets say together.
 
-    What is asked of each data set is asked of those in ``problem``, which may be a part of all.
+    The free parameters are one vector: those of the data sets, one set after the other, and the shared ones.
     """
 
-    problem: GlobalProblem
-    columns: Columns
-    unit: Float[Array, ""]  # of the residuals of all data sets
+    plan: Plan
+    facts: Facts
     kept: Bool[Array, "m"]  # data sets that can be fitted; the others take no part
-    size: Float[Array, ""]  # ‖y/(sigma·unit)‖ of these
     start: Float[Array, "p"]
-    bounds: tuple[Float[Array, "p"], Float[Array, "p"]] | None
-    valid: Bool[Array, ""]
-    startable: Bool[Array, ""]
-    valid_each: Bool[Array, "m"]
-    loss: Any  # None if all terms are squared
-    scaled: bool  # whether a term estimates the unit of its loss
-    noise: Float[Array, "m *k"]  # ones, in the shape of the units of their losses
     careful: bool = True  # nobody begins anew with more care
 
-    def of_each(self, fn: Callable[..., Any], params: Float[Array, "p"], *more: Any) -> Any:
-        """``fn(the view of a data set, its free parameters, …)`` of each data set."""
-        common, own_numbers = self.problem.numbers
-        own, shared = split(params, self.problem.form.num_sets, len(self.columns.own))
-
-        def one(of_set: Any) -> Any:
-            numbers, own, *rest = of_set
-            flat = self.flat(common, numbers)
-            return fn(flat, self.columns.params(own, shared), *rest)
-
-        return lax.map(one, (own_numbers, own, *more), batch_size=self.at_once)
-
-    def flat(self, common: Any, own: Any) -> FlatProblem:
-        """The view of one data set."""
-        problem = self.problem.one(common, own)
-        return flat_problem(problem, careful=False, unit=self.unit, least=len(self.columns.own))
+    @property
+    def unit(self) -> Float[Array, ""]:
+        """Of the residuals of all data sets."""
+        return power_of_two(jnp.max(self.of_kept(self.facts.unit)))
 
     @property
-    def at_once(self) -> int:
-        """How many data sets: a large Jacobian fills the cache alone, and small ones the vector unit together."""
-        return min(64, max(1, _CACHED // (self.rows_of_one * (len(self.columns.own) + len(self.columns.shared)))))
+    def size(self) -> Float[Array, ""]:
+        """‖y/(sigma·unit)‖."""
+        return jnp.linalg.norm(self.of_kept(self.facts.size * (self.facts.unit / self.unit)))
 
     @property
-    def rows_of_one(self) -> int:
-        """How many residuals a data set has, masked ones too."""
-        return num_rows(self.problem.example)
+    def bounds(self) -> tuple[Float[Array, "p"], Float[Array, "p"]] | None:
+        """The box of all free parameters."""
+        lower, upper, columns = self.facts.lower, self.facts.upper, self.plan.columns
+        if not self.plan.form.bounded:
+            return None
+        return (
+            joined(columns.own_of(lower), jnp.max(columns.shared_of(lower), axis=0)),
+            joined(columns.own_of(upper), jnp.min(columns.shared_of(upper), axis=0)),
+        )
 
-    def look(self, params: Float[Array, "p"], noise: Float[Array, "m *k"]) -> Look:
-        """All that a step needs to know at parameters."""
-        return self.gathered(self.looks(params, noise))
+    @property
+    def valid(self) -> Bool[Array, ""]:
+        """Whether a data set is."""
+        return self.facts.valid.any()
 
-    def looks(self, params: Float[Array, "p"], noise: Float[Array, "m *k"]) -> Look:
-        """That of each data set."""
+    @property
+    def startable(self) -> Bool[Array, ""]:
+        """Whether one can be fitted."""
+        return self.kept.any()
 
-        def one(flat: FlatProblem, params: Array, noise: Array) -> Look:
-            found = flat.look(params, noise)
-            columns, rest = found.triangles.shared[0], found.triangles.rest[0]
-            own, shared = self.columns.own_of(columns), self.columns.shared_of(columns)
-            return found._replace(triangles=Triangles(own, shared, rest), jacobian=None, root=None)
+    @property
+    def loss(self) -> Any:
+        """None if all terms are squared."""
+        return next((term.loss for term in self.plan.form.one.terms if term.loss is not None), None)
 
-        return self.of_each(one, params, noise)
+    @property
+    def scaled(self) -> bool:
+        """Whether a term estimates the unit of its loss."""
+        return any(term.scale is not None for term in self.plan.form.one.terms)
+
+    def at(self, params: Float[Array, "p"]) -> At:
+        """Where the data sets are asked."""
+        return At(*split(params, len(self.kept), len(self.plan.columns.own)), self.unit)
+
+    def of_kept(self, values: Array, rest: Any = 0) -> Array:
+        """Numbers of each data set, with others for those that take no part."""
+        return jnp.where(self.kept.reshape(self.kept.shape + (1,) * (values.ndim - 1)), values, rest)
 
     def gathered(self, looks: Look) -> Look:
         """One look of those at each data set."""
-        kept = self.kept
-
-        def of_kept(values: Array, rest: Any = 0) -> Array:
-            return jnp.where(kept.reshape(kept.shape + (1,) * (values.ndim - 1)), values, rest)
-
-        units = of_kept(looks.unit, jnp.finfo(looks.unit.dtype).tiny)
-        own_unit, each = self.columns.own_of(of_kept(looks.unit, 1)), self.columns.shared_of(units)
+        columns, of_kept = self.plan.columns, self.of_kept
+        each = columns.shared_of(of_kept(looks.unit, jnp.finfo(looks.unit.dtype).tiny))
         unit = jnp.max(each, axis=0)
         triangles = looks.triangles._replace(shared=looks.triangles.shared * (each / unit[None])[:, None])
         return Look(
@@ -99,28 +200,18 @@ class Blocks(NamedTuple):
             before=of_kept(looks.before).sum(),
             noise=of_kept(looks.noise, 1),
             triangles=jax.tree.map(of_kept, triangles),
-            unit=joined(own_unit, unit),
-            length=jnp.sqrt(jnp.sum(of_kept(looks.length) ** 2)),
+            unit=joined(columns.own_of(of_kept(looks.unit, 1)), unit),
+            length=jnp.linalg.norm(of_kept(looks.length)),
             square=of_kept(looks.square).sum(),
-            smooth=(looks.smooth | ~kept).all(),
+            smooth=(looks.smooth | ~self.kept).all(),
         )
 
     def unseen(self) -> Look:
         """In its shape, before the first look."""
-        m, o, s, dtype = len(self.kept), len(self.columns.own), len(self.columns.shared), self.start.dtype
+        m, o, s, dtype = len(self.kept), *map(len, self.plan.columns), self.start.dtype
         one, ones = jnp.ones((), dtype), jnp.ones_like(self.start)
         nothing = Triangles(*(jnp.zeros((m, o + s, *columns), dtype) for columns in ((o,), (s,), ())))
-        return Look(one, one, self.noise, nothing, ones, one, one, jnp.asarray(True))
-
-    def cost_at(self, params: Float[Array, "p"], noise: Float[Array, "m *k"]) -> Float[Array, ""]:
-        """The cost in a given unit of the loss."""
-        costs = self.of_each(lambda flat, params, noise: flat.cost_at(params, noise), params, noise)
-        return jnp.where(self.kept, costs, 0).sum()
-
-    @property
-    def status_of_left_out(self) -> Int[Array, "m"]:
-        """Of data sets that take no part."""
-        return jnp.where(self.valid_each, Status.NONFINITE, Status.INVALID_INPUT)
+        return Look(one, one, self.facts.noise, nothing, ones, one, one, jnp.asarray(True))
 
     def free(self, params: Float[Array, "p"], gradient: Float[Array, "p"]) -> Bool[Array, "p"]:
         """Whether each parameter can move."""
@@ -131,69 +222,9 @@ class Blocks(NamedTuple):
         raise NotImplementedError
 
 
-class _Set(NamedTuple):
-    """What is known of a data set before any step."""
-
-    start: Float[Array, "q"]
-    lower: Float[Array, "q"]
-    upper: Float[Array, "q"]
-    size: Float[Array, ""]
-    valid: Bool[Array, ""]
-    startable: Bool[Array, ""]
-    noise: Float[Array, "*k"]
-
-
-def counted_once(problem: GlobalProblem, kept: Bool[Array, "m"]) -> GlobalProblem:
-    """With the priors of shared parameters, which are masked in some data sets, in the first that takes part alone."""
-    first = jnp.arange(len(kept)) == jnp.argmax(kept)
-    terms = [
-        term._replace(mask=jnp.asarray(term.mask).all(axis=0)[None] | first[:, None])
-        if form.is_prior and term.mask is not None
-        else term
-        for term, form in zip(problem.terms, problem.form.one.terms, strict=True)
-    ]
-    return dataclasses.replace(problem, terms=tuple(terms))
-
-
-def blocks_of(problem: GlobalProblem) -> Blocks:
-    """The solver's view of a global fit, at its start."""
-    common, own = problem.numbers
-    form = problem.form
-    columns = problem.columns
-
-    def each(fn: Callable[[FlatProblem], Any], **given: Any) -> Any:
-        def one(numbers: Any) -> Any:
-            return fn(flat_problem(problem.one(common, numbers), careful=False, least=len(columns.own), **given))
-
-        return lax.map(one, own, batch_size=64)
-
-    def looked(flat: FlatProblem) -> _Set:
-        infinite = jnp.full_like(flat.start, jnp.inf)
-        lower, upper = flat.bounds or (-infinite, infinite)
-        return _Set(flat.start, lower, upper, flat.size, flat.valid, flat.startable, flat.unseen().noise)
-
-    unit = jnp.max(each(lambda flat: jnp.where(flat.startable, flat.unit, 0)))
-    unit = jnp.where(unit > 0, unit, 1)
-    sets: _Set = each(looked, unit=unit)
-    kept = sets.startable
-    shared = columns.shared_of(jnp.where(kept[:, None], sets.start, jnp.nan))
-    start = joined(columns.own_of(sets.start), jnp.nan_to_num(jnp.nanmedian(shared, axis=0)))
-    box = (
-        joined(columns.own_of(sets.lower), jnp.max(columns.shared_of(sets.lower), axis=0)),
-        joined(columns.own_of(sets.upper), jnp.min(columns.shared_of(sets.upper), axis=0)),
-    )
-    return Blocks(
-        problem=counted_once(problem, kept),
-        columns=columns,
-        unit=unit,
-        kept=kept,
-        size=jnp.sqrt(jnp.sum(jnp.where(kept, sets.size, 0) ** 2)),
-        start=start,
-        bounds=None if problem.bounds is None else box,
-        valid=sets.valid.any(),
-        startable=kept.any(),
-        valid_each=sets.valid,
-        loss=next((term.loss for term in form.one.terms if term.loss is not None), None),
-        scaled=any(term.scale is not None for term in form.one.terms),
-        noise=sets.noise,
-    )
+def first_blocks(plan: Plan, facts: Facts) -> Blocks:
+    """At the start: a guess of shared parameters is the median of the data sets' guesses."""
+    kept, columns = facts.startable, plan.columns
+    shared = columns.shared_of(jnp.where(kept[:, None], facts.start, jnp.nan))
+    start = joined(columns.own_of(facts.start), jnp.nan_to_num(jnp.nanmedian(shared, axis=0)))
+    return Blocks(plan, facts, kept, start)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxreg._shapes import Bool, Float, Int
-from jaxreg.least_squares._look import Look, Residuals
+from jaxreg.least_squares._look import Look, Residuals, Steered
 from jaxreg.least_squares._optimum import is_optimum, linearised
 from jaxreg.least_squares._step import into_box, steps_of
 
@@ -62,7 +62,7 @@ class State(NamedTuple):
     num_steps: Int[Array, ""]  # trials judged; -1 before the start itself is
 
 
-def init(problem: Residuals, start: Float[Array, "p"]) -> State:
+def init(problem: Steered, start: Float[Array, "p"]) -> State:
     """The state whose first trial is the start: no model is called yet, so that a program holds it only once."""
     one = jnp.ones((), start.dtype)
     yes, no = jnp.asarray(True), jnp.asarray(False)
@@ -127,7 +127,12 @@ def step(problem: Residuals, state: State, *, accelerate: bool = True) -> State:
 
 def judge(problem: Residuals, state: State) -> State:
     """Accept the trial, or reject it and damp more."""
-    there, here = problem.look(state.trial, state.here.noise), state.here
+    return judged(problem, state, problem.look(state.trial, state.here.noise))
+
+
+def judged(problem: Steered, state: State, there: Look) -> State:
+    """The same, where somebody has looked at the trial."""
+    here = state.here
     # Written so that a NaN rejects.
     first, finite = state.num_steps < 0, jnp.isfinite(there.before) & jnp.isfinite(state.trial).all()
     pole, finite = state.pole | (finite & ~there.smooth), finite & there.smooth
@@ -162,11 +167,15 @@ def judge(problem: Residuals, state: State) -> State:
 
 
 def ended(problem: Residuals, state: State) -> State:
-    """With the last step, which was solved for when the test for convergence passed, unless it is a bad one.
+    """With the last step, which was solved for when the test for convergence passed."""
+    return with_last_step(state, problem.cost_at(state.last, state.here.noise))
+
+
+def with_last_step(state: State, cost: Float[Array, ""]) -> State:
+    """The same from the cost there, unless the step is a bad one.
 
     Where a combination of parameters is all but undetermined it is long, and the linear model may not reach so far.
     """
-    cost = problem.cost_at(state.last, state.here.noise)
     taken = state.converged & ~state.kink & ~state.degenerate & (cost <= state.ceiling)  # a NaN is not
     return state._replace(params=jnp.where(taken, state.last, state.params))
 
@@ -181,7 +190,7 @@ def begun_anew(state: State, when: Bool[Array, ""]) -> State:
     )
 
 
-def propose(problem: Residuals, state: State, *, accelerate: bool) -> State:
+def propose(problem: Steered, state: State, *, accelerate: bool) -> State:
     """Solve for the next trial, or say that only the last step is left."""
     here = state.here
     linear = linearised(problem, state.params, here, state.size)

@@ -26,8 +26,8 @@ class Look(NamedTuple):
 
 
 @runtime_checkable
-class Residuals(Protocol):
-    """What Levenberg-Marquardt steps on: of one problem, of many that share parameters."""
+class Steered(Protocol):
+    """What steers the steps of Levenberg-Marquardt, of one problem or of many that share parameters."""
 
     @property
     def start(self) -> Float[Array, "p"]: ...
@@ -54,14 +54,8 @@ class Residuals(Protocol):
     @property
     def startable(self) -> Bool[Array, ""]: ...
 
-    def look(self, params: Float[Array, "p"], noise: Float[Array, "*k"]) -> Look:
-        """All that a step needs to know at parameters, and the cost in a unit of the loss from before."""
-
     def unseen(self) -> Look:
-        """In its shape, before the first look."""
-
-    def cost_at(self, params: Float[Array, "p"], noise: Float[Array, "*k"]) -> Float[Array, ""]:
-        """The cost in a given unit of the loss."""
+        """A look in its shape, before the first."""
 
     def free(self, params: Float[Array, "p"], gradient: Float[Array, "p"]) -> Bool[Array, "p"]:
         """Whether each parameter can move."""
@@ -70,6 +64,17 @@ class Residuals(Protocol):
         self, params: Float[Array, "p"], one: Float[Array, "p"], other: Float[Array, "p"]
     ) -> Float[Array, "n"]:
         """Of the residuals, where a look has their Jacobian."""
+
+
+@runtime_checkable
+class Residuals(Steered, Protocol):
+    """Residuals that can be looked at."""
+
+    def look(self, params: Float[Array, "p"], noise: Float[Array, "*k"]) -> Look:
+        """All that a step needs to know at parameters, and the cost in a unit of the loss from before."""
+
+    def cost_at(self, params: Float[Array, "p"], noise: Float[Array, "*k"]) -> Float[Array, ""]:
+        """The cost in a given unit of the loss."""
 
 
 def compressed(

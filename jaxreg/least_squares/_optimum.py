@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxreg._linear_algebra import power_of_two
 from jaxreg._shapes import Bool, Float, Int
-from jaxreg.least_squares._look import Look, Residuals
+from jaxreg.least_squares._look import Look, Steered
 from jaxreg.least_squares._triangles import Triangles
 
 RELATIVE_OFFSET = 1e-10  # of the residuals' length
@@ -66,7 +66,7 @@ class Linear(NamedTuple):
     left: Float[Array, ""]  # of it, what the columns explain, however nearly they depend; 0 if a parameter is held
 
 
-def linearised(problem: Residuals, params: Float[Array, "p"], look: Look, size: Float[Array, ""]) -> Linear:
+def linearised(problem: Steered, params: Float[Array, "p"], look: Look, size: Float[Array, ""]) -> Linear:
     """The linear model at parameters, from a look at them."""
     lengths = look.triangles.lengths()
     norms = power_of_two(lengths)  # of which no rounding comes

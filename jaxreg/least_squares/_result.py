@@ -13,13 +13,13 @@ from jaxreg._shapes import Bool, Float, Int
 from jaxreg.least_squares._fit import Fit
 from jaxreg.least_squares._flat_problem import FlatProblem, Options
 from jaxreg.least_squares._levenberg_marquardt import State
-from jaxreg.least_squares._look import Residuals
+from jaxreg.least_squares._look import Steered
 from jaxreg.status import Part, Status, is_optimum
 
 UNRESOLVED = -1  # of a fit that wants care and was not given it; no user sees it
 
 
-def status_of(problem: Residuals, state: State) -> Int[Array, ""]:
+def status_of(problem: Steered, state: State) -> Int[Array, ""]:
     """How the solver ended, before the covariance is known."""
     optimum = jnp.where(state.kink, Status.KINK, jnp.where(state.degenerate, Status.SINGULAR, Status.OK))
     status = jnp.where(state.converged, optimum, Status.MAX_STEPS)
