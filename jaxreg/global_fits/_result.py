@@ -53,7 +53,9 @@ def _end(flat: FlatProblem, params: Float[Array, "q"], *, columns: Columns) -> E
     slope = flat.slope(residual, noise)
     weight = None if flat.loss is None else jnp.where(flat.counted, flat.information(residual, noise), 0)
     root = jnp.ones_like(slope) if weight is None else safe_root(weight)
-    slopes, rest, unit, length = compressed(root[None] * jacobian, slope / jnp.where(root > 0, root, 1))
+    slopes, rest, unit, length = compressed(
+        root[None] * jacobian, slope / jnp.where(root > 0, root, 1), alone=flat.alone
+    )
     own, shared = columns.own_of(slopes), columns.shared_of(slopes)
     cost, square = flat.cost(residual, noise), jnp.sum(slope**2)
     smooth, failed = jnp.isfinite(jacobian).all(), jnp.int32(Status.NONFINITE)
@@ -98,7 +100,7 @@ def _errors(look: Look, free: Bool[Array, "p"], variance: Float[Array, ""], num_
         return least > max(count, num_rows) * jnp.finfo(lengths.dtype).eps * max(count, 1) ** 0.5
 
     def safe(root: Float[Array, "k k"]) -> tuple[Array, Array, Array]:
-        inverse, least, direction = inverse_upper(root)
+        inverse, least, direction = inverse_upper(root, library=True)
         known = regular(least, root.shape[0])
         return jnp.where(known, inverse, jnp.eye(root.shape[0], dtype=root.dtype)), known, direction
 
@@ -108,6 +110,8 @@ def _errors(look: Look, free: Bool[Array, "p"], variance: Float[Array, ""], num_
     )
     left = jnp.sum(factors.own[:, :, -1] ** 2, axis=1)
     own_known &= ~(left > _UNSETTLED * look.square / m) | ~own_free.all(axis=1)
+    left = jnp.sum(factors.shared[:, -1] ** 2)
+    known &= ~(left > _UNSETTLED * look.square) | ~shared_free.all()
 
     size = jnp.sqrt(variance)
     half = jnp.where(shared_free[:, None], inverse * size, 0)  # shared = half·(errors of variance 1)

@@ -34,6 +34,11 @@ class Plan(NamedTuple):
     columns: Columns
     rows: int
 
+    @property
+    def at_once(self) -> int:
+        """How many data sets: a large Jacobian fills the cache alone, and small ones the vector unit together."""
+        return min(64, max(1, _CACHED // (self.rows * (len(self.columns.own) + len(self.columns.shared)))))
+
 
 def plan_of(problem: GlobalProblem) -> Plan:
     """Of a problem."""
@@ -70,11 +75,9 @@ def of_each(fn: Callable[..., Any], problem: GlobalProblem, at: At, *more: Any) 
     def one(of_set: Any) -> Any:
         numbers, own, *rest = of_set
         flat = flat_problem(problem.one(common, numbers), careful=False, unit=at.unit, least=len(columns.own))
-        return fn(flat, columns.params(own, at.shared), *rest)
+        return fn(flat._replace(alone=plan.at_once == 1), columns.params(own, at.shared), *rest)
 
-    # A large Jacobian fills the cache alone, and small ones the vector unit together.
-    at_once = min(64, max(1, _CACHED // (plan.rows * (len(columns.own) + len(columns.shared)))))
-    return lax.map(one, (numbers, at.own, *more), batch_size=at_once)
+    return lax.map(one, (numbers, at.own, *more), batch_size=plan.at_once)
 
 
 def facts_of(problem: GlobalProblem) -> Facts:

@@ -48,6 +48,7 @@ class FlatProblem(NamedTuple):
     tied: bool  # whether parameters follow from others
     held: Float[Array, "*k"] | None  # that unit, where it does not follow the residuals
     careful: bool
+    alone: bool  # whether it is known to be none of many lanes
     unusable: Bool[Array, "3 n"]  # rows that are there, where x, y or sigma is not finite, or sigma not positive
 
     @property
@@ -80,7 +81,7 @@ class FlatProblem(NamedTuple):
         values, weighted = slope, jacobian
         if root is not None:
             values, weighted = slope / jnp.where(root > 0, root, 1), root[None] * jacobian
-        columns, rest, unit, length = compressed(weighted, values)
+        columns, rest, unit, length = compressed(weighted, values, alone=self.alone)
         none = jnp.zeros((1, *rest.shape, 0), rest.dtype)
         return Look(
             cost=self.cost(residual, noise),

@@ -80,6 +80,7 @@ def flat_problem(
         tied=form.tie is not None,
         held=None,
         careful=careful,
+        alone=False,
         unusable=unusable,
     )
 

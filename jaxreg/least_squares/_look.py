@@ -78,10 +78,10 @@ class Residuals(Steered, Protocol):
 
 
 def compressed(
-    jacobian: Float[Array, "p n"], values: Float[Array, "n"]
+    jacobian: Float[Array, "p n"], values: Float[Array, "n"], *, alone: bool = False
 ) -> tuple[Float[Array, "q p"], Float[Array, "q"], Float[Array, "p"], Float[Array, ""]]:
     """As many rows as parameters with the products of these: columns, values, the columns' unit, the values' length."""
     unit = power_of_two(jnp.max(jnp.abs(jacobian), axis=1))
     # With the values as one more column their projection stands beside R, and Q is never formed.
-    triangle = qr_root(jnp.concatenate([jacobian / unit[:, None], values[None]]))
+    triangle = qr_root(jnp.concatenate([jacobian / unit[:, None], values[None]]), alone=alone)
     return triangle[:-1, :-1], triangle[:-1, -1], unit, jnp.sqrt(jnp.sum(triangle[:, -1] ** 2))

@@ -63,7 +63,7 @@ class Linear(NamedTuple):
     norms: Float[Array, "p"]  # powers of two near them, 1 for a parameter that moves no prediction
     size: Float[Array, ""]  # by which rounding is measured
     floor: Float[Array, ""]  # the decrease of the cost that rounding hides
-    left: Float[Array, ""]  # of it, what the columns explain, however nearly they depend; 0 if a parameter is held
+    left: Float[Array, ""]  # what the columns explain, however nearly they depend; 0 if one is held, or of blocks
 
 
 def linearised(problem: Steered, params: Float[Array, "p"], look: Look, size: Float[Array, ""]) -> Linear:
@@ -72,7 +72,8 @@ def linearised(problem: Steered, params: Float[Array, "p"], look: Look, size: Fl
     norms = power_of_two(lengths)  # of which no rounding comes
     slopes = look.triangles.scaled(1 / norms)
     free = problem.free(params, slopes.gradient())
-    left = jnp.where(free.all(), slopes.explained(), 0)
+    explained = jnp.vdot(slopes.rest, slopes.rest) if not slopes.own.size else jnp.zeros_like(look.cost)
+    left = jnp.where(free.all(), explained, 0)
     columns = look.unit * lengths
     reach = jnp.vdot(jnp.abs(params), columns)
     size = jnp.where(problem.size > 0, problem.size, jnp.minimum(size, jnp.where(reach > 0, reach, jnp.inf)))

@@ -13,6 +13,7 @@ A206.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -60,15 +61,6 @@ class Triangles(NamedTuple):
         rest = self.rest[:, :, None]
         return joined(jnp.sum(self.own * rest, axis=1), jnp.sum(self.shared * rest, axis=(0, 1)))
 
-    def explained(self) -> Float[Array, ""]:
-        """What an undamped shared step would take from the rows' squares, however nearly columns depend on each other.
-
-        Own parameters that a block does not determine are its own affair.
-        """
-        if not self.own.size and self.own.shape[0] == 1:
-            return jnp.vdot(self.rest, self.rest)
-        return jnp.sum(self.damped(jnp.zeros_like(self.lengths())).shared[:, -1] ** 2)
-
     def damped(self, damping: Float[Array, "p"]) -> "Factors":
         """The factors of the normal equations, with the damping on their diagonal."""
         (m, _, o), s = self.own.shape, self.shared.shape[2]
@@ -92,14 +84,15 @@ class Factors(NamedTuple):
     def solved(self) -> Float[Array, "p"]:
         """The step."""
         count, o = self.shared.shape[0], self.own.shape[1]
-        shared = -solve_upper(self.shared[:, :count], self.shared[:, count])
+        library = self.own.shape[0] > 1  # blocks
+        shared = -solve_upper(self.shared[:, :count], self.shared[:, count], library=library)
         if not o:
             return shared
 
         def one(factor: Float[Array, "o k"]) -> Float[Array, "o"]:
-            return -solve_upper(factor[:, :o], factor[:, -1] + factor[:, o:-1] @ shared)
+            return -solve_upper(factor[:, :o], factor[:, -1] + factor[:, o:-1] @ shared, library=library)
 
-        return joined(each(one, self.own), shared)
+        return joined(jax.vmap(one)(self.own), shared)
 
     def accelerated(self, bend: Float[Array, "s"]) -> Float[Array, "s"]:
         """-(RᵀR)⁻¹ bend, where no block has anything of its own: it need have only its leading digits."""
