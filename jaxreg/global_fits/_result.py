@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg._linear_algebra import inverse_upper
-from jaxreg._shapes import Bool, Float, Int
+from jaxreg._shapes import Float, Int
 from jaxreg.covariance._factors import safe_root
 from jaxreg.covariance._rows import moments, variance_of_sums
+from jaxreg.global_fits._errors import Bread, errors_of
 from jaxreg.global_fits._fit import GlobalFit
 from jaxreg.global_fits._view import Blocks
 from jaxreg.least_squares import Fit
@@ -22,8 +22,6 @@ from jaxreg.least_squares._result import culprit_of, of_terms, residuals_of, sca
 from jaxreg.least_squares._triangles import Triangles, joined, split
 from jaxreg.losses._kinds import Kind
 from jaxreg.status import Status, is_optimum
-
-_UNSETTLED = 1e-6  # of ‖ψ‖²: combinations so weak that the whole step, damped, does not see them
 
 
 class _Set(NamedTuple):
@@ -39,6 +37,8 @@ class _Set(NamedTuple):
     params: Any  # all of them, shaped like p0
     spread: Float[Array, "all q"]  # how they follow the free ones
     culprit: Int[Array, "3"]  # if it took no part
+    gradient: Float[Array, "q"]  # Σ ψ J of [own | shared], in the units of the look
+    negative: Any  # (q, q), Σ min(ψ', 0) J Jᵀ of the same; None for the squared loss
 
 
 def _set(flat: FlatProblem, params: Float[Array, "q"], blocks: Blocks) -> _Set:
@@ -49,6 +49,7 @@ def _set(flat: FlatProblem, params: Float[Array, "q"], blocks: Blocks) -> _Set:
     root = jnp.ones_like(slope) if weight is None else safe_root(weight)
     columns, rest, unit, length = compressed(root[None] * jacobian, slope / jnp.where(root > 0, root, 1))
     own, shared = blocks.columns.own_of(columns), blocks.columns.shared_of(columns)
+    ordered = (jacobian / unit[:, None])[np.array([*blocks.columns.own, *blocks.columns.shared], int)]
     cost, square = flat.cost(residual, noise), jnp.sum(slope**2)
     smooth, failed = jnp.isfinite(jacobian).all(), jnp.int32(Status.NONFINITE)
     return _Set(
@@ -62,79 +63,38 @@ def _set(flat: FlatProblem, params: Float[Array, "q"], blocks: Blocks) -> _Set:
         params=flat.restore(params),
         spread=flat.spread(params, jnp.eye(params.size, dtype=params.dtype)),
         culprit=culprit_of(flat, failed, params, residual, jacobian, jnp.zeros(params.shape, bool)),
+        gradient=ordered @ slope,
+        negative=None if weight is None else (ordered * jnp.minimum(weight, 0)[None]) @ ordered.T,
     )
 
 
-class _Errors(NamedTuple):
-    """What the data say about the parameters, in units of these."""
-
-    shared: Float[Array, "s s"]
-    each: Float[Array, "m q q"]  # of a data set's own parameters, and then of the shared ones
-    stderr: Float[Array, "m q"]
-    regular: Bool[Array, ""]  # whether the shared ones are determined
-    regular_each: Bool[Array, "m"]  # and the own ones of each set
-    undetermined: Float[Array, "s"]  # the combination of shared ones that is least so
-    undetermined_each: Float[Array, "m o"]
-
-
-def _errors(look: Look, free: Bool[Array, "p"], variance: Float[Array, ""], num_rows: int) -> _Errors:
-    """C = (RᵀR)⁻¹ of the shared parameters, R⁻¹(I + S C Sᵀ)R⁻ᵀ of a set's own, and -R⁻¹S C of these with those."""
-    m, o, s = look.triangles.own.shape[0], look.triangles.own.shape[2], look.triangles.shared.shape[2]
-    lengths = look.triangles.lengths()
-    lengths = jnp.where(free & (lengths > 0), lengths, 1)
-    triangles = look.triangles.without(~free).scaled(1 / lengths)
-    # A parameter that is held stands alone in a row of its own.
-    factors = triangles.damped((~free).astype(lengths.dtype))
-    own_unit, shared_unit = split(lengths * look.unit, m, o)
-    own_free, shared_free = split(free, m, o)
-
-    def regular(least: Array, count: int) -> Array:
-        return least > max(count, num_rows) * jnp.finfo(lengths.dtype).eps * max(count, 1) ** 0.5
-
-    def safe(root: Float[Array, "k k"]) -> tuple[Array, Array, Array]:
-        inverse, least, direction = inverse_upper(root)
-        known = regular(least, root.shape[0])
-        return jnp.where(known, inverse, jnp.eye(root.shape[0], dtype=root.dtype)), known, direction
-
-    inverse, known, direction = safe(factors.shared[:, :s])
-    own_inverse, own_known, own_direction = (
-        jax.vmap(safe)(factors.own[:, :, :o]) if o else (factors.own[:, :, :0], jnp.ones(m, bool), jnp.zeros((m, 0)))
-    )
-    left = jnp.sum(factors.own[:, :, -1] ** 2, axis=1)
-    own_known &= ~(left > _UNSETTLED * look.square / m) | ~own_free.all(axis=1)
-
-    size = jnp.sqrt(variance)
-    half = jnp.where(shared_free[:, None], inverse * size, 0)  # shared = half·(errors of variance 1)
-    follows = jnp.einsum("mij,mjk->mik", own_inverse, factors.own[:, :, o : o + s])
-    beside = -jnp.einsum("mik,kl->mil", follows, half)
-    alone = jnp.where(own_free[:, :, None], own_inverse * size, 0)
-    beside = jnp.where(own_free[:, :, None], beside, 0)
-    whole = jnp.concatenate(
-        [
-            jnp.concatenate([alone, beside], axis=2),
-            jnp.concatenate([jnp.zeros((m, s, o), half.dtype), jnp.broadcast_to(half[None], (m, s, s))], axis=2),
-        ],
-        axis=1,
-    )
-    unit = jnp.concatenate([own_unit, jnp.broadcast_to(shared_unit[None], (m, s))], axis=1)
-    matrix = jnp.einsum("mik,mjk->mij", whole, whole) / unit[:, :, None] / unit[:, None]
-    return _Errors(
-        shared=half @ half.T / shared_unit[:, None] / shared_unit[None],
-        each=matrix,
-        stderr=jnp.sqrt(jnp.sum(whole**2, axis=2)) / unit,
-        regular=known if s else jnp.asarray(True),
-        regular_each=own_known,
-        undetermined=_unit(direction / shared_unit),
-        undetermined_each=jax.vmap(_unit)(own_direction / own_unit),
-    )
+def _bread(blocks: Blocks, params: Float[Array, "p"], sets: _Set) -> Bread:
+    """What the errors are made of, of all data sets that took part, in the units of one look."""
+    columns, (m, o) = blocks.columns, (len(blocks.kept), len(blocks.columns.own))
+    look = blocks.gathered(sets.look)
+    own_unit, shared_unit = split(look.unit, m, o)
+    unit = jnp.concatenate([own_unit, jnp.broadcast_to(shared_unit[None], (m, shared_unit.size))], axis=1)
+    each = jnp.concatenate([columns.own_of(sets.look.unit), columns.shared_of(sets.look.unit)], axis=1) / unit
+    kept = blocks.kept[:, None]
+    gradient = jnp.where(kept, each * sets.gradient, 0)
+    gradient = joined(gradient[:, :o], gradient[:, o:].sum(axis=0))
+    negative = sets.negative
+    if negative is not None:
+        negative = jnp.where(kept[:, None], each[:, :, None] * each[:, None] * negative, 0)
+    own_free, shared_free = split(blocks.free(params, gradient), m, o)
+    free = joined(own_free & kept, shared_free)
+    return Bread(look, params, gradient, negative, free, blocks.size, blocks.rows_of_one)
 
 
-def _unit(direction: Float[Array, "k"]) -> Float[Array, "k"]:
-    """Of length 1."""
-    if not direction.size:
-        return direction
-    direction = direction / jnp.max(jnp.abs(direction))
-    return direction / jnp.linalg.norm(direction)
+def _variance(blocks: Blocks, sets: _Set, square: Float[Array, ""], used: Float[Array, ""]) -> Float[Array, "*m"]:
+    """Of a weighted residual: one for all, or of each data set where each has its own unit of the loss."""
+    form, count = blocks.problem.form.one, jnp.where(blocks.kept, sets.rows, 0)
+    if blocks.scaled:
+        share = used * count / count.sum()
+        return jnp.where(blocks.kept, variance_of_sums(count, sets.look.square, sets.moments, share), 0)
+    if blocks.problem.absolute_sigma and not form.has(Kind.ROBUST):
+        return 1 / blocks.unit / blocks.unit
+    return variance_of_sums(count.sum(), square, _merged(sets.moments, count), used)
 
 
 def finish(blocks: Blocks, params: Float[Array, "p"], status: Int[Array, ""], num_steps: Int[Array, ""]) -> GlobalFit:
@@ -142,18 +102,13 @@ def finish(blocks: Blocks, params: Float[Array, "p"], status: Int[Array, ""], nu
     columns, form, kept = blocks.columns, blocks.problem.form, blocks.kept
     m, o = len(kept), len(columns.own)
     sets: _Set = blocks.of_each(lambda flat, params: _set(flat, params, blocks), params)
-    look = blocks.gathered(sets.look)
-    own_free, shared_free = split(blocks.free(params, look.triangles.gradient()), m, o)
-    own_free &= kept[:, None]
-    free = joined(own_free, shared_free)
-    count = jnp.where(kept, sets.rows, 0)
-    used = free.sum().astype(count.dtype)
-    variance = 1 / blocks.unit / blocks.unit
-    if not blocks.problem.absolute_sigma or form.one.has(Kind.ROBUST):
-        variance = variance_of_sums(count.sum(), look.square, _merged(sets.moments, count), used)
-    errors = _errors(look, free, variance, blocks.rows_of_one)
+    bread = _bread(blocks, params, sets)
+    own_free, shared_free = split(bread.free, m, o)
+    used = bread.free.sum().astype(params.dtype)
+    errors = errors_of(bread, _variance(blocks, sets, bread.look.square, used))
 
-    status = jnp.where(is_optimum(status) & ~errors.regular, jnp.int32(Status.SINGULAR), status)
+    known = errors.regular if blocks.scaled else errors.regular & errors.definite
+    status = jnp.where(is_optimum(status) & ~known, jnp.int32(Status.SINGULAR), status)
     lost = ~jnp.isfinite(params).all() | jnp.isinf(jnp.where(kept[:, None], errors.stderr, 0)).any()
     status = jnp.where(is_optimum(status) & lost, jnp.int32(Status.NONFINITE), status)
     own_status = jnp.where(errors.regular_each, Status.OK, Status.SINGULAR)
@@ -201,7 +156,7 @@ def finish(blocks: Blocks, params: Float[Array, "p"], status: Int[Array, ""], nu
         stderr=together(each.stderr),
         covariance=jnp.where(bounded[:, None] & bounded[None], errors.shared, jnp.nan),
         chi2=jnp.where(kept, each.chi2, 0).sum(),
-        dof=(count.sum() - used).astype(jnp.int32),
+        dof=(jnp.where(kept, sets.rows, 0).sum() - used).astype(jnp.int32),
         status=status,
         num_steps=jnp.maximum(num_steps, 0),
         at_bound=None if each.at_bound is None else together(each.at_bound),

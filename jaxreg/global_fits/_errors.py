@@ -1,0 +1,150 @@
+"""The errors of a global fit, from the triangles of all data sets: no matrix of all parameters is made."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxreg._linear_algebra import inverse_upper, qr_root
+from jaxreg._shapes import Bool, Float
+from jaxreg.covariance._factors import from_factor, inverse_factor
+from jaxreg.least_squares._look import Look
+from jaxreg.least_squares._optimum import rounding_floor
+from jaxreg.least_squares._triangles import reduced, split
+
+_UNSETTLED = 1e-6  # of ‖ψ‖²: combinations so weak that the whole step, damped, does not see them
+_MUCH = 100  # times what rounding hides
+
+
+class Errors(NamedTuple):
+    """What the data say about the parameters, in units of these."""
+
+    shared: Float[Array, "s s"]
+    each: Float[Array, "m q q"]  # of a data set's own parameters, and then of the shared ones
+    stderr: Float[Array, "m q"]
+    regular: Bool[Array, ""]  # whether the shared ones are determined
+    regular_each: Bool[Array, "m"]  # and the own ones of each set
+    definite: Bool[Array, ""]  # whether the cost has a minimum there
+    undetermined: Float[Array, "s"]  # the combination of shared ones that is least so
+    undetermined_each: Float[Array, "m o"]
+
+
+class Bread(NamedTuple):
+    """A = Σ ψ' J Jᵀ at the end, in units of ``look``: what is positive of it in triangles, and the rest."""
+
+    look: Look
+    params: Float[Array, "p"]
+    gradient: Float[Array, "p"]  # Σ ψ J
+    negative: Any  # (m, q, q), Σ min(ψ', 0) J Jᵀ of [own | shared]; None where no weight can be
+    free: Bool[Array, "p"]
+    size: Float[Array, ""]  # ‖y/(sigma·unit)‖
+    num_rows: int  # of one data set
+
+    def lengths(self) -> Float[Array, "p"]:
+        """Of the columns; 1 for a parameter that is held, or that moves no prediction."""
+        found = self.look.triangles.lengths()
+        return jnp.where(self.free & (found > 0), found, 1)
+
+
+def errors_of(bread: Bread, variance: Float[Array, "*m"]) -> Errors:
+    """C = (RᵀR)⁻¹ of the shared parameters, R⁻¹(I + S C Sᵀ)R⁻ᵀ of a set's own, and -R⁻¹S C of these with those.
+
+    Where data sets have errors of their own size, C is (RᵀR)⁻¹(Σ vᵢ KᵢᵀKᵢ)(RᵀR)⁻¹, Kᵢ being what the own parameters
+    of a set leave of its shared columns.
+    """
+    look, free = bread.look, bread.free
+    m, o, s = look.triangles.own.shape[0], look.triangles.own.shape[2], look.triangles.shared.shape[2]
+    lengths = bread.lengths()
+    own_unit, shared_unit = split(lengths * look.unit, m, o)
+    own_free, shared_free = split(free, m, o)
+    triangles = look.triangles.without(~free).scaled(1 / lengths)
+    # A parameter that is held stands alone in a row of its own.
+    factors, corners = triangles.eliminated((~own_free).astype(lengths.dtype))
+    root = qr_root(jnp.hstack([reduced(corners[:, :s]), jnp.diag((~shared_free).astype(lengths.dtype))]))
+
+    def safe(root: Float[Array, "k k"]) -> tuple[Array, Array, Array]:
+        count = root.shape[0]
+        inverse, least, direction = inverse_upper(root)
+        known = least > max(count, bread.num_rows) * jnp.finfo(root.dtype).eps * count**0.5
+        return jnp.where(known, inverse, jnp.eye(count, dtype=root.dtype)), known, direction
+
+    inverse, known, direction = safe(root)
+    own_inverse, own_known, own_direction = (
+        jax.vmap(safe)(factors[:, :, :o]) if o else (factors[:, :, :0], jnp.ones(m, bool), jnp.zeros((m, 0)))
+    )
+    beside, definite, change = factors[:, :, o : o + s], jnp.asarray(True), None
+    if bread.negative is not None:
+        negative = _scaled(bread.negative, free, lengths, m, o)
+        own_inverse, beside, change, definite = jax.vmap(_lessened)(own_inverse, beside, negative)
+        lessened, known_shared = inverse_factor(jnp.eye(s, dtype=root.dtype) + inverse.T @ change.sum(axis=0) @ inverse)
+        inverse, definite = inverse @ lessened.T, definite.all() & known_shared
+    slope = split(bread.gradient / lengths, m, o)[0]
+    left = jnp.sum(jnp.einsum("mij,mi->mj", own_inverse, jnp.where(own_free, slope, 0)) ** 2, axis=1)
+    reach = jnp.vdot(jnp.abs(bread.params), look.unit * lengths)
+    floor = rounding_floor(bread.size, look.cost, look.length, reach)
+    own_known &= ~(left > jnp.maximum(_UNSETTLED * look.square / m, _MUCH * floor)) | ~own_free.all(axis=1)
+
+    size = jnp.broadcast_to(jnp.sqrt(variance), (m,))
+    half = _of_unequal(inverse, corners[:, :s], variance, change) if variance.ndim else inverse * size[0]
+    half = jnp.where(shared_free[:, None], half, 0)  # shared = half·(errors of variance 1)
+    follows = -jnp.einsum("mij,mjk,kl->mil", own_inverse, beside, half)
+    alone = jnp.where(own_free[:, :, None], own_inverse * size[:, None, None], 0)
+    follows = jnp.where(own_free[:, :, None], follows, 0)
+    below = jnp.concatenate([jnp.zeros((m, s, o), half.dtype), jnp.broadcast_to(half[None], (m, s, s))], axis=2)
+    whole = jnp.concatenate([jnp.concatenate([alone, follows], axis=2), below], axis=1)
+    whole = jnp.where(definite, whole, jnp.nan)
+    unit = jnp.concatenate([own_unit, jnp.broadcast_to(shared_unit[None], (m, s))], axis=1)
+    found = jax.vmap(from_factor)(whole, 1 / unit)
+    return Errors(
+        shared=from_factor(jnp.where(definite, half, jnp.nan), 1 / shared_unit).matrix,
+        each=found.matrix,
+        stderr=found.stderr,
+        regular=known,
+        regular_each=own_known,
+        definite=definite,
+        undetermined=_unit(direction / shared_unit),
+        undetermined_each=jax.vmap(_unit)(own_direction / own_unit),
+    )
+
+
+def _scaled(
+    negative: Float[Array, "m q q"], free: Bool[Array, "p"], lengths: Float[Array, "p"], m: int, o: int
+) -> Float[Array, "m q q"]:
+    """Of columns of length 1, zero for parameters that are held."""
+    own, shared = split(jnp.where(free, 1 / lengths, 0), m, o)
+    by = jnp.concatenate([own, jnp.broadcast_to(shared[None], (m, shared.size))], axis=1)
+    return negative * by[:, :, None] * by[:, None]
+
+
+def _lessened(
+    inverse: Float[Array, "o o"], beside: Float[Array, "o s"], negative: Float[Array, "q q"]
+) -> tuple[Array, Array, Array, Array]:
+    """R⁻¹ and S of a data set with its negative weights, what these change of its shared part, and if R exists."""
+    o = inverse.shape[0]
+    factor, definite = jnp.zeros_like(inverse), jnp.asarray(True)
+    if o:
+        bread = jnp.eye(o, dtype=inverse.dtype) + inverse.T @ negative[:o, :o] @ inverse
+        factor, definite = inverse_factor(bread)
+    beside_all = factor @ (beside + inverse.T @ negative[:o, o:])
+    change = beside.T @ beside - beside_all.T @ beside_all + negative[o:, o:]
+    return inverse @ factor.T, beside_all, change, definite
+
+
+def _of_unequal(
+    inverse: Float[Array, "s s"], corners: Float[Array, "m s k"], variance: Float[Array, "m"], change: Any
+) -> Float[Array, "s s"]:
+    """The factor of the shared covariance where the data sets have errors of different size."""
+    rows = qr_root(reduced(corners * jnp.sqrt(variance)[:, None, None])) @ inverse
+    if change is None:
+        return inverse @ rows.T
+    change = jnp.einsum("m,mij->ij", variance, change)
+    return inverse @ jnp.linalg.cholesky(rows.T @ rows + inverse.T @ change @ inverse)
+
+
+def _unit(direction: Float[Array, "k"]) -> Float[Array, "k"]:
+    """Of length 1."""
+    if not direction.size:
+        return direction
+    direction = direction / jnp.max(jnp.abs(direction))
+    return direction / jnp.linalg.norm(direction)
