@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxreg._linear_algebra import inverse_upper, qr_root
 from jaxreg._shapes import Bool, Float
@@ -39,7 +39,7 @@ class Bread(NamedTuple):
     negative: Any  # (m, q, q), Σ min(ψ', 0) J Jᵀ of [own | shared]; None where no weight can be
     free: Bool[Array, "p"]
     size: Float[Array, ""]  # ‖y/(sigma·unit)‖
-    num_rows: int  # of one data set
+    num_rows: int  # of all data sets
 
     def lengths(self) -> Float[Array, "p"]:
         """Of the columns; 1 for a parameter that is held, or that moves no prediction."""
@@ -55,25 +55,21 @@ def errors_of(bread: Bread, variance: Float[Array, "*m"]) -> Errors:
     """
     look, free = bread.look, bread.free
     m, o, s = look.triangles.own.shape[0], look.triangles.own.shape[2], look.triangles.shared.shape[2]
-    lengths = bread.lengths()
+    lengths, eps = bread.lengths(), jnp.finfo(look.length.dtype).eps
     own_unit, shared_unit = split(lengths * look.unit, m, o)
     own_free, shared_free = split(free, m, o)
     triangles = look.triangles.without(~free).scaled(1 / lengths)
-    # A parameter that is held stands alone in a row of its own.
-    factors, corners = triangles.eliminated((~own_free).astype(lengths.dtype))
+    own_inverse, own_known, own_direction = _own_inverses(triangles.own, ~own_free, bread.num_rows // m)
+    # What a set does not determine would take a direction of rounding from its shared columns.
+    damping = (~own_free).astype(lengths.dtype) + jnp.where(own_known, 0, eps)[:, None]
+    factors, corners = triangles.eliminated(damping)
     root = qr_root(jnp.hstack([reduced(corners[:, :s]), jnp.diag((~shared_free).astype(lengths.dtype))]))
-
-    def safe(root: Float[Array, "k k"]) -> tuple[Array, Array, Array]:
-        count = root.shape[0]
-        inverse, least, direction = inverse_upper(root)
-        known = least > max(count, bread.num_rows) * jnp.finfo(root.dtype).eps * count**0.5
-        return jnp.where(known, inverse, jnp.eye(count, dtype=root.dtype)), known, direction
-
-    inverse, known, direction = safe(root)
-    own_inverse, own_known, own_direction = (
-        jax.vmap(safe)(factors[:, :, :o]) if o else (factors[:, :, :0], jnp.ones(m, bool), jnp.zeros((m, 0)))
-    )
     beside, definite, change = factors[:, :, o : o + s], jnp.asarray(True), None
+    inverse, least, direction = inverse_upper(root)
+    # Rounding leaves more of a shared column the longer the own ones are that make it up.
+    together = 1 + jnp.sum(jnp.einsum("mij,mjk,k->mi", own_inverse, beside, direction) ** 2)
+    known = least > bread.num_rows * eps * (s * lax.stop_gradient(together)) ** 0.5
+    inverse = jnp.where(known, inverse, jnp.eye(s, dtype=root.dtype))
     if bread.negative is not None:
         negative = _scaled(bread.negative, free, lengths, m, o)
         own_inverse, beside, change, definite = jax.vmap(_lessened)(own_inverse, beside, negative)
@@ -106,6 +102,24 @@ def errors_of(bread: Bread, variance: Float[Array, "*m"]) -> Errors:
         undetermined=_unit(direction / shared_unit),
         undetermined_each=jax.vmap(_unit)(own_direction / own_unit),
     )
+
+
+def _own_inverses(
+    columns: Float[Array, "m q o"], held: Bool[Array, "m o"], num_rows: int
+) -> tuple[Float[Array, "m o o"], Bool[Array, "m"], Float[Array, "m o"]]:
+    """R⁻¹ of the own columns of each set, whether they are independent, and the combination that is least so."""
+    m, _, o = columns.shape
+    if not o:
+        return columns[:, :0], jnp.ones(m, bool), columns[:, 0]
+
+    def one(columns: Float[Array, "q o"], held: Bool[Array, "o"]) -> tuple[Array, Array, Array]:
+        # A parameter that is held stands alone in a row of its own.
+        root = qr_root(jnp.hstack([columns.T, jnp.diag(held.astype(columns.dtype))]))
+        inverse, least, direction = inverse_upper(root)
+        known = least > max(o, num_rows) * jnp.finfo(root.dtype).eps * o**0.5
+        return jnp.where(known, inverse, jnp.eye(o, dtype=root.dtype)), known, direction
+
+    return jax.vmap(one)(columns, held)
 
 
 def _scaled(

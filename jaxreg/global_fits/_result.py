@@ -83,7 +83,7 @@ def _bread(blocks: Blocks, params: Float[Array, "p"], sets: _Set) -> Bread:
         negative = jnp.where(kept[:, None], each[:, :, None] * each[:, None] * negative, 0)
     own_free, shared_free = split(blocks.free(params, gradient), m, o)
     free = joined(own_free & kept, shared_free)
-    return Bread(look, params, gradient, negative, free, blocks.size, blocks.rows_of_one)
+    return Bread(look, params, gradient, negative, free, blocks.size, m * blocks.rows_of_one)
 
 
 def _variance(blocks: Blocks, sets: _Set, square: Float[Array, ""], used: Float[Array, ""]) -> Float[Array, "*m"]:
@@ -140,23 +140,24 @@ def finish(blocks: Blocks, params: Float[Array, "p"], status: Int[Array, ""], nu
         covariance=jnp.where(known[:, :, None] & known[:, None], matrix, jnp.nan),
         residuals=sets.residuals,
         chi2=sets.chi2,
-        dof=(sets.rows.astype(jnp.int32) - own_free.sum(axis=1, dtype=jnp.int32)).astype(jnp.int32),
+        dof=jnp.where(kept, sets.rows - own_free.sum(axis=1), 0).astype(jnp.int32),
         status=status_each,
         num_steps=jnp.broadcast_to(jnp.maximum(num_steps, 0), (m,)),
-        at_bound=None if blocks.bounds is None else shape(held),
+        at_bound=None if blocks.bounds is None else shape(held & kept[:, None]),
         undetermined=jnp.einsum("mai,mi->ma", spread, undetermined),
         scale=sets.scale,
         culprit=jnp.where(is_optimum(status_each)[:, None], jnp.array([0, -1, -1], jnp.int32)[None], sets.culprit),
         chi2_prior=sets.chi2_prior,
     )
     together = functools.partial(_together, form.shared, jnp.argmax(kept))
+    joint = shape(jnp.where(is_optimum(status) & ~held, stderr, jnp.nan))  # whatever becomes of one data set
     bounded = is_optimum(status) & shared_free
     return GlobalFit(
         params=together(each.params),
-        stderr=together(each.stderr),
+        stderr=together(each.stderr | {name: joint[name] for name in form.shared}),
         covariance=jnp.where(bounded[:, None] & bounded[None], errors.shared, jnp.nan),
         chi2=jnp.where(kept, each.chi2, 0).sum(),
-        dof=(jnp.where(kept, sets.rows, 0).sum() - used).astype(jnp.int32),
+        dof=jnp.where(kept.any(), jnp.where(kept, sets.rows, 0).sum() - used, 0).astype(jnp.int32),
         status=status,
         num_steps=jnp.maximum(num_steps, 0),
         at_bound=None if each.at_bound is None else together(each.at_bound),

@@ -24,6 +24,8 @@ def own_steps(blocks: Blocks) -> Blocks:
 
     A bad start of one set's parameters would drive the shared ones away; and each set needs a damping of its own.
     """
+    if not blocks.columns.own:
+        return blocks
 
     def one(flat: FlatProblem, params: Array) -> tuple[Array, Array]:
         columns = blocks.columns

@@ -176,8 +176,9 @@ def blocks_of(problem: GlobalProblem) -> Blocks:
     unit = jnp.where(unit > 0, unit, 1)
     sets: _Set = each(looked, unit=unit)
     kept = sets.startable
-    shared = columns.shared_of(jnp.where(kept[:, None], sets.start, jnp.nan))
-    start = joined(columns.own_of(sets.start), jnp.nan_to_num(jnp.nanmedian(shared, axis=0)))
+    # Of guesses the middle one; where none takes part the fit ends with the first.
+    shared = columns.shared_of(jnp.where((kept | ~kept.any())[:, None], sets.start, jnp.nan))
+    start = joined(columns.own_of(sets.start), jnp.nanmedian(shared, axis=0))
     box = (
         joined(columns.own_of(sets.lower), jnp.max(columns.shared_of(sets.lower), axis=0)),
         joined(columns.own_of(sets.upper), jnp.min(columns.shared_of(sets.upper), axis=0)),
