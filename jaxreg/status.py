@@ -78,6 +78,7 @@ def raise_if_failed(result: Any, *, allowed: Collection[Status] = ()) -> None:
 
     Args:
         result: anything with a ``status`` field (a ``Training``, a ``CurveFit``), or an integer array of status codes.
+            Of a ``GlobalFit`` each data set is asked too.
         allowed: statuses that are no failure either, such as ``(Status.KINK,)``.
 
     Raises:
@@ -91,6 +92,12 @@ def raise_if_failed(result: Any, *, allowed: Collection[Status] = ()) -> None:
         ...
     RuntimeError: 2 of 4 fits failed: [1] DIVERGED, [3] MAX_STEPS
     """
+    _raise_if_failed(result, allowed, "fits")
+    if hasattr(result, "status_each"):  # a joint fit, which ends well without the data sets that cannot take part
+        _raise_if_failed(result.each, allowed, "data sets")
+
+
+def _raise_if_failed(result: Any, allowed: Collection[Status], what: str) -> None:
     codes = np.asarray(_status_of(result))
     failed = np.argwhere(~np.isin(codes, [Status.OK, *allowed]))
     if not len(failed):
@@ -103,7 +110,7 @@ def raise_if_failed(result: Any, *, allowed: Collection[Status] = ()) -> None:
     ]
     if len(failed) > _MAX_NAMED:
         members.append(f"and {len(failed) - _MAX_NAMED} more")
-    raise RuntimeError(f"{len(failed)} of {codes.size} fits failed: {', '.join(members)}")
+    raise RuntimeError(f"{len(failed)} of {codes.size} {what} failed: {', '.join(members)}")
 
 
 def _status_of(result: Any) -> Any:
@@ -126,11 +133,21 @@ def _name(code: Any) -> str:
 
 def _why(result: Any, index: tuple[int, ...]) -> str:
     """What a curve fit says of its failure, in words."""
+    if hasattr(result, "status_each"):
+        return _why_together(result, index)
     words = culprit_of(result, index)
     if hasattr(result, "undetermined") and int(np.asarray(result.status)[index]) == Status.SINGULAR:
         words = _names.combination(result.params, np.asarray(result.undetermined)[index], leading=len(index))
         words = words and f"not determined: {words}"
     return words and f", {words}"
+
+
+def _why_together(result: Any, index: tuple[int, ...]) -> str:
+    """What the first data set says that ended as the joint fit did."""
+    code = np.asarray(result.status)[index]
+    place = int(np.argmax(np.asarray(result.status_each)[index] == code))
+    words = _why(result.each, (*index, place))
+    return f"{words} in data set [{place}]" if words and code != Status.SINGULAR else words
 
 
 _WORDS = {

@@ -76,7 +76,7 @@ FLOORS = [
     ["compat"],
     ["global_fits._problem"],
     ["global_fits._fit"],
-    ["global_fits._view"],
+    ["global_fits._view", "global_fits._errors"],
     ["global_fits._result", "global_fits._derivatives"],
     ["global_fits._solver"],
     ["global_fits._driver"],

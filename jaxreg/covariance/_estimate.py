@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.scipy.linalg import solve_triangular
 
 from jaxreg import _checks
 from jaxreg._linear_algebra import power_of_two, unit_columns
 from jaxreg._shapes import Bool, Float
-from jaxreg.covariance._factors import Covariance, from_factor, safe_root
+from jaxreg.covariance._factors import Covariance, from_factor, inverse_factor, safe_root
 from jaxreg.covariance._rows import Rows, ratio, variance_of_rows, variances_of_rows
 
 KINDS = ("classic", "H1", "HC0", "HC1", "HC2", "HC3", "hessian")
@@ -89,7 +88,7 @@ def estimate(
         bending = jnp.where(free[:, None] & free[None], bending, 0) / scale[:, None] / scale[None]
         bread = bread + inverse.T @ bending @ inverse
     if weight is not None or kind == "hessian":
-        bread, definite = _inverse_factor(bread)
+        bread, definite = inverse_factor(bread)
 
     half, along = inverse @ bread.T, bread @ along
     rows = Rows.of_data(num_rows, robust=curvature is not None) if rows is None else rows
@@ -138,11 +137,3 @@ def _sandwich(
     if rows.num_units == slope.size:
         return half
     return jax.ops.segment_sum(half.T, rows.units, rows.num_units).T
-
-
-def _inverse_factor(matrix: Float[Array, "p p"]) -> tuple[Float[Array, "p p"], Bool[Array, ""]]:
-    """L⁻¹ of a symmetric matrix L·Lᵀ, and whether it is positive definite; the identity if not."""
-    identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-    definite = jnp.isfinite(jnp.linalg.cholesky(lax.stop_gradient(matrix))).all()
-    factor = jnp.linalg.cholesky(jnp.where(definite, matrix, identity))
-    return solve_triangular(factor, identity, lower=True), definite

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
+from jax.scipy.linalg import solve_triangular
 
 from jaxreg._shapes import Bool, Float
 
@@ -58,3 +59,11 @@ def safe_root(value: Float[Array, "*n"]) -> Float[Array, "*n"]:
     """The square root, 0 of what is not positive; there it has the derivative 0, not infinity."""
     flat = value <= 0
     return jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, value)))
+
+
+def inverse_factor(matrix: Float[Array, "p p"]) -> tuple[Float[Array, "p p"], Bool[Array, ""]]:
+    """L⁻¹ of a symmetric matrix L·Lᵀ, and whether it is positive definite; the identity if not."""
+    identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+    definite = jnp.isfinite(jnp.linalg.cholesky(lax.stop_gradient(matrix))).all()
+    factor = jnp.linalg.cholesky(jnp.where(definite, matrix, identity))
+    return solve_triangular(factor, identity, lower=True), definite

@@ -151,7 +151,7 @@ def _together(problem: GlobalProblem, max_steps: int, *, residuals: bool) -> Glo
     """The fit of data sets that share parameters."""
     max_steps = _checks.count("max_steps", max_steps, least=0)
     fit = fitted(problem, max_steps) if _trace.at_top_level() else solve(problem, max_steps, differentiable=True)
-    each = fit.each if residuals else fit.each.replace(residuals=None)
+    each = fit.each if _checks.flag("residuals", residuals) else fit.each.replace(residuals=None)
     return fit.replace(each=each.replace(problem=problem.batch()), problem=problem)
 
 

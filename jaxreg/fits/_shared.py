@@ -1,6 +1,6 @@
 """Data sets that share parameters as one problem: the arguments of ``fit_many``, checked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -9,12 +9,14 @@ import numpy as np
 from jaxreg import _jaxprs, _trace
 from jaxreg.fits._sets import Sets
 from jaxreg.global_fits._problem import GlobalForm, GlobalProblem, names_of
+from jaxreg.least_squares._solver import num_rows
 from jaxreg.losses._kinds import Kind
 from jaxreg.models import Params
 from jaxreg.problems import _arguments as arguments
 from jaxreg.problems._form import Form, Term, TermForm
 from jaxreg.problems._priors import prior_names
 from jaxreg.problems._starts import is_given, shapes_of_start
+from jaxreg.problems._sums import check_priors
 
 
 def global_problem(sets: Sets, shared: Sequence[str], bounds: Any) -> GlobalProblem:
@@ -28,6 +30,7 @@ def global_problem(sets: Sets, shared: Sequence[str], bounds: Any) -> GlobalProb
     one, num_sets = sets.one, _num_sets(sets)
     start = shapes_of_start(one.p0, one.bounds, one.terms, one.form)
     names = _checked_names(shared, start, one.form)
+    check_priors(one)
     p0, own_p0 = sets.problem.p0, sets.own.p0
     if isinstance(p0, dict):
         each = {name: any(jax.tree.leaves(own)) for name, own in own_p0.items()}
@@ -38,8 +41,10 @@ def global_problem(sets: Sets, shared: Sequence[str], bounds: Any) -> GlobalProb
         like = {name: value if name in names else _on_axis(value, num_sets) for name, value in start.items()}
         box = arguments.box(bounds, like)
         own_box = tuple({name: _all(value, name not in names) for name, value in side.items()} for side in box)
-        if p0 is not None and is_given(p0, one.form) and _trace.concrete(p0, box):
-            arguments.inside(p0, *box)
+        # A start of one data set may lie outside: that has its own status.
+        common = isinstance(p0, dict) and is_given(p0, one.form) and not any(jax.tree.leaves(own_p0))
+        if common and _trace.concrete(p0, box):
+            arguments.inside(jax.tree.map(lambda leaf, low: np.broadcast_to(leaf, low.shape), p0, box[0]), *box)
     terms, own_terms = [], []
     for term, own, form in zip(sets.problem.terms, sets.own.terms, one.form.terms, strict=True):
         once = _rows_once(term, form, names, start) if form.is_prior else np.zeros(0, bool)
@@ -50,7 +55,14 @@ def global_problem(sets: Sets, shared: Sequence[str], bounds: Any) -> GlobalProb
         own_terms.append(own)
     flags = tuple(jax.tree.leaves((own_p0, own_box, tuple(own_terms))))
     form_of_all = GlobalForm(one.form, flags, tuple(sorted(names)), num_sets, bounded=box is not None)
-    return GlobalProblem(p0, box, tuple(terms), form_of_all)
+    problem = GlobalProblem(p0, box, tuple(terms), form_of_all)
+    own_count, shared_count = map(len, problem.columns)
+    if num_sets * (found := num_rows(problem.example)) < num_sets * own_count + shared_count:
+        raise ValueError(
+            f"y must have at least as many points as there are parameters, {num_sets}·{own_count} own ones and "
+            f"{shared_count} shared, got {num_sets}·{found}"
+        )
+    return problem
 
 
 def _all(like: Any, flag: bool) -> Any:
@@ -76,7 +88,8 @@ def _num_sets(sets: Sets) -> int:
 
 
 def _checked_names(shared: Any, start: Params, form: Form) -> tuple[str, ...]:
-    if isinstance(shared, str) or not all(isinstance(name, str) for name in shared):
+    is_names = isinstance(shared, Iterable) and not isinstance(shared, str)
+    if not is_names or not all(isinstance(name, str) for name in shared):
         raise ValueError(f'shared must be names of parameters, as in shared=("rate",), got {shared!r}')
     if not isinstance(start, dict):
         raise ValueError(

@@ -66,7 +66,10 @@ class GlobalFit:
 
     @property
     def dof_each(self) -> Any:
-        """(m,), the points of each data set minus its own parameters: ``dof`` is their sum minus the shared ones."""
+        """(m,), the points of each data set minus its own parameters, 0 of those that took no part.
+
+        ``dof`` is their sum minus the shared ones.
+        """
         return self.each.dof
 
     @property

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg._linear_algebra import inverse_upper
-from jaxreg._shapes import Bool, Float, Int
+from jaxreg._shapes import Float, Int
 from jaxreg.covariance._factors import safe_root
 from jaxreg.covariance._rows import moments, variance_of_sums
+from jaxreg.global_fits._errors import Bread, errors_of
 from jaxreg.global_fits._fit import GlobalFit
 from jaxreg.global_fits._problem import Columns, GlobalProblem
 from jaxreg.global_fits._view import At, Blocks, of_each
@@ -23,8 +23,6 @@ from jaxreg.least_squares._result import culprit_of, of_terms, residuals_of, sca
 from jaxreg.least_squares._triangles import Triangles, joined, split
 from jaxreg.losses._kinds import Kind
 from jaxreg.status import Status, is_optimum
-
-_UNSETTLED = 1e-6  # of ‖ψ‖²: combinations so weak that the whole step, damped, does not see them
 
 
 class Ends(NamedTuple):
@@ -40,6 +38,8 @@ class Ends(NamedTuple):
     params: Any  # all of them, shaped like p0
     spread: Float[Array, "m all q"]  # how they follow the free ones
     culprit: Int[Array, "m 3"]  # if it took no part
+    gradient: Float[Array, "m q"]  # Σ ψ J of [own | shared], in the units of the look
+    negative: Any  # (m, q, q), Σ min(ψ', 0) J Jᵀ of the same; None for the squared loss
 
 
 def ends(problem: GlobalProblem, at: At) -> Ends:
@@ -57,6 +57,7 @@ def _end(flat: FlatProblem, params: Float[Array, "q"], *, columns: Columns) -> E
         root[None] * jacobian, slope / jnp.where(root > 0, root, 1), alone=flat.alone
     )
     own, shared = columns.own_of(slopes), columns.shared_of(slopes)
+    ordered = (jacobian / unit[:, None])[np.array([*columns.own, *columns.shared], int)]
     cost, square = flat.cost(residual, noise), jnp.sum(slope**2)
     smooth, failed = jnp.isfinite(jacobian).all(), jnp.int32(Status.NONFINITE)
     return Ends(
@@ -70,81 +71,38 @@ def _end(flat: FlatProblem, params: Float[Array, "q"], *, columns: Columns) -> E
         params=flat.restore(params),
         spread=flat.spread(params, jnp.eye(params.size, dtype=params.dtype)),
         culprit=culprit_of(flat, failed, params, residual, jacobian, jnp.zeros(params.shape, bool)),
+        gradient=ordered @ slope,
+        negative=None if weight is None else (ordered * jnp.minimum(weight, 0)[None]) @ ordered.T,
     )
 
 
-class _Errors(NamedTuple):
-    """What the data say about the parameters, in units of these."""
-
-    shared: Float[Array, "s s"]
-    each: Float[Array, "m q q"]  # of a data set's own parameters, and then of the shared ones
-    stderr: Float[Array, "m q"]
-    regular: Bool[Array, ""]  # whether the shared ones are determined
-    regular_each: Bool[Array, "m"]  # and the own ones of each set
-    undetermined: Float[Array, "s"]  # the combination of shared ones that is least so
-    undetermined_each: Float[Array, "m o"]
-
-
-def _errors(look: Look, free: Bool[Array, "p"], variance: Float[Array, ""], num_rows: int) -> _Errors:
-    """C = (RᵀR)⁻¹ of the shared parameters, R⁻¹(I + S C Sᵀ)R⁻ᵀ of a set's own, and -R⁻¹S C of these with those."""
-    m, o, s = look.triangles.own.shape[0], look.triangles.own.shape[2], look.triangles.shared.shape[2]
-    lengths = look.triangles.lengths()
-    lengths = jnp.where(free & (lengths > 0), lengths, 1)
-    triangles = look.triangles.without(~free).scaled(1 / lengths)
-    # A parameter that is held stands alone in a row of its own.
-    factors = triangles.damped((~free).astype(lengths.dtype))
-    own_unit, shared_unit = split(lengths * look.unit, m, o)
-    own_free, shared_free = split(free, m, o)
-
-    def regular(least: Array, count: int) -> Array:
-        return least > max(count, num_rows) * jnp.finfo(lengths.dtype).eps * max(count, 1) ** 0.5
-
-    def safe(root: Float[Array, "k k"]) -> tuple[Array, Array, Array]:
-        inverse, least, direction = inverse_upper(root, library=True)
-        known = regular(least, root.shape[0])
-        return jnp.where(known, inverse, jnp.eye(root.shape[0], dtype=root.dtype)), known, direction
-
-    inverse, known, direction = safe(factors.shared[:, :s])
-    own_inverse, own_known, own_direction = (
-        jax.vmap(safe)(factors.own[:, :, :o]) if o else (factors.own[:, :, :0], jnp.ones(m, bool), jnp.zeros((m, 0)))
-    )
-    left = jnp.sum(factors.own[:, :, -1] ** 2, axis=1)
-    own_known &= ~(left > _UNSETTLED * look.square / m) | ~own_free.all(axis=1)
-    left = jnp.sum(factors.shared[:, -1] ** 2)
-    known &= ~(left > _UNSETTLED * look.square) | ~shared_free.all()
-
-    size = jnp.sqrt(variance)
-    half = jnp.where(shared_free[:, None], inverse * size, 0)  # shared = half·(errors of variance 1)
-    follows = jnp.einsum("mij,mjk->mik", own_inverse, factors.own[:, :, o : o + s])
-    beside = -jnp.einsum("mik,kl->mil", follows, half)
-    alone = jnp.where(own_free[:, :, None], own_inverse * size, 0)
-    beside = jnp.where(own_free[:, :, None], beside, 0)
-    whole = jnp.concatenate(
-        [
-            jnp.concatenate([alone, beside], axis=2),
-            jnp.concatenate([jnp.zeros((m, s, o), half.dtype), jnp.broadcast_to(half[None], (m, s, s))], axis=2),
-        ],
-        axis=1,
-    )
-    unit = jnp.concatenate([own_unit, jnp.broadcast_to(shared_unit[None], (m, s))], axis=1)
-    matrix = jnp.einsum("mik,mjk->mij", whole, whole) / unit[:, :, None] / unit[:, None]
-    return _Errors(
-        shared=half @ half.T / shared_unit[:, None] / shared_unit[None],
-        each=matrix,
-        stderr=jnp.sqrt(jnp.sum(whole**2, axis=2)) / unit,
-        regular=known if s else jnp.asarray(True),
-        regular_each=own_known,
-        undetermined=_unit(direction / shared_unit),
-        undetermined_each=jax.vmap(_unit)(own_direction / own_unit),
-    )
+def _bread(blocks: Blocks, params: Float[Array, "p"], sets: Ends) -> Bread:
+    """What the errors are made of, of all data sets that took part, in the units of one look."""
+    columns, (m, o) = blocks.plan.columns, (len(blocks.kept), len(blocks.plan.columns.own))
+    look = blocks.gathered(sets.look)
+    own_unit, shared_unit = split(look.unit, m, o)
+    unit = jnp.concatenate([own_unit, jnp.broadcast_to(shared_unit[None], (m, shared_unit.size))], axis=1)
+    each = jnp.concatenate([columns.own_of(sets.look.unit), columns.shared_of(sets.look.unit)], axis=1) / unit
+    kept = blocks.kept[:, None]
+    gradient = jnp.where(kept, each * sets.gradient, 0)
+    gradient = joined(gradient[:, :o], gradient[:, o:].sum(axis=0))
+    negative = sets.negative
+    if negative is not None:
+        negative = jnp.where(kept[:, None], each[:, :, None] * each[:, None] * negative, 0)
+    own_free, shared_free = split(blocks.free(params, gradient), m, o)
+    free = joined(own_free & kept, shared_free)
+    return Bread(look, params, gradient, negative, free, blocks.size, m * blocks.plan.rows)
 
 
-def _unit(direction: Float[Array, "k"]) -> Float[Array, "k"]:
-    """Of length 1."""
-    if not direction.size:
-        return direction
-    direction = direction / jnp.max(jnp.abs(direction))
-    return direction / jnp.linalg.norm(direction)
+def _variance(blocks: Blocks, sets: Ends, square: Float[Array, ""], used: Float[Array, ""]) -> Float[Array, "*m"]:
+    """Of a weighted residual: one for all, or of each data set where each has its own unit of the loss."""
+    form, count = blocks.plan.form.one, jnp.where(blocks.kept, sets.rows, 0)
+    if blocks.scaled:
+        share = used * count / count.sum()
+        return jnp.where(blocks.kept, variance_of_sums(count, sets.look.square, sets.moments, share), 0)
+    if any(term.absolute_sigma for term in form.terms) and not form.has(Kind.ROBUST):
+        return 1 / blocks.unit / blocks.unit
+    return variance_of_sums(count.sum(), square, _merged(sets.moments, count), used)
 
 
 def finish(
@@ -153,18 +111,13 @@ def finish(
     """The result of a global fit that ended with these free parameters and this ``status_of`` its state."""
     columns, form, kept = blocks.plan.columns, blocks.plan.form, blocks.kept
     m, o = len(kept), len(columns.own)
-    look = blocks.gathered(sets.look)
-    own_free, shared_free = split(blocks.free(params, look.triangles.gradient()), m, o)
-    own_free &= kept[:, None]
-    free = joined(own_free, shared_free)
-    count = jnp.where(kept, sets.rows, 0)
-    used = free.sum().astype(count.dtype)
-    variance = 1 / blocks.unit / blocks.unit
-    if not any(term.absolute_sigma for term in form.one.terms) or form.one.has(Kind.ROBUST):
-        variance = variance_of_sums(count.sum(), look.square, _merged(sets.moments, count), used)
-    errors = _errors(look, free, variance, blocks.plan.rows)
+    bread = _bread(blocks, params, sets)
+    own_free, shared_free = split(bread.free, m, o)
+    used = bread.free.sum().astype(params.dtype)
+    errors = errors_of(bread, _variance(blocks, sets, bread.look.square, used))
 
-    status = jnp.where(is_optimum(status) & ~errors.regular, jnp.int32(Status.SINGULAR), status)
+    known = errors.regular if blocks.scaled else errors.regular & errors.definite
+    status = jnp.where(is_optimum(status) & ~known, jnp.int32(Status.SINGULAR), status)
     lost = ~jnp.isfinite(params).all() | jnp.isinf(jnp.where(kept[:, None], errors.stderr, 0)).any()
     status = jnp.where(is_optimum(status) & lost, jnp.int32(Status.NONFINITE), status)
     own_status = jnp.where(errors.regular_each, Status.OK, Status.SINGULAR)
@@ -197,23 +150,24 @@ def finish(
         covariance=jnp.where(known[:, :, None] & known[:, None], matrix, jnp.nan),
         residuals=sets.residuals,
         chi2=sets.chi2,
-        dof=(sets.rows.astype(jnp.int32) - own_free.sum(axis=1, dtype=jnp.int32)).astype(jnp.int32),
+        dof=jnp.where(kept, sets.rows - own_free.sum(axis=1), 0).astype(jnp.int32),
         status=status_each,
         num_steps=jnp.broadcast_to(jnp.maximum(num_steps, 0), (m,)),
-        at_bound=None if blocks.bounds is None else shape(held),
+        at_bound=None if blocks.bounds is None else shape(held & kept[:, None]),
         undetermined=jnp.einsum("mai,mi->ma", spread, undetermined),
         scale=sets.scale,
         culprit=jnp.where(is_optimum(status_each)[:, None], jnp.array([0, -1, -1], jnp.int32)[None], sets.culprit),
         chi2_prior=sets.chi2_prior,
     )
     together = functools.partial(_together, form.shared, jnp.argmax(kept))
+    joint = shape(jnp.where(is_optimum(status) & ~held, stderr, jnp.nan))  # whatever becomes of one data set
     bounded = is_optimum(status) & shared_free
     return GlobalFit(
         params=together(each.params),
-        stderr=together(each.stderr),
+        stderr=together(each.stderr | {name: joint[name] for name in form.shared}),
         covariance=jnp.where(bounded[:, None] & bounded[None], errors.shared, jnp.nan),
         chi2=jnp.where(kept, each.chi2, 0).sum(),
-        dof=(count.sum() - used).astype(jnp.int32),
+        dof=jnp.where(kept.any(), jnp.where(kept, sets.rows, 0).sum() - used, 0).astype(jnp.int32),
         status=status,
         num_steps=jnp.maximum(num_steps, 0),
         at_bound=None if each.at_bound is None else together(each.at_bound),

@@ -226,8 +226,8 @@ class Blocks(NamedTuple):
 
 
 def first_blocks(plan: Plan, facts: Facts) -> Blocks:
-    """At the start: a guess of shared parameters is the median of the data sets' guesses."""
+    """At the start: of guesses of shared parameters at the middle one; where no set takes part at the first."""
     kept, columns = facts.startable, plan.columns
-    shared = columns.shared_of(jnp.where(kept[:, None], facts.start, jnp.nan))
-    start = joined(columns.own_of(facts.start), jnp.nan_to_num(jnp.nanmedian(shared, axis=0)))
+    shared = columns.shared_of(jnp.where((kept | ~kept.any())[:, None], facts.start, jnp.nan))
+    start = joined(columns.own_of(facts.start), jnp.nanmedian(shared, axis=0))
     return Blocks(plan, facts, kept, start)

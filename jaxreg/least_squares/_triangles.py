@@ -63,16 +63,21 @@ class Triangles(NamedTuple):
 
     def damped(self, damping: Float[Array, "p"]) -> "Factors":
         """The factors of the normal equations, with the damping on their diagonal."""
-        (m, _, o), s = self.own.shape, self.shared.shape[2]
-        own_damping, shared_damping = self.split(jnp.sqrt(damping))
+        own_damping, shared_damping = self.split(damping)
+        own, corners = self.eliminated(own_damping)
+        s = self.shared.shape[2]
+        below = jnp.sqrt(shared_damping)[None] * jnp.eye(s + 1, s, dtype=self.rest.dtype)
+        return Factors(own, qr_root(jnp.hstack([reduced(corners), below]))[:s])
+
+    def eliminated(self, damping: Float[Array, "m o"]) -> tuple[Float[Array, "m o k"], Float[Array, "m l q"]]:
+        """The factors of the own columns, damped, and what they leave of the others, as columns of each block."""
+        (_, _, o), s = self.own.shape, self.shared.shape[2]
         columns = jnp.concatenate([self.own, self.shared, self.rest[:, :, None]], axis=2).swapaxes(1, 2)
-        own = jnp.zeros((m, 0, s + 1), self.rest.dtype)
-        if o:
-            below = own_damping[:, None, :] * jnp.eye(o + s + 1, o, dtype=self.rest.dtype)[None]
-            roots = each(qr_root, jnp.concatenate([columns, below], axis=2))
-            own, columns = roots[:, :o], roots[:, o:, o:].swapaxes(1, 2)
-        below = shared_damping[None] * jnp.eye(s + 1, s, dtype=self.rest.dtype)
-        return Factors(own, qr_root(jnp.hstack([reduced(columns), below]))[:s])
+        if not o:
+            return jnp.zeros((len(columns), 0, s + 1), self.rest.dtype), columns
+        below = jnp.sqrt(damping)[:, None, :] * jnp.eye(o + s + 1, o, dtype=self.rest.dtype)[None]
+        roots = each(qr_root, jnp.concatenate([columns, below], axis=2))
+        return roots[:, :o], roots[:, o:, o:].swapaxes(1, 2)
 
 
 class Factors(NamedTuple):
