@@ -95,7 +95,7 @@ FLOORS = [
     ["studies"],
     ["uncertainty._followed"],
     ["uncertainty._linear", "uncertainty._refits"],
-    ["uncertainty._edge"],
+    ["uncertainty._edge", "uncertainty._together"],
     ["uncertainty._profile", "uncertainty._bootstrap", "uncertainty._nonlinearity"],
     ["uncertainty._derived"],
     ["uncertainty"],
