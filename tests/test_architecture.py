@@ -101,11 +101,11 @@ FLOORS = [
     ["uncertainty"],
     # What shows them.
     ["plots._style", "report._fits", "comparison._goodness"],
-    ["report._studies"],
+    ["report._studies", "report._global_fits"],
     ["comparison._comparison"],
     ["comparison"],
     ["report._results"],
-    ["report._shown"],
+    ["report._shown", "report._summary"],
     ["report"],
     ["plots._training", "plots._sweeps", "plots._fits", "plots._series"],
     ["plots._studies"],

@@ -69,10 +69,10 @@ def derived(
         fit: one fit, or many on leading axes; or a global fit, with all its parameters.
         fn: ``fn(params) -> array``, or any pytree of arrays, pure. Of a global fit it sees the own parameters of all
             data sets on an axis m; what it makes of one that took no part is NaN.
-        kind: "delta", value ± quantile · standard error, by first derivatives; "profile", of one fit that is not global: where the other
-            combinations of parameters refitted no longer reach the data, as ``profile_intervals`` has it for a
-            parameter. Its ends do not depend on how the quantity is written: those of 1/k are the inverses of those of
-            k.
+        kind: "delta", value ± quantile · standard error, by first derivatives; "profile", of one fit that is not
+            global: where the other combinations of parameters refitted no longer reach the data, as
+            ``profile_intervals`` has it for a parameter. Its ends do not depend on how the quantity is written:
+            those of 1/k are the inverses of those of k.
         level: of the interval.
         distribution: as for ``intervals``.
 

@@ -82,7 +82,7 @@ def found(fit: Any) -> Any:
 
 
 def pool_of(fit: Any) -> Any:
-    """What has the χ² and dof from which the size of a fit's errors comes: the fit, or all data sets of a global one."""
+    """What has the χ² and dof that say how large a fit's errors are: it, or all data sets of a global one."""
     return getattr(fit, "pooled", None) or fit
 
 

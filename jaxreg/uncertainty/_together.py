@@ -138,10 +138,15 @@ def _cost(blocks: Blocks, params: Float[Array, "p"]) -> Float[Array, ""]:
     return blocks.cost_at(params, blocks.noise) * blocks.unit * blocks.unit
 
 
+def begun(problem: GlobalProblem, kept: Bool[Array, "m"]) -> Blocks:
+    """The solver's view of the data sets that are kept, at the problem's start."""
+    blocks = blocks_of(problem)
+    return blocks._replace(problem=counted_once(problem, kept), kept=kept, startable=kept.any())
+
+
 def together(problem: GlobalProblem, fit: GlobalFit, max_steps: int) -> Together:
     """What all refits of a global fit share; the problem starts at the fit."""
-    kept, blocks = that_took_part(fit), blocks_of(problem)
-    blocks = blocks._replace(problem=counted_once(problem, kept), kept=kept, startable=kept.any())
+    blocks = begun(problem, that_took_part(fit))
     variance = jnp.ones_like(fit.chi2) if problem.absolute_sigma else fit.chi2 / fit.dof.astype(fit.chi2.dtype)
     known = rounding_of_chi2(blocks.size * blocks.unit, fit.chi2) + jnp.sqrt(jnp.finfo(fit.chi2.dtype).eps) * variance
     return Together(fit.of_shared, blocks, _cost(blocks, blocks.start), variance, known, max_steps)
