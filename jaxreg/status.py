@@ -128,8 +128,8 @@ def _why(result: Any, index: tuple[int, ...]) -> str:
     """What a curve fit says of its failure, in words."""
     if hasattr(result, "of_shared"):  # of data sets: of what they share, or of the first that failed
         failed = np.flatnonzero(~is_optimum(np.asarray(result.each.status)))
-        words = [f", data set {place}{why}" for place in failed[:1] if (why := _why(result.each, (place,)))]
-        return _why(result.of_shared, index) or "".join(words)
+        named = (f", data set {place}{why}" for place in failed if (why := _why(result.each, (place,))))
+        return _why(result.of_shared, index) or next(named, "")
     words = culprit_of(result, index)
     if hasattr(result, "undetermined") and int(np.asarray(result.status)[index]) == Status.SINGULAR:
         words = _names.combination(result.params, np.asarray(result.undetermined)[index], leading=len(index))

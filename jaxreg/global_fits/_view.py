@@ -187,7 +187,9 @@ def blocks_of(problem: GlobalProblem) -> Blocks:
         columns=columns,
         unit=unit,
         kept=kept,
-        size=jnp.sqrt(jnp.sum(jnp.where(kept, sets.size, 0) ** 2)),
+        size=jnp.sqrt(
+            jnp.sum(jnp.where(kept & jnp.isfinite(sets.size), sets.size, 0) ** 2)
+        ),  # NaN of one that will not begin
         start=start,
         bounds=None if problem.bounds is None else box,
         valid=sets.valid.any(),
