@@ -148,14 +148,6 @@ def test_ends_of_profile_intervals(fit):
             np.testing.assert_allclose(growth, T**2, rtol=1e-5)
 
 
-def test_a_contour_of_two_shared_parameters(fit):
-    found = uncertainty.profile_contour(fit, ("rate", "offset"), num=3)
-    wanted = 2 * scipy.stats.f(2, DOF).ppf(0.95)
-    for rate, offset in np.asarray(found.points):
-        growth = (cost_with({OFFSET: offset, RATE: rate}) - 2 * SCIPY.cost) / VARIANCE
-        np.testing.assert_allclose(growth, wanted, rtol=1e-5)
-
-
 def test_the_bootstrap_within_data_sets_and_of_them(fit):
     key, error = jax.random.key(0), np.sqrt(np.diagonal(COVARIANCE))
     for kind in ("residual", "parametric", "pairs"):

@@ -57,7 +57,7 @@ class Goodness(NamedTuple):
 
 
 @follows
-def goodness(fit: Fit) -> Goodness:
+def goodness(fit: Fit | GlobalFit) -> Goodness:
     """Measures of how well a fit describes its data, by what its problem knows of the errors.
 
     Args:

@@ -187,9 +187,8 @@ def blocks_of(problem: GlobalProblem) -> Blocks:
         columns=columns,
         unit=unit,
         kept=kept,
-        size=jnp.sqrt(
-            jnp.sum(jnp.where(kept & jnp.isfinite(sets.size), sets.size, 0) ** 2)
-        ),  # NaN of one that will not begin
+        # Of a data set that will be found not to begin it is NaN.
+        size=jnp.sqrt(jnp.sum(jnp.where(kept & jnp.isfinite(sets.size), sets.size, 0) ** 2)),
         start=start,
         bounds=None if problem.bounds is None else box,
         valid=sets.valid.any(),

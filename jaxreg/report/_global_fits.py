@@ -31,11 +31,12 @@ def parts_of_global_fit(
     digits = _checks.count("digits", digits, least=1)
     host: GlobalFit = jax.device_get(fit.without_data())
     shared = jax.device_get(host.of_shared).replace(problem=fit.problem)
+    order = host.shared if fit.problem is None else fit.problem.order
     status, code = Status(int(host.status)), np.asarray(host.each.status)
     kept = (code != Status.INVALID_INPUT) & (code != Status.NONFINITE)
     return [
         f"{status.name}: {WORDS[status]} ({max(int(host.num_steps), 0)} steps)",
-        f"{len(code)} data sets share {', '.join(host.shared)}",
+        f"{len(code)} data sets share {', '.join(name for name in order if name in host.shared)}",
         _named("took no part", host, np.flatnonzero(~kept)),
         _named("own parameters not determined", host, np.flatnonzero(kept & (code == Status.SINGULAR))),
         parameters(shared, level, distribution_of(fit, distribution), digits),

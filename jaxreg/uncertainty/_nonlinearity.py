@@ -33,7 +33,7 @@ class Nonlinearity(NamedTuple):
 
 
 @follows
-def nonlinearity(fit: Fit, *, level: ArrayLike = 0.95) -> Nonlinearity:
+def nonlinearity(fit: Fit | GlobalFit, *, level: ArrayLike = 0.95) -> Nonlinearity:
     """Root-mean-square relative curvatures times √F (√(χ²_p/p) if sigma is absolute): the warning number of error bars.
 
     Second derivatives of the model are split into the part along its tangent plane, which another choice of parameters
