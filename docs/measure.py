@@ -29,7 +29,12 @@ def main(names: list[str]) -> None:
     """Run the pages named, or everything, and replace what was written before."""
     if not names:
         exercises(HERE / "exercises" / "measured")
-        names = ["gallery.md", "tutorial.md", *(f"jobs/{page.name}" for page in sorted((HERE / "jobs").glob("*.md")))]
+        names = [
+            "gallery.md",
+            "tutorial.md",
+            "howto/shared.md",
+            *(f"jobs/{page.name}" for page in sorted((HERE / "jobs").glob("*.md"))),
+        ]
     for name in names:
         figures(HERE / name)
 

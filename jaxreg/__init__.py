@@ -16,6 +16,7 @@ from jaxreg import (
     data,
     files,
     fits,
+    global_fits,
     gradient_noise,
     labelled,
     least_squares,
@@ -37,6 +38,7 @@ from jaxreg.comparison import compare, goodness
 from jaxreg.data import Dataset
 from jaxreg.files import load, save
 from jaxreg.fits import fit_many
+from jaxreg.global_fits import GlobalFit
 from jaxreg.labelled import fit_cube, fit_table
 from jaxreg.least_squares import CurveFit, Fit, curve_fit, fit
 from jaxreg.models import Model
@@ -62,6 +64,7 @@ __all__ = [
     "CurveFit",
     "Dataset",
     "Fit",
+    "GlobalFit",
     "Model",
     "Problem",
     "Status",
@@ -82,6 +85,7 @@ __all__ = [
     "fit_many",
     "fit_table",
     "fits",
+    "global_fits",
     "goodness",
     "gradient_noise",
     "labelled",

@@ -13,6 +13,9 @@ from jaxreg import losses, models
 from jaxreg._pickling import Lost
 from jaxreg._points import readable
 from jaxreg._version import __version__
+from jaxreg.global_fits import GlobalFit, GlobalProblem
+from jaxreg.global_fits._fit import with_numbers
+from jaxreg.global_fits._problem import GlobalForm
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._same_data import check_same_data
 from jaxreg.models import Apply, Model
@@ -29,10 +32,9 @@ from jaxreg.store._opening import folder
 from jaxreg.store._trees import decoded, encoded, rebuilt
 
 _WHOLE = Division((), (), ())  # one block
-_RESULTS = [field.name for field in dataclasses.fields(Fit) if field.name != "problem"]
 
 
-def save(fit: Fit, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def save(fit: Fit | GlobalFit, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Keep a fit, or many, in a folder: results, data and problem, bit for bit, float64 wherever that is switched on.
 
     The folder is a Zarr store, and appears whole or not at all. Models of text and those of ``jaxreg.models`` are kept
@@ -58,7 +60,7 @@ def save(fit: Fit, path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     >>> print(again.params["resistance"] == fit.params["resistance"], again.problem.model is models.ohm())
     True True
     """
-    if not isinstance(fit, Fit):
+    if not isinstance(fit, Fit | GlobalFit):
         remedy = "sweep(…, store=path) keeps a sweep" if isinstance(fit, Sweep) else "pickle keeps other results"
         raise ValueError(f"fit must be what fit, curve_fit or fit_many returned, got {type(fit).__name__}: {remedy}")
     path = folder(path, "path")
@@ -121,30 +123,52 @@ def load(path: str | os.PathLike[str], *, model: Any = None) -> Any:
         for leaf, shared in zip(leaves, kept["shared"], strict=True)
     ]
     tree = rebuilt(description["values"]["tree"], iter(spread))
-    found = Fit(**tree["results"])
+    if "each" in tree["results"]:
+        found: Any = GlobalFit(**(tree["results"] | {"each": Fit(**tree["results"]["each"])}))
+    else:
+        found = Fit(**tree["results"])
     if kept["form"] is None:
         return found
     form = _form_of(kept["form"], model)
     bounds = None if tree["bounds"] is None else tuple(tree["bounds"])
     terms = tuple(Term(**term) for term in tree["terms"])
-    found = found.replace(problem=Problem(tree["p0"], bounds, terms, form))
+    if isinstance(found, GlobalFit):
+        shared = tuple(kept["form"]["shared"])
+        own, num_sets = tuple(kept["form"]["own"]), kept["form"]["num_sets"]
+        together = GlobalForm(form, own, shared, num_sets, bounded=bounds is not None)
+        found = with_numbers(found, GlobalProblem(tree["p0"], bounds, terms, together))
+    else:
+        found = found.replace(problem=Problem(tree["p0"], bounds, terms, form))
     if model is not None:
-        check_same_data(found)
+        check_same_data(found.each if isinstance(found, GlobalFit) else found)
     return found
 
 
-def _taken_apart(fit: Fit) -> tuple[dict[str, Any], Any]:
+def _taken_apart(fit: Fit | GlobalFit) -> tuple[dict[str, Any], Any]:
     """The numbers of a fit, in dicts and lists, and its problem's form, in JSON."""
-    tree: dict[str, Any] = {"results": {name: getattr(fit, name) for name in _RESULTS}}
+    tree: dict[str, Any] = {"results": _results(fit)}
     problem = fit.problem
     if problem is None:
         return tree, None
-    tree |= {"p0": problem.p0, "bounds": problem.bounds, "terms": [term._asdict() for term in problem.terms]}
+    if isinstance(fit, GlobalFit):
+        one, together = _taken_apart(fit.each)[1], problem.form._asdict()
+        return tree | _numbers(problem), one | {name: together[name] for name in ("own", "shared", "num_sets")}
     terms = [
         form._asdict() | {"model": _written(form.model), "loss": _written(form.loss)} for form in problem.form.terms
     ]
     form = problem.form._asdict() | {"terms": terms, "tie": _written(problem.form.tie)}
-    return tree, form | {"order": problem.form.order.names}
+    return tree | _numbers(problem), form | {"order": problem.form.order.names}
+
+
+def _results(fit: Any) -> dict[str, Any]:
+    found = {field.name: getattr(fit, field.name) for field in dataclasses.fields(fit) if field.name != "problem"}
+    if "each" in found:
+        found["each"] = _results(fit.each)
+    return found
+
+
+def _numbers(problem: Any) -> dict[str, Any]:
+    return {"p0": problem.p0, "bounds": problem.bounds, "terms": [term._asdict() for term in problem.terms]}
 
 
 def _form_of(kept: dict[str, Any], model: Any) -> Form:

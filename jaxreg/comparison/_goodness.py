@@ -9,6 +9,7 @@ from jax.scipy.special import gammaincc
 
 from jaxreg import _jit
 from jaxreg._shapes import Float
+from jaxreg.global_fits import GlobalFit
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._flat_term import FlatTerm
@@ -56,7 +57,7 @@ class Goodness(NamedTuple):
 
 
 @follows
-def goodness(fit: Fit) -> Goodness:
+def goodness(fit: Fit | GlobalFit) -> Goodness:
     """Measures of how well a fit describes its data, by what its problem knows of the errors.
 
     Args:
@@ -75,6 +76,8 @@ def goodness(fit: Fit) -> Goodness:
     >>> print(f"χ² {found.chi2:.2f}, p {found.p_value:.2f}")
     χ² 3.87, p 0.42
     """
+    if isinstance(fit, GlobalFit):
+        raise ValueError("goodness is not for a global fit: summary(fit) has its χ², degrees of freedom and p-value")
     if isinstance(fit, Sweep) or fit.problem is None:
         raise ValueError("this fit is without its problem, as sweeps and stores keep it: fit.with_problem(problem)")
     return _goodness(fit.problem, arrays_of(fit))

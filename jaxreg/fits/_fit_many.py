@@ -15,6 +15,7 @@ from jaxreg.fits._sets import sets_of_data, sets_of_problem
 from jaxreg.fits._shared import check_alone, global_problem, with_axis
 from jaxreg.global_fits import GlobalFit, GlobalProblem
 from jaxreg.global_fits._driver import fitted
+from jaxreg.global_fits._fit import with_numbers
 from jaxreg.global_fits._solver import solve
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._solver import checked_options, num_free, num_rows
@@ -151,8 +152,8 @@ def _together(problem: GlobalProblem, max_steps: int, *, residuals: bool) -> Glo
     """The fit of data sets that share parameters."""
     max_steps = _checks.count("max_steps", max_steps, least=0)
     fit = fitted(problem, max_steps) if _trace.at_top_level() else solve(problem, max_steps, differentiable=True)
-    each = fit.each if _checks.flag("residuals", residuals) else fit.each.replace(residuals=None)
-    return fit.replace(each=each.replace(problem=problem.batch()), problem=problem)
+    fit = fit if _checks.flag("residuals", residuals) else fit.replace(each=fit.each.replace(residuals=None))
+    return with_numbers(fit, problem)
 
 
 def _on_axis(num_sets: int, leaf: Any, is_own: bool) -> Any:

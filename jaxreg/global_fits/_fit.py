@@ -2,14 +2,21 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxreg import _names
-from jaxreg.global_fits._problem import names_of
+from jaxreg import _names, _pickling
+from jaxreg.global_fits._problem import GlobalProblem, names_of
 from jaxreg.least_squares import Fit
+from jaxreg.least_squares._same_data import check_same_data
+from jaxreg.status import Part
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
 
 _FIELDS = (
     "params", "stderr", "covariance", "chi2", "dof", "status", "num_steps", "at_bound", "undetermined", "chi2_prior",
@@ -35,7 +42,8 @@ class GlobalFit:
         chi2_prior: scalar, of the priors; None without any.
         each: the data sets as a ``Fit`` with leading axis m: ``fit.each[3]`` has the parameters of one, their joint
             covariance, its residuals, status, chi2, and dof, its points minus its own parameters alone. What looks at
-            one fit takes it (``band``, ``derived``, ``plots.fit``); a refit of it would be of this data set alone.
+            one fit takes it (``band``, ``derived``, ``plots.fit``), with the size of the errors and the quantiles of
+            the joint fit; what would refit it alone (profiles, the bootstrap) refuses it.
         problem: a ``GlobalProblem``, what was fitted.
     """
 
@@ -86,6 +94,58 @@ class GlobalFit:
         """The same fit with other fields."""
         return dataclasses.replace(self, **changes)
 
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The names of the parameters that are one for all data sets."""
+        own = self.each.params
+        return tuple(name for name in self.params if self._first(self.params[name]) < self._first(own[name]))
+
+    @staticmethod
+    def _first(tree: Any) -> int:
+        """Axes of the first array."""
+        return np.ndim(jax.tree.leaves(tree)[0])
+
+    @property
+    def of_shared(self) -> Fit:
+        """The shared parameters as one fit, without its data: what looks at parameters alone takes it."""
+
+        def alone(tree: Any) -> Any:
+            return None if tree is None else {name: tree[name] for name in self.shared}
+
+        nothing = jnp.broadcast_to(jnp.array([Part.NOTHING, -1, -1], jnp.int32), (*np.shape(self.status), 3))
+        return Fit(
+            alone(self.params), alone(self.stderr), self.covariance, None, self.chi2, self.dof, self.status,
+            self.num_steps, alone(self.at_bound), self.undetermined, None, nothing, self.chi2_prior,
+        )  # fmt: skip
+
+    def without_data(self) -> "GlobalFit":
+        """The fit without its problem, as sweeps and stores keep it."""
+        return self.replace(each=self.each.without_data(), problem=None)
+
+    def with_problem(self, problem: GlobalProblem) -> "GlobalFit":
+        """The fit with the problem that it was made of, such as the ``problem`` of the same call with max_steps=0.
+
+        Raises:
+            ValueError: if it is no ``GlobalProblem``, or the fit has another χ² with its data.
+        """
+        if not isinstance(problem, GlobalProblem):
+            raise ValueError(f"problem must be that of a global fit, got {type(problem).__name__}")
+        found = with_numbers(self, problem)
+        check_same_data(found.each)
+        return found
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """A row for each data set: the shared parameters, which are the same in all, and its own; see ``Fit``."""
+        return self.each.to_dataframe()
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """The data sets as an xarray Dataset over "fit", the shared parameters too; see ``Fit``."""
+        return self.each.to_xarray()
+
+    def __reduce__(self) -> Any:
+        bare = jax.tree.map(_pickling.on_host, self.without_data())
+        return with_numbers, (tuple(getattr(bare, name) for name in _FIELDS[:-1]), self.problem)
+
     def cross_covariance(self, one: int, other: int) -> Any:
         """The covariance of the own parameters of one data set with those of another: (o, o), in ravel_pytree order.
 
@@ -103,3 +163,10 @@ class GlobalFit:
 
     def __repr__(self) -> str:
         return f"GlobalFit({', '.join(_names.leaf_names(self.params))} of {np.shape(self.each.status)[-1]} data sets)"
+
+
+def with_numbers(fit: Any, problem: GlobalProblem | None) -> GlobalFit:
+    """A global fit, or its fields, with its problem, and in each data set a view of it."""
+    found = fit if isinstance(fit, GlobalFit) else GlobalFit(*fit)
+    batch = None if problem is None else problem.batch()
+    return found.replace(each=found.each.replace(problem=batch), problem=problem)

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg import _jit, _trace
+from jaxreg import _jit, _pickling, _trace
+from jaxreg.losses._kinds import Kind
 from jaxreg.models import Params
 from jaxreg.problems import Problem
-from jaxreg.problems._form import Form
-from jaxreg.problems._starts import shapes_of_start
+from jaxreg.problems._form import Form, TermForm
+from jaxreg.problems._starts import order_of, shapes_of_start
 
 
 class GlobalForm(NamedTuple):
@@ -32,6 +33,15 @@ class GlobalForm(NamedTuple):
     shared: tuple[str, ...]
     num_sets: int
     bounded: bool
+
+    @property
+    def terms(self) -> tuple[TermForm, ...]:
+        """Of each data set."""
+        return self.one.terms
+
+    def has(self, *kinds: Kind) -> bool:
+        """Whether a term has a loss of one of these kinds."""
+        return self.one.has(*kinds)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["p0", "bounds", "terms"], meta_fields=["form"])
@@ -52,7 +62,12 @@ class GlobalProblem(_jit.Formed):
     @property
     def absolute_sigma(self) -> bool:
         """Whether the size of the errors is known."""
-        return any(term.absolute_sigma for term in self.form.one.terms)
+        return any(term.absolute_sigma for term in self.form.terms)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The names of parameters in the order in which they were given."""
+        return order_of(self.form.one)
 
     @property
     def columns(self) -> "Columns":
@@ -92,6 +107,27 @@ class GlobalProblem(_jit.Formed):
         whole = [on_axis(*pair) for pair in zip(leaves, self.form.own, strict=True)]
         p0, bounds, terms = jax.tree.unflatten(structure, whole)
         return Problem(p0, bounds, terms, self.form.one)
+
+    def starting_at(self, params: Params) -> "GlobalProblem":
+        """The same problem from the parameters that a global fit found; they are not checked."""
+        free = params if self.form.one.tie is None else {name: params[name] for name in self.p0}
+        own = {name: jax.tree.map(lambda _, own=name not in self.form.shared: own, free[name]) for name in free}
+        flags = (*jax.tree.leaves(own), *self.form.own[len(jax.tree.leaves(self.p0)) :])
+        return GlobalProblem(free, self.bounds, self.terms, self.form._replace(own=flags))
+
+    def __copy__(self) -> "GlobalProblem":
+        return self  # nobody changes it
+
+    def __deepcopy__(self, _: Any) -> "GlobalProblem":
+        return self
+
+    def __reduce__(self) -> Any:
+        numbers = jax.tree.map(_pickling.on_host, (self.p0, self.bounds, self.terms))
+        form = self.form._replace(one=jax.tree.map(_pickling.picklable, self.form.one))
+        return GlobalProblem, (*numbers, form)
+
+    def __repr__(self) -> str:
+        return f"GlobalProblem({', '.join(self.form.shared)} shared by {self.form.num_sets} data sets)"
 
     def __getitem__(self, place: int) -> Problem:
         """The problem of one data set."""

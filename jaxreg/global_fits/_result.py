@@ -17,6 +17,7 @@ from jaxreg.global_fits._fit import GlobalFit
 from jaxreg.global_fits._problem import Columns, GlobalProblem
 from jaxreg.global_fits._view import At, Blocks, of_each
 from jaxreg.least_squares import Fit
+from jaxreg.least_squares._fit import Pooled
 from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._look import Look, compressed
 from jaxreg.least_squares._result import culprit_of, of_terms, residuals_of, scales_of
@@ -162,18 +163,21 @@ def finish(
     together = functools.partial(_together, form.shared, jnp.argmax(kept))
     joint = shape(jnp.where(is_optimum(status) & ~held, stderr, jnp.nan))  # whatever becomes of one data set
     bounded = is_optimum(status) & shared_free
+    rows = jnp.where(kept, sets.rows, 0).sum()
+    chi2, dof = jnp.where(kept, each.chi2, 0).sum(), jnp.where(kept.any(), rows - used, 0).astype(jnp.int32)
+    pooled = jax.tree.map(lambda one: jnp.broadcast_to(one, (m,)), Pooled(chi2, dof, rows))
     return GlobalFit(
         params=together(each.params),
         stderr=together(each.stderr | {name: joint[name] for name in form.shared}),
         covariance=jnp.where(bounded[:, None] & bounded[None], errors.shared, jnp.nan),
-        chi2=jnp.where(kept, each.chi2, 0).sum(),
-        dof=jnp.where(kept.any(), jnp.where(kept, sets.rows, 0).sum() - used, 0).astype(jnp.int32),
+        chi2=chi2,
+        dof=dof,
         status=status,
         num_steps=jnp.maximum(num_steps, 0),
         at_bound=None if each.at_bound is None else together(each.at_bound),
         undetermined=jnp.where(status == Status.SINGULAR, errors.undetermined, 0),
         chi2_prior=None if each.chi2_prior is None else jnp.where(kept, each.chi2_prior, 0).sum(),
-        each=each,
+        each=each.replace(pooled=pooled),
     )
 
 

@@ -62,34 +62,51 @@ class Traced:
         return lax.while_loop(going, body, state)
 
 
-def solved(problem: GlobalProblem, max_steps: int, run: Runner, *, differentiable: bool = False) -> GlobalFit:
-    """A global fit without its problem; its derivative by all numbers but bounds only if it is asked for."""
+def solved(
+    problem: GlobalProblem, max_steps: int, run: Runner, *, differentiable: bool = False, kept: Any = None
+) -> GlobalFit:
+    """A global fit without its problem; its derivative by all numbers but bounds only if it is asked for.
+
+    Where it is known which data sets are ``kept`` there are no steps of each alone.
+    """
     plan, still = plan_of(problem), jax.tree.map(lax.stop_gradient, problem) if differentiable else problem
     facts = run.each(facts_of, still)
     at = run.joint(_start, plan, facts)
-    if at.own.shape[1]:
+    if kept is not None:
+        facts = facts._replace(startable=kept)
+    elif at.own.shape[1]:
         own, startable = run.each(own_steps, still, at)
         at, facts = at._replace(own=own), facts._replace(startable=facts.startable & startable)
     still = counted_once(still, facts.startable)
-    state, at = run.joint(_init, plan, facts, at)
+    state, status = joint_steps(still, plan, facts, at, max_steps, run)
+    at = run.joint(_at_end, plan, facts, state)
+    if differentiable:
+        blocks = Blocks(plan, facts, facts.startable, state.params)
+        problem = counted_once(problem, facts.startable)
+        params = following(blocks, still, problem)
+        state, at, still = state._replace(params=params), blocks.at(params), problem
+    return run.joint(_finished, plan, facts, state, status, run.each(ends, still, at))
+
+
+def joint_steps(
+    problem: GlobalProblem, plan: Plan, facts: Facts, at: At, max_steps: int, run: Runner
+) -> tuple[State, Array]:
+    """The end of the steps of all data sets together, and the status."""
+    start = run.joint(_init, plan, facts, at)
 
     def body(carry: tuple[State, At]) -> tuple[State, At]:
         state, at = carry
-        found: tuple[State, At] = run.joint(_stepped, plan, facts, state, run.each(looks, still, at, state.here.noise))
+        seen = run.each(looks, problem, at, state.here.noise)
+        found: tuple[State, At] = run.joint(_stepped, plan, facts, state, seen)
         return found
 
     def going(carry: tuple[State, At]) -> Any:
         return ~levenberg_marquardt.finished(carry[0], max_steps)
 
-    state, _ = run.repeat(going, body, (state, at))
-    cost = run.each(costs, still, run.joint(_last, plan, facts, state), state.here.noise)
-    state, at, status = run.joint(_ended, plan, facts, state, cost)
-    if differentiable:
-        blocks = Blocks(plan, facts, facts.startable, state.params)
-        params = following(blocks, still, counted_once(problem, facts.startable))
-        state, at = state._replace(params=params), blocks.at(params)
-        still = counted_once(problem, facts.startable)
-    return run.joint(_finished, plan, facts, state, status, run.each(ends, still, at))
+    state, _ = run.repeat(going, body, start)
+    cost = run.each(costs, problem, run.joint(_last, plan, facts, state), state.here.noise)
+    end: tuple[State, Array] = run.joint(_ended, plan, facts, state, cost)
+    return end
 
 
 def _start(plan: Plan, facts: Facts) -> At:
@@ -117,10 +134,14 @@ def _last(plan: Plan, facts: Facts, state: State) -> At:
     return _blocks(plan, facts, state.params).at(state.last)
 
 
-def _ended(plan: Plan, facts: Facts, state: State, cost: Float[Array, "m"]) -> tuple[State, At, Array]:
+def _ended(plan: Plan, facts: Facts, state: State, cost: Float[Array, "m"]) -> tuple[State, Array]:
     blocks = _blocks(plan, facts, state.params)
     state = levenberg_marquardt.with_last_step(state, blocks.of_kept(cost).sum())
-    return state, blocks.at(state.params), status_of(blocks, state)
+    return state, status_of(blocks, state)
+
+
+def _at_end(plan: Plan, facts: Facts, state: State) -> At:
+    return _blocks(plan, facts, state.params).at(state.params)
 
 
 def _finished(plan: Plan, facts: Facts, state: State, status: Array, ends: Ends) -> GlobalFit:

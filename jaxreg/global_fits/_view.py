@@ -131,6 +131,16 @@ def costs(problem: GlobalProblem, at: At, noise: Float[Array, "m *k"]) -> Float[
     return of_each(lambda flat, params, noise: flat.cost_at(params, noise), problem, at, noise)
 
 
+def own_costs(problem: GlobalProblem, at: At) -> Float[Array, "m"]:
+    """The same in the unit that its residuals have."""
+
+    def one(flat: FlatProblem, params: Array) -> Array:
+        residual = flat.residual(params)
+        return flat.cost(residual, flat.noise(residual))
+
+    return of_each(one, problem, at)
+
+
 class Blocks(NamedTuple):
     """What all data sets say together.
 

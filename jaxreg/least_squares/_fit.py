@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 
 _FIELDS = (
     "params", "stderr", "covariance", "residuals", "chi2", "dof", "status", "num_steps", "at_bound", "undetermined",
-    "scale", "culprit", "chi2_prior", "problem",
+    "scale", "culprit", "chi2_prior", "problem", "pooled",
 )  # fmt: skip
+
+
+class Pooled(NamedTuple):
+    """What a global fit says of the size of the errors, from all data sets: each of them carries it."""
+
+    chi2: Any
+    dof: Any
+    num_points: Any
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=_FIELDS, meta_fields=())
@@ -57,6 +65,8 @@ class Fit:
             sum counted through its terms), and the parameter in ravel_pytree order; -1 where there is none.
         chi2_prior: scalar, the same as chi2 of the priors; None without any.
         problem: what was fitted, which all that follows a fit reads; None of a fit without its data.
+        pooled: chi2, dof and num_points of all, where the fit is one data set of a ``GlobalFit``, from which the size
+            of its errors and their quantiles come; otherwise None.
     """
 
     params: Any
@@ -73,6 +83,7 @@ class Fit:
     culprit: Any
     chi2_prior: Any = None
     problem: Any = None
+    pooled: Any = None
 
     def replace(self, **changes: Any) -> "Fit":
         """The same fit with other fields."""
@@ -169,8 +180,9 @@ class Fit:
         raise AttributeError(f"a fit has no field {name!r}")
 
     def __reduce__(self) -> Any:
-        fields = (jax.tree.map(_pickling.on_host, getattr(self, name)) for name in _FIELDS[:-1])
-        return Fit, (*fields, self.problem)
+        fields = (jax.tree.map(_pickling.on_host, getattr(self, name)) for name in _FIELDS if name != "problem")
+        *before, pooled = fields
+        return Fit, (*before, self.problem, pooled)
 
 
 CurveFit = Fit

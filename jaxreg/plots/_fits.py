@@ -8,18 +8,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jax.typing import ArrayLike
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, Normalize
 
 from jaxreg import _names, uncertainty
+from jaxreg.global_fits import GlobalFit
 from jaxreg.least_squares import Fit
 from jaxreg.likelihoods import Likelihood
-from jaxreg.plots._style import axes_or_new, finish, is_many, style
+from jaxreg.plots._style import COLORS, axes_or_new, finish, is_many, style
 from jaxreg.status import Status, is_optimum
-from jaxreg.uncertainty._followed import distribution_of, follows, problem_of
+from jaxreg.uncertainty._followed import distribution_of, follows, pool_of, problem_of
 
 
 @follows
 def fit(
-    fit: Fit,
+    fit: Fit | GlobalFit,
     *,
     level: float = 0.95,
     distribution: str | None = None,
@@ -31,7 +33,7 @@ def fit(
 
     Args:
         fit: one fit of one feature. Error bars are drawn where its sigma was given, and of counts; without either the
-            residuals' unit is √(chi2/dof).
+            residuals' unit is √(chi2/dof). Of a global fit all data sets, as ``curve`` has them.
         level: of the band.
         distribution: of the band, as for ``uncertainty.band``.
         xlabel: with its unit.
@@ -55,7 +57,7 @@ def fit(
 
 @follows
 def curve(
-    fit: Fit,
+    fit: Fit | GlobalFit,
     *,
     level: float = 0.95,
     distribution: str | None = None,
@@ -68,13 +70,18 @@ def curve(
     The legend says how a fit that failed has ended; a band that is not known is not drawn.
 
     Args:
-        fit: one fit of one feature; error bars are drawn where its sigma was given.
+        fit: one fit of one feature; error bars are drawn where its sigma was given. Of a global fit all data sets, by
+            their numbers: up to eight with error bars, bands and a legend, more along a map of colours; those that took
+            no part are grey crosses.
         level: of the band.
         distribution: of the band, as for ``uncertainty.band``.
         xlabel: with its unit.
         ylabel: with its unit.
     """
     ax = axes_or_new(ax)
+    if isinstance(fit, GlobalFit):
+        _curves(fit, level, distribution, ax)
+        return finish(ax, xlabel, ylabel, legend=bool(ax.get_legend_handles_labels()[0]))
     x, y, sigma, _ = _data(fit)
     # Of NumPy: JAX compiles a program for each step, and for each element that matplotlib looks at.
     grid = np.linspace(x.min(), x.max(), 400, dtype=x.dtype)
@@ -99,21 +106,75 @@ def curve(
 
 
 @follows
-def residuals(fit: Fit, *, xlabel: str = "x", ax: Axes | None = None) -> Axes:
+def residuals(fit: Fit | GlobalFit, *, xlabel: str = "x", ax: Axes | None = None) -> Axes:
     """Residuals in units of their standard deviation, with the ±2 band.
 
     Args:
-        fit: one fit of one feature; without its sigma the unit is √(chi2/dof).
+        fit: one fit of one feature, or a global one; without its sigma the unit is √(chi2/dof).
         xlabel: with its unit.
     """
     ax = axes_or_new(ax)
-    x, _, sigma, residual = _data(fit)
-    unit = np.sqrt(float(fit.chi2) / max(int(fit.dof), 1)) if sigma is None else sigma
-    values = residual / (unit if np.any(np.asarray(unit) > 0) else 1.0)
+    sets = _sets(fit) if isinstance(fit, GlobalFit) else [fit]
     ax.axhspan(-2, 2, color="gray", alpha=0.15, linewidth=0)
     ax.axhline(0, color="gray", linewidth=1)
-    ax.plot(x, values, ".", color=style(0)["color"], markersize=4, rasterized=is_many(x))
+    for one, color in zip(sets, _colors(len(sets)), strict=True):
+        x, _, sigma, residual = _data(one)
+        pool = pool_of(one)
+        unit = np.sqrt(float(pool.chi2) / max(int(pool.dof), 1)) if sigma is None else sigma
+        values = residual / (unit if np.any(np.asarray(unit) > 0) else 1.0)
+        if one is fit or is_optimum(one.status):
+            size = 4 if len(sets) <= len(COLORS) else 2
+            ax.plot(x, values, ".", color=color, markersize=size, rasterized=is_many(fit.residuals))
     return finish(ax, xlabel, "residual / σ", legend=False)
+
+
+def _sets(fit: GlobalFit) -> list[Fit]:
+    """Its data sets, on the host: JAX would compile a program for each that is looked at."""
+    problem_of(fit)
+    return list(jax.tree.map(np.asarray, fit.each))
+
+
+def _colors(count: int) -> list[Any]:
+    """Of a few the colours of series, of many those of a map."""
+    return [*COLORS[:count]] if count <= len(COLORS) else [*plt.get_cmap("viridis")(np.linspace(0, 0.95, count))]
+
+
+def _curves(fit: GlobalFit, level: float, distribution: str | None, ax: Axes) -> None:
+    """All data sets with their curves, in one legend or along one bar of colours."""
+    sets = _sets(fit)
+    data, few = [_data(one) for one in sets], len(sets) <= len(COLORS)
+    there = [
+        np.isfinite(y) if (mask := one.problem.mask) is None else mask
+        for one, (_, y, *_) in zip(sets, data, strict=True)
+    ]
+    ends = [
+        (x[known].min(), x[known].max()) if known.any() else (np.inf, -np.inf)
+        for (x, *_), known in zip(data, there, strict=True)
+    ]
+    grid = np.linspace(min(low for low, _ in ends), max(high for _, high in ends), 400, dtype=data[0][0].dtype)
+    bands = jax.tree.map(np.asarray, uncertainty.band(fit, grid, level=level, distribution=distribution))
+    alone: str | None = "took no part"
+    for place, color in enumerate(_colors(len(sets))):
+        (x, y, sigma, _), known, (low, high) = data[place], there[place], ends[place]
+        if not is_optimum(sets[place].status):
+            ax.plot(x[known], y[known], "x", color="gray", markersize=4, label=alone)
+            alone = None
+            continue
+        inside = (grid >= low) & (grid <= high)
+        look = {"color": color, "markersize": 4, "alpha": 1 if few else 0.5}
+        if few and sigma is not None:
+            ax.errorbar(x[known], y[known], np.broadcast_to(sigma, x.shape)[known], fmt=".", **look)
+        else:
+            ax.plot(x[known], y[known], ".", rasterized=not few, **look)
+        line, lower, upper = (part[place][inside] for part in (bands.prediction, bands.lower, bands.upper))
+        look = {**style(place), "label": f"data set {place}"} if few else {"color": color, "linewidth": 0.8}
+        ax.plot(grid[inside], line, **look)
+        if few and np.isfinite(upper).any():
+            ax.fill_between(grid[inside], lower, upper, color=color, alpha=0.2, linewidth=0)
+    figure = ax.get_figure()
+    if not few and figure is not None:
+        colors = plt.cm.ScalarMappable(Normalize(0, len(sets) - 1), ListedColormap(_colors(len(sets))))
+        figure.colorbar(colors, ax=ax, label="data set")
 
 
 def _data(fit: Fit) -> tuple[np.ndarray, np.ndarray, Any, np.ndarray]:
@@ -157,7 +218,7 @@ def _sigma(fit: Fit) -> Any:
 
 def profile(
     profile: uncertainty.Profile,
-    fit: Fit,
+    fit: Fit | GlobalFit,
     parameter: str,
     *,
     level: float = 0.95,
@@ -179,6 +240,8 @@ def profile(
         xlabel: with its unit; the name if None.
     """
     ax = axes_or_new(ax)
+    distribution = distribution_of(fit, distribution)
+    fit = fit.of_shared if isinstance(fit, GlobalFit) else fit
     names = _names.of(fit.params)
     if parameter not in names:
         raise ValueError(f"parameter must be one of {', '.join(names)}, got {parameter!r}")
@@ -191,7 +254,7 @@ def profile(
     ax.plot(values, (values - estimate) / stderr, **style(1), label="± standard error")
     if failed.any():
         ax.plot(values[failed], np.clip(tau[failed], -9, 9), "x", color=style(0)["color"], label="refit failed")
-    edge = float(uncertainty.quantile(fit.dof, level, distribution_of(fit, distribution)))
+    edge = float(uncertainty.quantile(fit.dof, level, distribution))
     for sign in (-1, 1):
         ax.axhline(sign * edge, color="gray", linewidth=1, label=f"{100 * level:g} %" if sign > 0 else None)
     return finish(ax, xlabel or parameter, "tau")

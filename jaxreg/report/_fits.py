@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxreg import _checks, _names
-from jaxreg._tables import UNKNOWN, Table, as_text, significant
+from jaxreg._tables import UNKNOWN, Table, significant
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._table import in_order
 from jaxreg.losses._kinds import Kind
@@ -18,7 +18,7 @@ from jaxreg.uncertainty import quantile
 from jaxreg.uncertainty._followed import distribution_of, is_absolute
 from jaxreg.uncertainty._linear import Fits
 
-_WORDS = {
+WORDS = {
     Status.OK: "converged",
     Status.MAX_STEPS: "not converged: the budget of steps ran out",
     Status.DIVERGED: "diverged",
@@ -29,50 +29,6 @@ _WORDS = {
     Status.TIMEOUT: "not converged: the time limit passed",
     Status.NOT_OPTIMUM: "not the optimum of the data, sigma and loss that came with it",
 }
-
-
-def summary(
-    fit: Fits, *, level: float = 0.95, distribution: str | None = None, least_correlation: float = 0.1, digits: int = 3
-) -> str:
-    """A report on a fit: how it ended, parameters with errors and intervals, correlations, goodness of fit.
-
-    With n points and p fitted parameters AIC is χ² + 2p and BIC χ² + p·log(n) where sigma was absolute, and n·log(χ²/n)
-    takes the place of χ² where the size of the errors came from the residuals; a robust loss has neither.
-    ``print(fit)`` is this with all settings as they are here.
-
-    Args:
-        fit: one ``curve_fit``; of many on leading axes, in memory, in a store or as ``store.load`` gives them, the
-            statuses are counted and the parameters' quartiles given.
-        level: of the intervals.
-        distribution: as for ``uncertainty.intervals``.
-        least_correlation: correlations smaller than it are left out.
-        digits: of the standard error; the estimate is given to the same decimal place.
-
-    Returns:
-        Lines of text. What could not be estimated is shown as "–"; parameters at a bound or fixed are marked.
-
-    >>> import jax.numpy as jnp
-    >>> import jaxreg
-    >>> x, y = jnp.arange(5.0), jnp.array([0.0, 1.1, 1.9, 3.1, 3.9])
-    >>> print(summary(jaxreg.curve_fit(jaxreg.models.ohm(), x, y)))
-    OK: converged (... steps)
-    <BLANKLINE>
-    parameter    value  ± error  relative  95 % interval (t)
-    resistance  0.9933   0.0180     1.8 %     0.943 to 1.043
-    <BLANKLINE>
-    points                       5
-    parameters                   1
-    degrees of freedom           4
-    χ²                     0.03867
-    reduced χ²            0.009667
-    AIC                     -22.31
-    BIC                     -22.70
-    """
-    if not isinstance(fit, Fit | Sweep):
-        raise ValueError(f"fit must be what jaxreg.fit, curve_fit or fit_many returned, got {type(fit).__name__}")
-    return as_text(
-        parts_of_fit(fit, level=level, distribution=distribution, least_correlation=least_correlation, digits=digits)
-    )
 
 
 def parts_of_fit(
@@ -90,10 +46,10 @@ def parts_of_fit(
     distribution, status = distribution_of(one, distribution), Status(int(one.status))
     return [
         f"{status.name}: {_words(one, status)} ({max(int(one.num_steps), 0)} steps)",
-        _parameters(one, level, distribution, digits),
-        _undetermined(one),
+        parameters(one, level, distribution, digits),
+        undetermined(one),
         _without_error(one),
-        *_correlations(one, least_correlation),
+        *correlations(one, least_correlation),
         *_terms(one),
         *_goodness(one),
         *_notes(one),
@@ -102,7 +58,7 @@ def parts_of_fit(
 
 def _notes(fit: Fit) -> list[str]:
     """What the errors rest on, where that is not what it is in most fits."""
-    notes = []
+    notes = [] if fit.pooled is None else ["one data set of a global fit, from all of which its errors come"]
     if fit.scale is not None:
         scales = ", ".join(significant(float(scale), 4) for scale in jax.tree.leaves(fit.scale))
         notes.append(f"scale of the residuals, estimated: {scales} sigmas")
@@ -120,10 +76,10 @@ def _notes(fit: Fit) -> list[str]:
 
 def _words(fit: Fit, status: Status) -> str:
     culprit = culprit_of(fit)
-    return f"not fitted: {culprit}" if culprit else _WORDS[status]
+    return f"not fitted: {culprit}" if culprit else WORDS[status]
 
 
-def _parameters(fit: Fit, level: float, distribution: str, digits: int) -> Table:
+def parameters(fit: Fit, level: float, distribution: str, digits: int) -> Table:
     names = _names.of(fit.params)
     value, error = (_names.numbers(part)[0] for part in (fit.params, fit.stderr))
     with jax.enable_x64(True):
@@ -137,10 +93,10 @@ def _parameters(fit: Fit, level: float, distribution: str, digits: int) -> Table
         rows.append(
             [
                 names[index],
-                _number(value[index], spread, digits),
+                to_error(value[index], spread, digits),
                 significant(spread, digits),
                 f"{100 * spread / abs(value[index]):.2g} %" if known and value[index] else UNKNOWN,
-                f"{_number(lower[index], spread, digits - 1)} to {_number(upper[index], spread, digits - 1)}"
+                f"{to_error(lower[index], spread, digits - 1)} to {to_error(upper[index], spread, digits - 1)}"
                 if known
                 else UNKNOWN,
                 marks[index],
@@ -158,7 +114,7 @@ def _marks(fit: Fit) -> list[str]:
     return ["at a bound" if stop else "fixed" if fix else "" for stop, fix in zip(stopped, fixed, strict=True)]
 
 
-def _undetermined(fit: Fit) -> str:
+def undetermined(fit: Fit) -> str:
     terms = _names.combination(fit.params, fit.undetermined)
     return f"not determined: {terms}" if terms else ""
 
@@ -180,7 +136,7 @@ def _without_error(fit: Fit) -> str:
     )
 
 
-def _correlations(fit: Fit, least: float) -> list[Table]:
+def correlations(fit: Fit, least: float) -> list[Table]:
     covariance, names = np.asarray(fit.covariance, float), _names.of(fit.params)
     with np.errstate(all="ignore"):
         error = np.sqrt(np.diagonal(covariance))
@@ -212,7 +168,7 @@ def _goodness(fit: Fit) -> list[Table]:
         *([] if prior is None else [["χ² of the priors", significant(float(prior), 6)]]),
         ["reduced χ²", significant(total / dof if dof > 0 else math.nan, 6)],
     ]
-    if fit.problem is not None:
+    if fit.problem is not None and fit.pooled is None:
         num_rows = num_points + _num_prior_rows(fit)
         cost = _cost(fit, total, num_rows)
         rows.append(["AIC", significant(cost + 2 * num_params, 6)])
@@ -273,7 +229,7 @@ def _many(fit: Fit, digits: int) -> list[str | Table]:
     quartiles, typical = np.percentile(values, [25, 50, 75], axis=0), np.nanmedian(errors, axis=0)
     rows = []
     for place in in_order(fit.params, fit.problem, status.ndim):
-        cells = (_number(one[place], typical[place], digits) for one in quartiles)
+        cells = (to_error(one[place], typical[place], digits) for one in quartiles)
         rows.append([names[place], *cells, significant(typical[place], digits)])
     return ["\n".join(lines), Table([["parameter", "25 %", "median", "75 %", "median error"], *rows])]
 
@@ -288,7 +244,7 @@ def _ended(code: Any) -> str:
     return Status(int(code)).name if code >= 0 else "not done"  # in a store, -1
 
 
-def _number(value: float, error: float, digits: int) -> str:
+def to_error(value: float, error: float, digits: int) -> str:
     """A value to the decimal place of its error's last digit."""
     if not math.isfinite(value):
         return UNKNOWN

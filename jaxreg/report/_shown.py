@@ -6,10 +6,12 @@ from typing import Any
 from jaxreg import comparison, uncertainty
 from jaxreg._tables import Table, as_html, as_text
 from jaxreg.comparison._comparison import parts_of_comparison
+from jaxreg.global_fits import GlobalFit
 from jaxreg.least_squares import Fit
 from jaxreg.models import Model
 from jaxreg.problems import Problem
 from jaxreg.report._fits import parts_of_fit
+from jaxreg.report._global_fits import parts_of_global_fit
 from jaxreg.report._results import parts_of_result
 from jaxreg.report._studies import parts_of_model, parts_of_problem, parts_of_sweep, parts_of_training
 from jaxreg.results import Sweep
@@ -42,6 +44,7 @@ def show(kind: Any, parts: Parts, *, at_prompt: bool = True) -> None:
 def show_all() -> None:
     """Of all results that have more to say than their numbers."""
     show(Fit, lambda fit: parts_of_fit(fit, distribution="t" if fit.problem is None else None))
+    show(GlobalFit, lambda fit: parts_of_global_fit(fit, distribution="t" if fit.problem is None else None))
     show(Training, parts_of_training)
     show(Sweep, parts_of_sweep)
     show(Problem, parts_of_problem)

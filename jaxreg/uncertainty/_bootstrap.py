@@ -1,6 +1,7 @@
 """The bootstrap: the spread of the parameters over refits of resampled data."""
 
 import dataclasses
+import functools
 import warnings
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from jax.typing import ArrayLike
 from jaxreg import _checks, _jit, _trace
 from jaxreg._linear_algebra import unit_columns
 from jaxreg._shapes import Float
+from jaxreg.global_fits import GlobalFit, GlobalProblem
+from jaxreg.global_fits._solver import Traced, solved
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import FlatProblem, Options
 from jaxreg.least_squares._flat_term import FlatTerm, coloured, joined
@@ -24,9 +27,11 @@ from jaxreg.models import Params
 from jaxreg.problems import Problem
 from jaxreg.problems._form import Term, TermForm
 from jaxreg.status import Status, is_optimum
-from jaxreg.uncertainty._followed import follows, found, variance_of
+from jaxreg.uncertainty._followed import arrays_of, follows, found, variance_of
+from jaxreg.uncertainty._together import that_took_part
 
 KINDS = ("pairs", "residual", "parametric")
+_SETS = "sets"  # of a global fit
 
 
 class Bootstrap(NamedTuple):
@@ -53,7 +58,7 @@ class Bootstrap(NamedTuple):
 @follows
 def bootstrap(
     key: Array,
-    fit: Fit,
+    fit: Fit | GlobalFit,
     *,
     kind: str = "pairs",
     num: int = 1000,
@@ -65,16 +70,18 @@ def bootstrap(
 
     Args:
         key: PRNG key.
-        fit: one fit; each refit starts at it.
+        fit: one fit, or a global one; each refit starts at it.
         kind: "pairs" draws the points (x, y, sigma), along y's first axis, with replacement, right also where the
             errors' variance varies in an unknown way, but for many points: at n = 40 nominal 95 % intervals hold the
             truth in 88 to 92 %; "residual" keeps x and sigma and draws the residuals in units of sigma, raised by
             1/√(1 - leverage) and centred, of correlated errors after these are whitened; "parametric" adds normal noise
             to the fitted curve, of the standard deviation sigma, if absolute, or else of the size that the residuals
-            say, as for a ``band``.
+            say, as for a ``band``. Of a global fit these are for each data set, within it, and "sets" draws whole data
+            sets with replacement: the spread, of the shared parameters alone, is then right also where data sets differ
+            by more than their errors say.
         num: refits, static.
         level: of the percentile intervals.
-        batch_size: refits at once, static: bounds memory.
+        batch_size: refits at once, static: bounds memory; of a global fit one.
         max_steps: budget of each refit, static.
 
     Returns:
@@ -91,7 +98,8 @@ def bootstrap(
     0.02, 0.02 by the covariance
     """
     _checks.key(key)
-    _checks.one_of("kind", kind, KINDS)
+    is_global = isinstance(fit, GlobalFit)
+    _checks.one_of("kind", kind, (*KINDS, _SETS) if is_global else KINDS)
     num = _checks.count("num", num, least=2)
     batch_size = _checks.count("batch_size", batch_size, least=1)
     max_steps = _checks.count("max_steps", max_steps, least=0)
@@ -101,13 +109,19 @@ def bootstrap(
         raise ValueError("kind must be 'residual' or 'parametric' where sigma is a covariance: pairs tear it apart")
     if kind == "residual" and problem.form.has(Kind.LIKELIHOOD):
         raise ValueError("kind must be 'pairs' or 'parametric' for counts, whose residuals have not one distribution")
-    level, index = jnp.asarray(_checks.level(level)), jnp.int32(KINDS.index(kind))
-    variance = [variance_of(fit, place) for place in range(len(problem.terms))]
+    level, index = jnp.asarray(_checks.level(level)), jnp.int32((*KINDS, _SETS).index(kind))
+    places = range(len(problem.terms))
+    variance = [] if isinstance(fit, GlobalFit) else [variance_of(fit, place) for place in places]
 
     def run(options: Options) -> Bootstrap:
+        if is_global:
+            return _run_together(key, arrays_of(fit), problem, level, index, options=options, num=num)
         return _run(key, problem, variance, level, index, options=options, num=num, batch_size=batch_size)
 
     spread = with_care(run, Options(max_steps=max_steps))
+    if is_global and kind == _SETS:
+        own = {name: {each: getattr(spread, name)[each] for each in fit.shared} for name in Bootstrap._fields[:4]}
+        spread = spread._replace(**own)
     if _trace.concrete(spread) and int(spread.num_failed) > num / 100:
         status = np.asarray(spread.status)
         names = ", ".join(
@@ -148,6 +162,11 @@ def _run(
         return jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan), refit.params), refit.status
 
     params, status = jax.lax.map(one, jax.random.split(key, num), batch_size=min(batch_size, num))
+    return _summarised(params, status, level)
+
+
+def _summarised(params: Params, status: Array, level: Array) -> Bootstrap:
+    """The spread of refits, of which those that failed are NaN."""
     ends = jnp.stack([(1 - level) / 2, (1 + level) / 2])
     quantiles = jax.tree.map(lambda leaf: jnp.nanquantile(leaf, ends.astype(leaf.dtype), axis=0), params)
     return Bootstrap(
@@ -158,6 +177,48 @@ def _run(
         status=status,
         num_failed=(~is_optimum(status)).sum(),
     )
+
+
+@_jit.compiled("options", "num")
+def _run_together(
+    key: Array, fit: GlobalFit, problem: GlobalProblem, level: Array, kind: Array, *, options: Options, num: int
+) -> Bootstrap:
+    """Refits of all data sets of a global fit, which are drawn, or whose data are."""
+    kept, num_sets, batch = that_took_part(fit), problem.form.num_sets, problem.batch()
+    each = fit.each.replace(problem=batch)
+    form = problem.form._replace(own=(True,) * len(problem.form.own))  # all stand on the axis
+    of_sets = kind == (*KINDS, _SETS).index(_SETS)
+
+    def within(key: Array, one: Fit, kept: Array) -> tuple[Term, ...]:
+        flat = flat_problem(one.problem)
+        variance = [variance_of(one, place) for place in range(len(flat.terms))]
+        residual, keys = _standardised(flat, one.covariance / variance[0]), jax.random.split(key, len(flat.terms))
+        parts = zip(one.problem.terms, one.problem.form.terms, flat.terms, keys, variance, strict=True)
+        drawn = tuple(
+            _drawn(key_of, term, form, of, flat, one.params, residual[of.rows], size, kind)
+            for term, form, of, key_of, size in parts
+        )
+        return jax.tree.map(lambda new, old: jnp.where(kept & ~of_sets, new, old), drawn, one.problem.terms)
+
+    def one(key: Array) -> tuple[Params, Array]:
+        terms = jax.vmap(within)(jax.random.split(key, num_sets), each, kept)
+        first, count, places = jnp.argsort(~kept, stable=True), kept.sum(), jnp.arange(num_sets)
+        drawn = first[jnp.where(places < count, jax.random.randint(key, (num_sets,), 0, count), places)]
+        places = jnp.where(of_sets, drawn, places)  # those that took no part stay beside
+        numbers = jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], (batch.p0, batch.bounds, terms))
+        p0, bounds, drawn_terms = numbers
+        refit = solved(GlobalProblem(p0, bounds, drawn_terms, form), options.max_steps, Traced(), kept=kept[places])
+        good, known = is_optimum(refit.status), is_optimum(refit.each.status) & ~of_sets
+
+        def if_good(name: str, leaf: Array) -> Array:
+            own = good if name in fit.shared else known.reshape(known.shape + (1,) * (leaf.ndim - 1))
+            return jnp.where(good & own, leaf, jnp.nan)
+
+        params = refit.params
+        return {name: jax.tree.map(functools.partial(if_good, name), params[name]) for name in params}, refit.status
+
+    params, status = jax.lax.map(one, jax.random.split(key, num))
+    return _summarised(params, status, level)
 
 
 def _drawn(
@@ -211,11 +272,18 @@ def _drawn(
     )
 
 
-def _standardised(problem: FlatProblem) -> Float[Array, "n"]:
-    """Residuals in sigmas of the same variance each, r/√(1 - leverage), those of each term centred."""
+def _standardised(problem: FlatProblem, covariance: Array | None = None) -> Float[Array, "n"]:
+    """Residuals in sigmas of the same variance each, r/√(1 - leverage), those of each term centred.
+
+    With errors of variance 1 the leverage of a row is its gᵀ C g, by the joint C of a global fit.
+    """
     residual, jacobian = problem.linearise(problem.start)
-    columns = unit_columns(jacobian)
-    leverage = jnp.sum((columns.inverse.T @ (jacobian / columns.scale[:, None])) ** 2, axis=0)
+    if covariance is None:
+        columns = unit_columns(jacobian)
+        leverage = jnp.sum((columns.inverse.T @ (jacobian / columns.scale[:, None])) ** 2, axis=0)
+    else:
+        covariance = jnp.nan_to_num(covariance[np.ix_(problem.places, problem.places)])
+        leverage = jnp.sum(jacobian * (covariance @ jacobian), axis=0) * problem.unit * problem.unit
     leverage = jnp.clip(leverage, 0, 1 - jnp.sqrt(jnp.finfo(residual.dtype).eps))
     standardised = -problem.unit * residual / jnp.sqrt(1 - leverage)
     sums = [(standardised[term.rows].sum(), term.counted) for term in problem.terms]

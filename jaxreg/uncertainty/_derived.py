@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _checks, _jit, _names
 from jaxreg._shapes import Float, Int
+from jaxreg.global_fits import GlobalFit
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._kinks import minimise
@@ -23,10 +24,11 @@ from jaxreg.problems._priors import prior_term
 from jaxreg.results import Sweep
 from jaxreg.status import is_optimum
 from jaxreg.uncertainty._edge import edge
-from jaxreg.uncertainty._followed import arrays_of, covariance_of, distribution_of, follows, over_fits
+from jaxreg.uncertainty._followed import arrays_of, covariance_of, distribution_of, follows, over_fits, pool_of
 from jaxreg.uncertainty._linear import Fits, quantile
 from jaxreg.uncertainty._profile import profiled
 from jaxreg.uncertainty._refits import Held, Refits, cost_of, refits_of
+from jaxreg.uncertainty._together import spread_of_all
 
 KINDS = ("delta", "profile")
 _MOST_STEPS = 5000  # of a refit
@@ -52,7 +54,7 @@ class Derived(NamedTuple):
 
 @follows
 def derived(
-    fit: Fits,
+    fit: Fits | GlobalFit,
     fn: Callable[[Params], Any],
     *,
     kind: str = "delta",
@@ -64,12 +66,13 @@ def derived(
     Parameters that are fixed, or that ended at a bound, count as known.
 
     Args:
-        fit: one fit, or many on leading axes.
-        fn: ``fn(params) -> array``, or any pytree of arrays, pure.
-        kind: "delta", value ± quantile · standard error, by first derivatives; "profile", of one fit: where the other
-            combinations of parameters refitted no longer reach the data, as ``profile_intervals`` has it for a
-            parameter. Its ends do not depend on how the quantity is written: those of 1/k are the inverses of those of
-            k.
+        fit: one fit, or many on leading axes; or a global fit, with all its parameters.
+        fn: ``fn(params) -> array``, or any pytree of arrays, pure. Of a global fit it sees the own parameters of all
+            data sets on an axis m; what it makes of one that took no part is NaN.
+        kind: "delta", value ± quantile · standard error, by first derivatives; "profile", of one fit that is not
+            global: where the other combinations of parameters refitted no longer reach the data, as
+            ``profile_intervals`` has it for a parameter. Its ends do not depend on how the quantity is written:
+            those of 1/k are the inverses of those of k.
         level: of the interval.
         distribution: as for ``intervals``.
 
@@ -92,16 +95,18 @@ def derived(
     if not callable(fn):
         raise ValueError(f"fn must be a function of the parameters, got {type(fn).__name__}")
     fit = fit.values if isinstance(fit, Sweep) else fit
-    factor, arrays = quantile(fit.dof, level, distribution_of(fit, distribution)), arrays_of(fit)
+    factor, arrays = quantile(pool_of(fit).dof, level, distribution_of(fit, distribution)), arrays_of(fit)
     if kind == "delta":
         return _many(arrays, factor, fn=fn)
+    if isinstance(fit, GlobalFit):
+        raise ValueError("kind must be 'delta' of a global fit: profile_intervals(fit) are of its shared parameters")
     problem, found = profiled(fit), _delta(arrays, factor, fn)
     lower, upper = _ends(problem, arrays, jnp.sqrt(jnp.diagonal(found.covariance)), factor, fn=fn)
     return found._replace(lower=lower, upper=upper)
 
 
 @_jit.compiled("fn")
-def _many(fit: Fit, factor: Array, *, fn: Callable[[Params], Any]) -> Derived:
+def _many(fit: Fit | GlobalFit, factor: Array, *, fn: Callable[[Params], Any]) -> Derived:
     found: Derived = over_fits(functools.partial(_delta, fn=fn), fit)(fit, factor)
     return found
 
@@ -110,8 +115,7 @@ def _real(value: Any) -> Array:
     return jnp.asarray(_checks.array("what fn gives", value, is_complex=True))
 
 
-def _delta(fit: Fit, factor: Float[Array, ""], fn: Callable[[Params], Any]) -> Derived:
-    flat, unravel = ravel_pytree(fit.params)
+def _delta(fit: Fit | GlobalFit, factor: Float[Array, ""], fn: Callable[[Params], Any]) -> Derived:
     try:
         value = jax.tree.map(_real, _checks.traceable("fn")(fn)(fit.params))
     except KeyError as error:
@@ -121,17 +125,23 @@ def _delta(fit: Fit, factor: Float[Array, ""], fn: Callable[[Params], Any]) -> D
     numbers, restore = ravel_pytree(value)
     if jnp.iscomplexobj(numbers):
         raise ValueError("fn must give real numbers, got complex ones: give real and imaginary parts apart")
+    spread = spread_of_all(fit, fn) if isinstance(fit, GlobalFit) else _spread(fit, fn)
+    stderr = jnp.where(is_optimum(fit.status), jnp.sqrt(jnp.maximum(jnp.diagonal(spread), 0)), jnp.nan)
+    numbers = jnp.asarray(numbers, spread.dtype)
+    ends = (restore(numbers - factor * stderr), restore(numbers + factor * stderr))
+    return Derived(value, restore(stderr), spread, *ends)
+
+
+def _spread(fit: Fit, fn: Callable[[Params], Any]) -> Float[Array, "k k"]:
+    """G C Gᵀ."""
+    flat, unravel = ravel_pytree(fit.params)
     slope = jax.jacfwd(lambda params: ravel_pytree(fn(unravel(params)))[0])(flat)
     covariance = covariance_of(fit)
     # In parameters of one size, so that no square of an error leaves the range of floats before it is weighed.
     unit, _ = ravel_pytree(fit.stderr)
     unit = jnp.where(jnp.isfinite(unit) & (unit > 0), unit, 1)
     scaled = slope * unit[None]
-    spread = scaled @ (covariance / unit[:, None] / unit[None]) @ scaled.T
-    stderr = jnp.where(is_optimum(fit.status), jnp.sqrt(jnp.maximum(jnp.diagonal(spread), 0)), jnp.nan)
-    numbers = jnp.asarray(numbers, spread.dtype)
-    ends = (restore(numbers - factor * stderr), restore(numbers + factor * stderr))
-    return Derived(value, restore(stderr), spread, *ends)
+    return scaled @ (covariance / unit[:, None] / unit[None]) @ scaled.T
 
 
 class _Constrained(NamedTuple):

@@ -12,6 +12,8 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jaxreg._trace import x64
+from jaxreg.global_fits import GlobalFit
+from jaxreg.global_fits._fit import with_numbers
 from jaxreg.least_squares import Fit
 from jaxreg.models import Model
 from jaxreg.problems import Problem
@@ -41,11 +43,17 @@ def follows(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
             shown = ", ".join((*names[:place], "fit", "…"))
             raise ValueError(f"the fit knows its {what}: {fn.__name__}({shown}) takes no other")
         fit = args[place] if len(args) > place else kwargs.get("fit")
-        if not isinstance(fit, Fit | Sweep):
+        if not isinstance(fit, Fit | GlobalFit | Sweep):
             raise ValueError(f"fit must be what jaxreg.fit, curve_fit or fit_many returned, got {type(fit).__name__}")
-        if isinstance(fit, Fit) and isinstance(fit.covariance, np.ndarray) and not np.ndim(fit.status) and not x64():
+        if (
+            isinstance(fit, Fit | GlobalFit)
+            and isinstance(fit.covariance, np.ndarray)
+            and not np.ndim(fit.status)
+            and not x64()
+        ):
             warn_if_narrowed(fit.covariance, level=3)  # as after unpickling
-            arrays = arrays_of(fit).replace(problem=fit.problem)
+            arrays = arrays_of(fit)
+            arrays = (with_numbers if isinstance(fit, GlobalFit) else Fit.replace)(arrays, problem=fit.problem)
             args = tuple(arrays if value is fit else value for value in args)  # type: ignore[assignment]
             kwargs = {name: arrays if value is fit else value for name, value in kwargs.items()}  # type: ignore[assignment]
         return fn(*args, **kwargs)
@@ -53,24 +61,32 @@ def follows(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
     return call
 
 
-def problem_of(fit: Fit) -> Problem:
-    """The problem of one fit."""
+def problem_of(fit: Any) -> Any:
+    """The problem of one fit, or of a global one."""
     if isinstance(fit, Sweep):
         raise ValueError("fit must be one fit, got a Sweep: its values are fits, without their problems")
     if np.ndim(fit.status):
         raise ValueError(f"fit must be one fit, such as fits[0] (vmap over many), got leading axes {fit.status.shape}")
     if fit.problem is None:
         raise ValueError("this fit is without its problem, as sweeps and stores keep it: fit.with_problem(problem)")
-    problem: Problem = fit.problem
-    return problem
+    return fit.problem
 
 
-def found(fit: Fit) -> Problem:
-    """The problem of one fit, which starts at what the fit found."""
+def found(fit: Any) -> Any:
+    """The problem of one fit, or of a global one, which starts at what the fit found: what refits begin with."""
+    if getattr(fit, "pooled", None) is not None:
+        raise ValueError(
+            "fit is one data set of a global fit, and a refit of it alone another fit: give the global one"
+        )
     return problem_of(fit).starting_at(fit.params)
 
 
-def is_absolute(fit: Fit) -> bool:
+def pool_of(fit: Any) -> Any:
+    """What has the χ² and dof that say how large a fit's errors are: it, or all data sets of a global one."""
+    return getattr(fit, "pooled", None) or fit
+
+
+def is_absolute(fit: Any) -> bool:
     """Whether the size of the errors was said."""
     if fit.problem is None:
         raise ValueError(
@@ -81,7 +97,7 @@ def is_absolute(fit: Fit) -> bool:
     return absolute
 
 
-def distribution_of(fit: Fit, distribution: str | None) -> str:
+def distribution_of(fit: Any, distribution: str | None) -> str:
     """Which quantiles an interval takes: what was asked for, or what follows from whether sigma was absolute."""
     if distribution is not None:
         return distribution
@@ -95,10 +111,12 @@ def variance_of(fit: Fit, term: int = 0) -> Array:
     """
     if is_absolute(fit):
         return jnp.ones_like(fit.chi2)
-    dof = jnp.asarray(fit.dof, fit.chi2.dtype)
+    pool = pool_of(fit)
+    dof = jnp.asarray(pool.dof, fit.chi2.dtype)
     if fit.scale is None:
-        return jnp.divide(fit.chi2, dof)
+        return jnp.divide(pool.chi2, dof)
     num_points = sum(_num_known(part, fit.chi2.dtype) for part in jax.tree.leaves(fit.residuals))
+    num_points = getattr(pool, "num_points", num_points)
     own, scale = fit.residuals, fit.scale
     if isinstance(scale, tuple):
         own, scale = own[term], scale[term]
@@ -112,7 +130,7 @@ def _num_known(residuals: Any, dtype: Any) -> Array:
     return jnp.isfinite(residuals).sum().astype(dtype)
 
 
-def arrays_of(fit: Fit) -> Fit:
+def arrays_of(fit: Any) -> Any:
     """The fit as JAX's arrays, without its problem."""
     return jax.tree.map(jnp.asarray, fit.without_data())
 
@@ -126,7 +144,7 @@ def covariance_of(fit: Fit) -> Array:
     return jnp.where(stopped[:, None] | stopped[None], 0, covariance)
 
 
-def over_fits(fn: Callable[..., Any], fit: Fit) -> Callable[..., Any]:
+def over_fits(fn: Callable[..., Any], fit: Any) -> Callable[..., Any]:
     """A function of one fit, and of what goes with it, mapped over the axes of many."""
     for _ in range(fit.status.ndim):
         fn = jax.vmap(fn)

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _checks, _jit, _trace
 from jaxreg._shapes import Float
+from jaxreg.global_fits import GlobalFit
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_term import model_of
 from jaxreg.losses._kinds import Kind
@@ -19,7 +20,16 @@ from jaxreg.models import Params
 from jaxreg.problems import Problem
 from jaxreg.problems import _arguments as arguments
 from jaxreg.results import Sweep
-from jaxreg.uncertainty._followed import arrays_of, covariance_of, distribution_of, follows, problem_of, variance_of
+from jaxreg.uncertainty._followed import (
+    arrays_of,
+    covariance_of,
+    distribution_of,
+    follows,
+    over_fits,
+    pool_of,
+    problem_of,
+    variance_of,
+)
 from jaxreg.uncertainty._quantiles import one_quantile, t_quantile
 
 DISTRIBUTIONS = ("t", "normal")
@@ -40,11 +50,12 @@ class Intervals(NamedTuple):
 
 @follows
 @_trace.undisturbed
-def intervals(fit: Fits, *, level: ArrayLike = 0.95, distribution: str | None = None) -> Intervals:
+def intervals(fit: Fits | GlobalFit, *, level: ArrayLike = 0.95, distribution: str | None = None) -> Intervals:
     """Confidence intervals of the parameters: estimate ± quantile · standard error.
 
     Args:
-        fit: one ``curve_fit``, or many on leading axes, in memory or in a store, also as ``store.load`` gives them.
+        fit: one ``curve_fit``, or many on leading axes, in memory or in a store, also as ``store.load`` gives them; or
+            a global fit.
         level: the probability that the interval is to hold the true value with.
         distribution: "t" with the fit's degrees of freedom, where the scale of the errors came from the residuals;
             "normal", where sigma was absolute. None takes the right one, which fits without their problem do not know.
@@ -62,9 +73,8 @@ def intervals(fit: Fits, *, level: ArrayLike = 0.95, distribution: str | None = 
     0.943 to 1.043
     """
     fits = fit.values if isinstance(fit, Sweep) else fit
-    params, stderr, dof = jax.tree.map(
-        lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), (fits.params, fits.stderr, fits.dof)
-    )
+    numbers = (fits.params, fits.stderr, pool_of(fits).dof)
+    params, stderr, dof = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), numbers)
     factor = quantile(dof, level, distribution_of(fits, distribution))
 
     def half_width(error: Any) -> Array:  # of one fit, or NumPy's of many
@@ -94,7 +104,7 @@ class Band(NamedTuple):
 
 @follows
 def band(
-    fit: Fit,
+    fit: Fit | GlobalFit,
     x: Any,
     *,
     kind: str = "confidence",
@@ -108,7 +118,7 @@ def band(
     Parameters that are fixed, or that ended at a bound, count as known.
 
     Args:
-        fit: one fit.
+        fit: one fit; or a global fit, whose result then has a leading axis m: the bands of all data sets at the same x.
         x: where the band is wanted, as the model takes it, also beyond the data.
         kind: "confidence", for the curve itself; "prediction", for a new observation: se² + the variance of one. That
             is sigma² if the fit's sigma was absolute, or sigma²·chi2/dof, or, of a robust fit with an estimated scale,
@@ -131,9 +141,12 @@ def band(
     [0. 0.943 1.887 2.830 3.774]
     """
     _checks.one_of("kind", kind, ("confidence", "prediction"))
+    if isinstance(fit, GlobalFit):
+        problem_of(fit)
+        return _bands(fit.each, x, sigma, level, kind=kind, term=term, distribution=distribution)
     problem = problem_of(fit)
     term = _checks.count("term", term, least=0, most=len(problem.terms) - 1)
-    factor = quantile(fit.dof, level, distribution_of(fit, distribution))
+    factor = quantile(pool_of(fit).dof, level, distribution_of(fit, distribution))
     added = jnp.zeros_like(fit.chi2)
     if kind == "prediction":
         if problem.form.terms[term].kind is Kind.LIKELIHOOD:
@@ -143,6 +156,14 @@ def band(
         raise ValueError(f"sigma is of a new observation, for kind 'prediction', got {kind!r}: the fit knows its own")
     x = jax.tree.map(jnp.asarray, arguments.features(x))
     return _band(arrays_of(fit), problem.starting_at(fit.params), x, added, factor, term=term)
+
+
+@_jit.compiled("kind", "term", "distribution")
+def _bands(fits: Fit, x: Any, sigma: Any, level: ArrayLike, *, kind: str, term: int, distribution: str | None) -> Band:
+    """Of each fit of many, at the same x."""
+    given = {"kind": kind, "sigma": sigma, "term": term, "level": level, "distribution": distribution}
+    found: Band = over_fits(lambda fit: band(fit, x, **given), fits)(fits)
+    return found
 
 
 def _new_sigma(problem: Problem, term: int, sigma: ArrayLike | None) -> Any:

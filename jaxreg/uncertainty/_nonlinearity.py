@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxreg import _checks, _jit
 from jaxreg._linear_algebra import unit_columns
 from jaxreg._shapes import Float
+from jaxreg.global_fits import GlobalFit
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.losses._kinds import Kind
@@ -32,7 +33,7 @@ class Nonlinearity(NamedTuple):
 
 
 @follows
-def nonlinearity(fit: Fit, *, level: ArrayLike = 0.95) -> Nonlinearity:
+def nonlinearity(fit: Fit | GlobalFit, *, level: ArrayLike = 0.95) -> Nonlinearity:
     """Root-mean-square relative curvatures times √F (√(χ²_p/p) if sigma is absolute): the warning number of error bars.
 
     Second derivatives of the model are split into the part along its tangent plane, which another choice of parameters
@@ -54,6 +55,8 @@ def nonlinearity(fit: Fit, *, level: ArrayLike = 0.95) -> Nonlinearity:
     >>> print(nonlinearity(fit).intrinsic)
     0.0
     """
+    if isinstance(fit, GlobalFit):
+        raise ValueError("nonlinearity is not for a global fit: ask profile_intervals(fit).discrepancy")
     if any(form.kind is not Kind.SQUARED for form in found(fit).form.terms):
         raise ValueError("nonlinearity is of the squared loss: of others ask profile_intervals(fit).discrepancy")
     problem, level = found(fit), jnp.asarray(_checks.level(level), fit.chi2.dtype)

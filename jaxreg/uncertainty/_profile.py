@@ -1,27 +1,28 @@
 """Profile likelihood: how χ² grows when a parameter, or two, is held off its estimate and the others are refitted."""
 
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from jaxreg import _checks, _jit, _names
 from jaxreg._shapes import Float, Int
+from jaxreg.global_fits import GlobalFit
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.losses._kinds import Kind
 from jaxreg.models import Params
-from jaxreg.problems import Problem
 from jaxreg.status import Status
 from jaxreg.uncertainty._edge import edge
 from jaxreg.uncertainty._followed import arrays_of, distribution_of, follows, found
 from jaxreg.uncertainty._linear import DISTRIBUTIONS, Intervals, quantile
 from jaxreg.uncertainty._refits import Refits, refits_of
+from jaxreg.uncertainty._together import Together, together
 
 
 class Profile(NamedTuple):
@@ -30,7 +31,8 @@ class Profile(NamedTuple):
     Attributes:
         values: shaped like params, with one more axis (num,): where the parameter was held.
         tau: likewise, sign(θ - estimate)·√(Δχ²/s²): a straight line of slope 1/stderr for a linear model.
-        params: likewise with two more axes (num, p): all parameters of each refit, flat, the profile's trace.
+        params: likewise with two more axes (num, p): all parameters of each refit, of a global one the shared ones,
+            flat, the profile's trace.
         status: likewise, of the refits; NOT_OPTIMUM, with tau NaN, where the fit is not the optimum of these data.
     """
 
@@ -76,11 +78,12 @@ class Contour(NamedTuple):
 
 
 @follows
-def profile(fit: Fit, *, reach: ArrayLike = 3.0, num: int = 25, max_steps: int = 5000) -> Profile:
+def profile(fit: Fit | GlobalFit, *, reach: ArrayLike = 3.0, num: int = 25, max_steps: int = 5000) -> Profile:
     """Profile each parameter over a grid of ± reach standard errors, refitting the others: all at once.
 
     Args:
-        fit: one fit. Under a robust loss its own cost takes the place of χ², at the scale that was estimated.
+        fit: one fit. Under a robust loss its own cost takes the place of χ², at the scale that was estimated. Of a
+            global fit the shared parameters are profiled, the squared loss and counts only: all data sets are refitted.
         reach: half the grid's width, in standard errors.
         num: points of the grid, static.
         max_steps: budget of each refit, static.
@@ -101,9 +104,11 @@ def profile(fit: Fit, *, reach: ArrayLike = 3.0, num: int = 25, max_steps: int =
     return _profile(problem, arrays_of(fit), jnp.asarray(reach, fit.chi2.dtype), num=num, max_steps=max_steps)
 
 
-def profiled(fit: Fit) -> Problem:
+def profiled(fit: Fit | GlobalFit) -> Any:
     """The problem of a fit that a profile can be drawn of."""
     problem = found(fit)
+    if isinstance(fit, GlobalFit) and problem.form.has(Kind.ROBUST):
+        raise ValueError("a profile of a global fit is not for a robust loss: take bootstrap(key, fit)")
     if problem.form.has(Kind.LINEAR_PROGRAM):
         raise ValueError("a profile needs a loss that bends, not an absolute or quantile one: take bootstrap(key, fit)")
     robust = [form.kind is Kind.ROBUST for form in problem.form.terms]
@@ -116,34 +121,39 @@ def profiled(fit: Fit) -> Problem:
 
 
 @_jit.compiled("num", "max_steps")
-def _profile(problem: Problem, fit: Fit, reach: Array, *, num: int, max_steps: int) -> Profile:
-    refits = refits_of(problem, fit, max_steps)
+def _profile(problem: Any, fit: Fit | GlobalFit, reach: Array, *, num: int, max_steps: int) -> Profile:
+    refits = _refits(problem, fit, max_steps)
     # The first refit, at the estimate, is not returned: it says whether the fit is the optimum.
     offsets = jnp.concatenate([jnp.zeros(1, reach.dtype), jnp.linspace(-reach, reach, num)])
 
     def at(parameter: Int[Array, ""], offset: Float[Array, ""]) -> tuple[Array, Array, Array, Array]:
         value = refits.center[parameter] + offset * jnp.sqrt(refits.covariance[parameter, parameter])
-        held = refits.hold(parameter[None], value[None], refits.center)
-        params, _ = ravel_pytree(refits.problem.restore(held.params))
-        return value, jnp.sign(offset) * refits.tau(held.cost), params, held.status
+        held = refits.hold(parameter[None], value[None], refits.start)
+        return value, jnp.sign(offset) * refits.tau(held.cost), refits.flat(held.params), held.status
 
-    found = jax.vmap(jax.vmap(at, (None, 0)), (0, None))(jnp.arange(refits.center.size), offsets)
+    found = refits.over(
+        lambda parameter: refits.over(functools.partial(at, parameter), offsets), jnp.arange(refits.center.size)
+    )
     wrong = (found[-1] == Status.NOT_OPTIMUM).any()
     values, tau, params, status = (part[:, 1:] for part in found)
     tau, status = jnp.where(wrong, jnp.nan, tau), jnp.where(wrong, Status.NOT_OPTIMUM, status)
     return Profile(*(_spread(refits, part) for part in (values, tau, params, status)))
 
 
+def _refits(problem: Any, fit: Any, max_steps: int) -> Refits | Together:
+    return (together if isinstance(fit, GlobalFit) else refits_of)(problem, fit, max_steps)
+
+
 @follows
 def profile_intervals(
-    fit: Fit, *, level: ArrayLike = 0.95, distribution: str | None = None, max_steps: int = 5000
+    fit: Fit | GlobalFit, *, level: ArrayLike = 0.95, distribution: str | None = None, max_steps: int = 5000
 ) -> ProfileIntervals:
     """Confidence intervals by profile likelihood: where \\|tau\\| reaches the quantile, Δχ² = quantile²·s².
 
     They do not depend on how the model is parametrised, need not be symmetric, and equal ``intervals`` if it is linear.
 
     Args:
-        fit: one fit. Under a robust loss its own cost takes the place of χ², at the scale that was estimated.
+        fit: as for ``profile``.
         level: as for ``intervals``.
         distribution: as for ``intervals``; "normal" is the rule Δχ² = 1 at level 0.683.
         max_steps: budget of each refit, static.
@@ -166,8 +176,8 @@ def profile_intervals(
 
 
 @_jit.compiled("max_steps")
-def _intervals(problem: Problem, fit: Fit, target: Array, *, max_steps: int) -> ProfileIntervals:
-    refits = refits_of(problem, fit, max_steps)
+def _intervals(problem: Any, fit: Fit | GlobalFit, target: Array, *, max_steps: int) -> ProfileIntervals:
+    refits = _refits(problem, fit, max_steps)
 
     def end(parameter: Int[Array, ""], sign: Float[Array, ""]) -> tuple[Array, ...]:
         stderr = jnp.sqrt(refits.covariance[parameter, parameter])
@@ -175,8 +185,8 @@ def _intervals(problem: Problem, fit: Fit, target: Array, *, max_steps: int) -> 
         return found.values[0], jnp.abs(found.distance / target - 1), found.status, found.at_bound
 
     signs = jnp.array([-1.0, 1.0], refits.center.dtype)
-    ends, discrepancy, status, stopped = jax.vmap(jax.vmap(end, (None, 0)), (0, None))(
-        jnp.arange(refits.center.size), signs
+    ends, discrepancy, status, stopped = refits.over(
+        lambda parameter: refits.over(functools.partial(end, parameter), signs), jnp.arange(refits.center.size)
     )
     parts = (ends[:, 0], ends[:, 1], discrepancy.max(axis=1), status.max(axis=1), stopped[:, 0], stopped[:, 1])
     lower, upper, discrepancies, statuses, *stops = (_spread(refits, part) for part in parts)
@@ -185,7 +195,7 @@ def _intervals(problem: Problem, fit: Fit, target: Array, *, max_steps: int) -> 
 
 @follows
 def profile_contour(
-    fit: Fit,
+    fit: Fit | GlobalFit,
     parameters: Sequence[str],
     *,
     level: ArrayLike = 0.95,
@@ -199,7 +209,7 @@ def profile_contour(
     for a linear model it is that ellipse. A region that such a ray leaves more than once is cut at an edge.
 
     Args:
-        fit: one fit. Under a robust loss its own cost takes the place of χ², at the scale that was estimated.
+        fit: as for ``profile``.
         parameters: two names, as in ``report.summary``: "a", or "w[0]" for a number in an array.
         level: of the two together.
         distribution: "t" takes F with 2 and dof degrees of freedom, "normal" χ² with 2.
@@ -221,8 +231,9 @@ def profile_contour(
     num = _checks.count("num", num, least=3)
     problem, distribution = profiled(fit), distribution_of(fit, distribution)
     _checks.one_of("distribution", distribution, DISTRIBUTIONS)
-    names = _names.of(fit.params)
-    free = [names[place] for place in flat_problem(problem).places]
+    is_global = isinstance(fit, GlobalFit)
+    names = _names.of(fit.of_shared.params if is_global else fit.params)
+    free = names if is_global else [names[place] for place in flat_problem(problem).places]
     if len(parameters) != 2 or len(set(parameters)) != 2 or not set(parameters) <= set(free):
         raise ValueError(f"parameters must be two of {', '.join(free)}, got {parameters!r}")
     pair = jnp.array([free.index(name) for name in parameters])
@@ -236,17 +247,17 @@ def profile_contour(
 
 @_jit.compiled("num", "max_steps")
 def _contour(
-    problem: Problem, fit: Fit, pair: Int[Array, "2"], target: Float[Array, ""], *, num: int, max_steps: int
+    problem: Any, fit: Fit | GlobalFit, pair: Int[Array, "2"], target: Float[Array, ""], *, num: int, max_steps: int
 ) -> Contour:
-    refits = refits_of(problem, fit, max_steps)
+    refits = _refits(problem, fit, max_steps)
     root = jnp.linalg.cholesky(refits.covariance[pair[:, None], pair[None]])
     angle = jnp.linspace(0, 2 * jnp.pi, num, endpoint=False, dtype=root.dtype)
     directions = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1) @ root.T
-    found = jax.vmap(lambda direction: edge(refits, pair, direction, target))(directions)
+    found = refits.over(lambda direction: edge(refits, pair, direction, target), directions)
     return Contour(found.values, found.status, found.at_bound)
 
 
-def _spread(refits: Refits, values: Array) -> Params:
+def _spread(refits: Refits | Together, values: Array) -> Params:
     """(p, …) of the free parameters as a pytree of (…), with NaN (OK, or False) for the fixed ones."""
     leaves, structure = jax.tree.flatten(refits.fit.params)
     ends = np.cumsum([0] + [leaf.size for leaf in leaves])

@@ -1,10 +1,13 @@
 """A fit repeated with some of its parameters held, as profiles need it."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from jaxreg._shapes import Float, Int
 from jaxreg.covariance._rows import variance_of_rows
@@ -68,6 +71,14 @@ class Refits(NamedTuple):
     def tau(self, cost: Float[Array, ""]) -> Float[Array, ""]:
         """√(Δcost/s²): in standard errors, for a linear model."""
         return jnp.sqrt(jnp.maximum(cost - self.cost, 0) / self.variance)
+
+    def flat(self, params: Float[Array, "p"]) -> Array:
+        """All parameters, fixed ones too, from the free ones."""
+        return ravel_pytree(self.problem.restore(params))[0]
+
+    def over(self, fn: Callable[..., Any], values: Array) -> Any:
+        """A function of each, all at once."""
+        return jax.vmap(fn)(values)
 
     def hold(self, held: Int[Array, "k"], values: Float[Array, "k"], start: Float[Array, "p"]) -> Held:
         """Fit the others with the parameters ``held`` at ``values``, from ``start``."""
