@@ -149,9 +149,10 @@ def fit_many(
 
 def _together(problem: GlobalProblem, max_steps: int, *, residuals: bool) -> GlobalFit:
     """The fit of data sets that share parameters."""
+    residuals = _checks.flag("residuals", residuals)
     options = Options(max_steps=_checks.count("max_steps", max_steps, least=0))
     fit = solve_together(problem, options, differentiable=not _trace.at_top_level())
-    each = fit.each if _checks.flag("residuals", residuals) else fit.each.replace(residuals=None)
+    each = fit.each if residuals else fit.each.replace(residuals=None)
     return fit.replace(each=each.replace(problem=problem.batch()), problem=problem)
 
 

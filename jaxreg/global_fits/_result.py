@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
-from jaxreg._shapes import Float, Int
+from jaxreg._shapes import Bool, Float, Int
 from jaxreg.covariance._factors import safe_root
 from jaxreg.covariance._rows import moments, variance_of_sums
 from jaxreg.global_fits._errors import Bread, errors_of
@@ -22,6 +22,8 @@ from jaxreg.least_squares._result import culprit_of, of_terms, residuals_of, sca
 from jaxreg.least_squares._triangles import Triangles, joined, split
 from jaxreg.losses._kinds import Kind
 from jaxreg.status import Status, is_optimum
+
+_OF_THOSE_THAT_TOOK_PART = ("residuals", "chi2", "chi2_prior", "scale")
 
 
 class _Set(NamedTuple):
@@ -38,19 +40,25 @@ class _Set(NamedTuple):
     spread: Float[Array, "all q"]  # how they follow the free ones
     culprit: Int[Array, "3"]  # if it took no part
     gradient: Float[Array, "q"]  # Σ ψ J of [own | shared], in the units of the look
-    negative: Any  # (q, q), Σ min(ψ', 0) J Jᵀ of the same; None for the squared loss
+    negative: Any  # (q, q), Σ min(ψ', 0) J Jᵀ of the same, and the derivatives of Σ ψ' J Jᵀ; None without both
 
 
-def _set(flat: FlatProblem, params: Float[Array, "q"], blocks: Blocks) -> _Set:
+def _set(flat: FlatProblem, params: Float[Array, "q"], blocks: Blocks, *, differentiable: bool) -> _Set:
     residual, jacobian = flat.linearise(params)
     noise = flat.noise(residual)
     slope = flat.slope(residual, noise)
     weight = None if flat.loss is None else jnp.where(flat.counted, flat.information(residual, noise), 0)
     root = jnp.ones_like(slope) if weight is None else safe_root(weight)
-    columns, rest, unit, length = compressed(root[None] * jacobian, slope / jnp.where(root > 0, root, 1))
+    rows = lax.stop_gradient((root[None] * jacobian, slope / jnp.where(root > 0, root, 1)))
+    columns, rest, unit, length = compressed(*rows)
     own, shared = blocks.columns.own_of(columns), blocks.columns.shared_of(columns)
     ordered = (jacobian / unit[:, None])[np.array([*blocks.columns.own, *blocks.columns.shared], int)]
-    cost, square = flat.cost(residual, noise), jnp.sum(slope**2)
+    negative = None if weight is None else (ordered * jnp.minimum(weight, 0)[None]) @ ordered.T
+    if differentiable:  # a triangle of fewer rows than columns has no derivative, but its products have
+        products = (ordered if weight is None else ordered * weight[None]) @ ordered.T
+        moved = products - lax.stop_gradient(products)
+        negative = moved if negative is None else moved + lax.stop_gradient(negative)
+    cost, square = lax.stop_gradient(flat.cost(residual, noise)), jnp.sum(slope**2)
     smooth, failed = jnp.isfinite(jacobian).all(), jnp.int32(Status.NONFINITE)
     return _Set(
         look=Look(cost, cost, noise, Triangles(own, shared, rest), unit, length, square, smooth),
@@ -63,8 +71,8 @@ def _set(flat: FlatProblem, params: Float[Array, "q"], blocks: Blocks) -> _Set:
         params=flat.restore(params),
         spread=flat.spread(params, jnp.eye(params.size, dtype=params.dtype)),
         culprit=culprit_of(flat, failed, params, residual, jacobian, jnp.zeros(params.shape, bool)),
-        gradient=ordered @ slope,
-        negative=None if weight is None else (ordered * jnp.minimum(weight, 0)[None]) @ ordered.T,
+        gradient=lax.stop_gradient(ordered @ slope),
+        negative=negative,
     )
 
 
@@ -91,17 +99,25 @@ def _variance(blocks: Blocks, sets: _Set, square: Float[Array, ""], used: Float[
     form, count = blocks.problem.form.one, jnp.where(blocks.kept, sets.rows, 0)
     if blocks.scaled:
         share = used * count / count.sum()
-        return jnp.where(blocks.kept, variance_of_sums(count, sets.look.square, sets.moments, share), 0)
+        return jnp.where(blocks.kept, jax.vmap(variance_of_sums)(count, sets.look.square, sets.moments, share), 1)
     if blocks.problem.absolute_sigma and not form.has(Kind.ROBUST):
         return 1 / blocks.unit / blocks.unit
     return variance_of_sums(count.sum(), square, _merged(sets.moments, count), used)
 
 
-def finish(blocks: Blocks, params: Float[Array, "p"], status: Int[Array, ""], num_steps: Int[Array, ""]) -> GlobalFit:
+def finish(
+    blocks: Blocks,
+    params: Float[Array, "p"],
+    status: Int[Array, ""],
+    num_steps: Int[Array, ""],
+    *,
+    differentiable: bool = False,
+) -> GlobalFit:
     """The result of a global fit that ended with these free parameters and this ``status_of`` its state."""
     columns, form, kept = blocks.columns, blocks.problem.form, blocks.kept
     m, o = len(kept), len(columns.own)
-    sets: _Set = blocks.of_each(lambda flat, params: _set(flat, params, blocks), params)
+    of_one = functools.partial(_set, blocks=blocks, differentiable=differentiable)
+    sets: _Set = blocks.of_each(of_one, params)
     bread = _bread(blocks, params, sets)
     own_free, shared_free = split(bread.free, m, o)
     used = bread.free.sum().astype(params.dtype)
@@ -123,7 +139,7 @@ def finish(blocks: Blocks, params: Float[Array, "p"], status: Int[Array, ""], nu
     if form.one.tie is None:
         stderr = jnp.einsum("mai,mi->ma", spread, errors.stderr)
     else:
-        stderr = jnp.sqrt(jnp.diagonal(matrix, axis1=1, axis2=2))
+        stderr = safe_root(jnp.diagonal(matrix, axis1=1, axis2=2))
     known = is_optimum(status_each)[:, None] & ~held
     undetermined = jnp.concatenate(
         [
@@ -134,6 +150,7 @@ def finish(blocks: Blocks, params: Float[Array, "p"], status: Int[Array, ""], nu
     )
     undetermined = jnp.where((status_each == Status.SINGULAR)[:, None], undetermined, 0)
     shape = functools.partial(_shaped, sets.params)
+    sets = sets._replace(**{name: _of_kept(kept, getattr(sets, name)) for name in _OF_THOSE_THAT_TOOK_PART})
     each = Fit(
         params=sets.params,
         stderr=shape(jnp.where(known, stderr, jnp.nan)),
@@ -167,6 +184,33 @@ def finish(blocks: Blocks, params: Float[Array, "p"], status: Int[Array, ""], nu
     )
 
 
+def with_left_out(fit: GlobalFit, blocks: Blocks, params: Float[Array, "p"]) -> GlobalFit:
+    """A fit that has other numbers in place of the data sets that took no part, with what these say themselves."""
+    kept = blocks.kept
+
+    def seen(flat: FlatProblem, params: Float[Array, "q"]) -> tuple[Any, Array]:
+        residual, jacobian = flat.linearise(params)
+        nothing = jnp.zeros(params.shape, bool)
+        return flat.restore(params), culprit_of(flat, jnp.int32(Status.NONFINITE), params, residual, jacobian, nothing)
+
+    start, culprit = blocks.of_each(seen, params)
+    each = fit.each.replace(
+        params=_of_kept(kept, fit.each.params, start), culprit=jnp.where(kept[:, None], fit.each.culprit, culprit)
+    )
+    shared = blocks.problem.form.shared
+    own = {name: value for name, value in each.params.items() if name not in shared}
+    return fit.replace(params=fit.params | own, each=each)
+
+
+def _of_kept(kept: Bool[Array, "m"], values: Any, others: Any = None) -> Any:
+    """Of the data sets that took part; else others, NaN if none are given."""
+
+    def one(leaf: Array, other: Any = jnp.nan) -> Array:
+        return jnp.where(kept.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, other)
+
+    return jax.tree.map(one, values) if others is None else jax.tree.map(one, values, others)
+
+
 def _merged(moments: Any, count: Float[Array, "m"]) -> Any:
     """Mean and variance of ψ' over the rows of all data sets."""
     if moments is None:
@@ -177,7 +221,7 @@ def _merged(moments: Any, count: Float[Array, "m"]) -> Any:
     return middle, jnp.vdot(count, spread + (mean - middle) ** 2) / total
 
 
-def _shaped(like: Any, values: Float[Array, "m all"]) -> Any:
+def _shaped(like: Any, values: Float[Array, "m all"] | Bool[Array, "m all"]) -> Any:
     """Numbers of all parameters of each data set, shaped like these."""
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([0, *(leaf[0].size for leaf in leaves)])

@@ -1,14 +1,17 @@
 """A global fit as one compiled program."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxreg import _jit
-from jaxreg._shapes import Bool, Float
+from jaxreg._shapes import Bool, Float, Int
 from jaxreg.global_fits._fit import GlobalFit
 from jaxreg.global_fits._problem import GlobalProblem
-from jaxreg.global_fits._result import finish
+from jaxreg.global_fits._result import finish, with_left_out
 from jaxreg.global_fits._view import Blocks, blocks_of, counted_once
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._flat_problem import FlatProblem, Options
@@ -58,11 +61,33 @@ def solve(problem: GlobalProblem, options: Options, *, differentiable: bool) -> 
     still = jax.tree.map(lax.stop_gradient, problem)
     begun = own_steps(blocks_of(still))
     end = minimise(begun, options.max_steps)
-    params, blocks = end.params, begun
-    if differentiable:
-        blocks = blocks_of(counted_once(problem, begun.kept))._replace(start=begun.start, kept=begun.kept)
-        params = _following(begun, blocks, params)
-    return finish(blocks, params, status_of(begun, end), end.num_steps)
+    ended = status_of(begun, end), end.num_steps
+    if not differentiable:
+        return finish(begun, end.params, *ended)
+    # What is not finite in a data set that takes no part has no derivative of zero: another's numbers stand there.
+    m, kept, place = len(begun.kept), begun.kept, jnp.argmax(begun.kept)
+    own, shared = split(end.params, m, len(begun.columns.own))
+    params = joined(jnp.where(kept[:, None], own, own[place]), shared)
+    blocks, still = (
+        blocks_of(counted_once(_with_only(of, kept, place), kept))._replace(
+            start=params, kept=kept, valid_each=begun.valid_each
+        )
+        for of in (problem, still)
+    )
+    fit = finish(blocks, _following(still, blocks, params), *ended, differentiable=True)
+    return with_left_out(fit, begun, end.params)
+
+
+def _with_only(problem: GlobalProblem, kept: Bool[Array, "m"], place: Int[Array, ""]) -> GlobalProblem:
+    """With the numbers of one data set in place of those of all that take no part."""
+
+    def of(leaf: Any, is_own: bool) -> Any:
+        leaf = jnp.asarray(leaf)
+        return jnp.where(kept.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, leaf[place]) if is_own else leaf
+
+    leaves, structure = jax.tree.flatten((problem.p0, problem.bounds, problem.terms))
+    p0, bounds, terms = jax.tree.unflatten(structure, map(of, leaves, problem.form.own))
+    return dataclasses.replace(problem, p0=p0, bounds=bounds, terms=terms)
 
 
 def _following(still: Blocks, blocks: Blocks, params: Float[Array, "p"]) -> Float[Array, "p"]:
@@ -94,11 +119,19 @@ def _following(still: Blocks, blocks: Blocks, params: Float[Array, "p"]) -> Floa
 
     solved = jnp.linalg.solve(own, jnp.concatenate([beside, of_own[:, :, None]], axis=2))
     rest = jnp.einsum("mos,mok->sk", beside, solved)
-    shared = jnp.linalg.solve(corner - rest[:, :-1], of_shared - rest[:, -1])
+    shared = jnp.linalg.solve(_ridged(corner - rest[:, :-1], corner), of_shared - rest[:, -1])
     return params - joined(solved[:, :, -1] - solved[:, :, :-1] @ shared, shared)
 
 
 def _held_apart(matrix: Float[Array, "*m k k"], free: Bool[Array, "*m k"]) -> Float[Array, "*m k k"]:
-    """With the identity for the rows and columns of what is held."""
+    """With the identity for the rows and columns of what is held, or moves nothing."""
+    free = free & (jnp.diagonal(matrix, axis1=-2, axis2=-1) != 0)
     both = free[..., :, None] & free[..., None, :]
-    return jnp.where(both, matrix, jnp.eye(matrix.shape[-1], dtype=matrix.dtype))
+    apart = jnp.where(both, matrix, jnp.eye(matrix.shape[-1], dtype=matrix.dtype))
+    return _ridged(apart, apart)
+
+
+def _ridged(matrix: Float[Array, "*m k k"], like: Float[Array, "*m k k"]) -> Float[Array, "*m k k"]:
+    """With a ridge of rounding: what the data do not determine has no derivative, and takes none from the rest."""
+    identity = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
+    return matrix + 4 * float(jnp.finfo(matrix.dtype).eps) * jnp.abs(like) * identity
