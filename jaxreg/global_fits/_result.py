@@ -157,7 +157,7 @@ def finish(
         covariance=jnp.where(known[:, :, None] & known[:, None], matrix, jnp.nan),
         residuals=sets.residuals,
         chi2=sets.chi2,
-        dof=jnp.where(kept, sets.rows - own_free.sum(axis=1), 0).astype(jnp.int32),
+        dof=jnp.where(kept, sets.rows.astype(jnp.int32) - own_free.sum(axis=1, dtype=jnp.int32), 0),
         status=status_each,
         num_steps=jnp.broadcast_to(jnp.maximum(num_steps, 0), (m,)),
         at_bound=None if blocks.bounds is None else shape(held & kept[:, None]),
