@@ -150,9 +150,9 @@ def fit_many(
 
 def _together(problem: GlobalProblem, max_steps: int, *, residuals: bool) -> GlobalFit:
     """The fit of data sets that share parameters."""
-    max_steps = _checks.count("max_steps", max_steps, least=0)
+    max_steps, residuals = _checks.count("max_steps", max_steps, least=0), _checks.flag("residuals", residuals)
     fit = fitted(problem, max_steps) if _trace.at_top_level() else solve(problem, max_steps, differentiable=True)
-    fit = fit if _checks.flag("residuals", residuals) else fit.replace(each=fit.each.replace(residuals=None))
+    fit = fit if residuals else fit.replace(each=fit.each.replace(residuals=None))
     return with_numbers(fit, problem)
 
 

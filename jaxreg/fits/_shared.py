@@ -76,7 +76,8 @@ def _on_axis(shapes: Any, num_sets: int) -> Any:
 def _one_start(name: str, each: Any) -> Any:
     """The start of a shared parameter, given with a leading axis."""
     if _trace.concrete(each) and not all(
-        (np.asarray(leaf) == np.asarray(leaf)[:1]).all() for leaf in jax.tree.leaves(each)
+        np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape), equal_nan=True)
+        for leaf in map(np.asarray, jax.tree.leaves(each))
     ):
         raise ValueError(f"p0[{name!r}] is shared, so it must be the same for all data sets, got starts that differ")
     return jax.tree.map(lambda leaf: leaf[0], each)

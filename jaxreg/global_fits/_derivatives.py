@@ -39,11 +39,19 @@ def following(blocks: Blocks, still: GlobalProblem, problem: GlobalProblem) -> F
     own_change, shared_change = jnp.where(own_free, change[0], 0), jnp.where(shared_free, change[1], 0)
     solved = jnp.linalg.solve(own, jnp.concatenate([beside, own_change[:, :, None]], axis=2))
     rest = jnp.einsum("mos,mok->sk", beside, solved)
-    shared = jnp.linalg.solve(corner - rest[:, :-1], shared_change - rest[:, -1])
+    shared = jnp.linalg.solve(_ridged(corner - rest[:, :-1], corner), shared_change - rest[:, -1])
     return params - joined(solved[:, :, -1] - solved[:, :, :-1] @ shared, shared)
 
 
 def _held_apart(matrix: Float[Array, "*m k k"], free: Bool[Array, "*m k"]) -> Float[Array, "*m k k"]:
-    """With the identity for the rows and columns of what is held."""
+    """With the identity for the rows and columns of what is held, or moves nothing."""
+    free = free & (jnp.diagonal(matrix, axis1=-2, axis2=-1) != 0)
     both = free[..., :, None] & free[..., None, :]
-    return jnp.where(both, matrix, jnp.eye(matrix.shape[-1], dtype=matrix.dtype))
+    apart = jnp.where(both, matrix, jnp.eye(matrix.shape[-1], dtype=matrix.dtype))
+    return _ridged(apart, apart)
+
+
+def _ridged(matrix: Float[Array, "*m k k"], like: Float[Array, "*m k k"]) -> Float[Array, "*m k k"]:
+    """With a ridge of rounding: what the data do not determine has no derivative, and takes none from the rest."""
+    identity = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
+    return matrix + 4 * float(jnp.finfo(matrix.dtype).eps) * jnp.abs(like) * identity

@@ -8,7 +8,7 @@ from jax import Array, lax
 
 from jaxreg._linear_algebra import inverse_upper, qr_root
 from jaxreg._shapes import Bool, Float
-from jaxreg.covariance._factors import from_factor, inverse_factor
+from jaxreg.covariance._factors import from_factor, inverse_factor, safe_root
 from jaxreg.least_squares._look import Look
 from jaxreg.least_squares._optimum import rounding_floor
 from jaxreg.least_squares._triangles import reduced, split
@@ -36,7 +36,7 @@ class Bread(NamedTuple):
     look: Look
     params: Float[Array, "p"]
     gradient: Float[Array, "p"]  # Σ ψ J
-    negative: Any  # (m, q, q), Σ min(ψ', 0) J Jᵀ of [own | shared]; None where no weight can be
+    negative: Any  # (m, q, q), Σ min(ψ', 0) J Jᵀ of [own | shared], and what has a derivative; None without both
     free: Bool[Array, "p"]
     size: Float[Array, ""]  # ‖y/(sigma·unit)‖
     num_rows: int  # of all data sets
@@ -85,8 +85,8 @@ def errors_of(bread: Bread, variance: Float[Array, "*m"]) -> Errors:
     own_known &= ~(own_left > jnp.maximum(_UNSETTLED * look.square / m, much)) | ~own_free.all(axis=1)
     known &= ~(left > jnp.maximum(_UNSETTLED * look.square, much)) | ~shared_free.all()
 
-    size = jnp.broadcast_to(jnp.sqrt(variance), (m,))
-    half = _of_unequal(inverse, corners[:, :s], variance, change) if variance.ndim else inverse * size[0]
+    size = jnp.broadcast_to(safe_root(variance), (m,))
+    half = _of_unequal(inverse, corners[:, :s], size, change) if variance.ndim else inverse * size[0]
     half = jnp.where(shared_free[:, None], half, 0)  # shared = half·(errors of variance 1)
     follows = -jnp.einsum("mij,mjk,kl->mil", own_inverse, beside, half)
     alone = jnp.where(own_free[:, :, None], own_inverse * size[:, None, None], 0)
@@ -150,13 +150,13 @@ def _lessened(
 
 
 def _of_unequal(
-    inverse: Float[Array, "s s"], corners: Float[Array, "m s k"], variance: Float[Array, "m"], change: Any
+    inverse: Float[Array, "s s"], corners: Float[Array, "m s k"], size: Float[Array, "m"], change: Any
 ) -> Float[Array, "s s"]:
     """The factor of the shared covariance where the data sets have errors of different size."""
-    rows = qr_root(reduced(corners * jnp.sqrt(variance)[:, None, None])) @ inverse
+    rows = qr_root(reduced(corners * size[:, None, None])) @ inverse
     if change is None:
         return inverse @ rows.T
-    change = jnp.einsum("m,mij->ij", variance, change)
+    change = jnp.einsum("m,mij->ij", size**2, change)
     return inverse @ jnp.linalg.cholesky(rows.T @ rows + inverse.T @ change @ inverse)
 
 

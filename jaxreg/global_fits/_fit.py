@@ -69,7 +69,7 @@ class GlobalFit:
 
     @property
     def chi2_each(self) -> Any:
-        """(m,), of each data set."""
+        """(m,), of each data set; NaN of those that took no part."""
         return self.each.chi2
 
     @property
@@ -82,7 +82,7 @@ class GlobalFit:
 
     @property
     def residuals(self) -> Any:
-        """(m, n), y - model; NaN where masked."""
+        """(m, n), y - model; NaN where masked, and of data sets that took no part."""
         return self.each.residuals
 
     @property

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
-from jaxreg._shapes import Float, Int
+from jaxreg._shapes import Bool, Float, Int
 from jaxreg.covariance._factors import safe_root
 from jaxreg.covariance._rows import moments, variance_of_sums
 from jaxreg.global_fits._errors import Bread, errors_of
@@ -24,6 +24,8 @@ from jaxreg.least_squares._result import culprit_of, of_terms, residuals_of, sca
 from jaxreg.least_squares._triangles import Triangles, joined, split
 from jaxreg.losses._kinds import Kind
 from jaxreg.status import Status, is_optimum
+
+_OF_THOSE_THAT_TOOK_PART = ("residuals", "chi2", "chi2_prior", "scale")
 
 
 class Ends(NamedTuple):
@@ -40,26 +42,31 @@ class Ends(NamedTuple):
     spread: Float[Array, "m all q"]  # how they follow the free ones
     culprit: Int[Array, "m 3"]  # if it took no part
     gradient: Float[Array, "m q"]  # Σ ψ J of [own | shared], in the units of the look
-    negative: Any  # (m, q, q), Σ min(ψ', 0) J Jᵀ of the same; None for the squared loss
+    negative: Any  # (m, q, q), Σ min(ψ', 0) J Jᵀ of the same, and the derivatives of Σ ψ' J Jᵀ; None without both
 
 
-def ends(problem: GlobalProblem, at: At) -> Ends:
+def ends(problem: GlobalProblem, at: At, *, differentiable: bool = False) -> Ends:
     """The end of each data set."""
-    return of_each(functools.partial(_end, columns=problem.columns), problem, at)
+    one = functools.partial(_end, columns=problem.columns, differentiable=differentiable)
+    return of_each(one, problem, at)
 
 
-def _end(flat: FlatProblem, params: Float[Array, "q"], *, columns: Columns) -> Ends:
+def _end(flat: FlatProblem, params: Float[Array, "q"], *, columns: Columns, differentiable: bool) -> Ends:
     residual, jacobian = flat.linearise(params)
     noise = flat.noise(residual)
     slope = flat.slope(residual, noise)
     weight = None if flat.loss is None else jnp.where(flat.counted, flat.information(residual, noise), 0)
     root = jnp.ones_like(slope) if weight is None else safe_root(weight)
-    slopes, rest, unit, length = compressed(
-        root[None] * jacobian, slope / jnp.where(root > 0, root, 1), alone=flat.alone
-    )
+    rows = lax.stop_gradient((root[None] * jacobian, slope / jnp.where(root > 0, root, 1)))
+    slopes, rest, unit, length = compressed(*rows, alone=flat.alone)
     own, shared = columns.own_of(slopes), columns.shared_of(slopes)
     ordered = (jacobian / unit[:, None])[np.array([*columns.own, *columns.shared], int)]
-    cost, square = flat.cost(residual, noise), jnp.sum(slope**2)
+    negative = None if weight is None else (ordered * jnp.minimum(weight, 0)[None]) @ ordered.T
+    if differentiable:  # a triangle of fewer rows than columns has no derivative, but its products have
+        products = (ordered if weight is None else ordered * weight[None]) @ ordered.T
+        moved = products - lax.stop_gradient(products)
+        negative = moved if negative is None else moved + lax.stop_gradient(negative)
+    cost, square = lax.stop_gradient(flat.cost(residual, noise)), jnp.sum(slope**2)
     smooth, failed = jnp.isfinite(jacobian).all(), jnp.int32(Status.NONFINITE)
     return Ends(
         look=Look(cost, cost, noise, Triangles(own, shared, rest), unit, length, square, smooth),
@@ -72,8 +79,8 @@ def _end(flat: FlatProblem, params: Float[Array, "q"], *, columns: Columns) -> E
         params=flat.restore(params),
         spread=flat.spread(params, jnp.eye(params.size, dtype=params.dtype)),
         culprit=culprit_of(flat, failed, params, residual, jacobian, jnp.zeros(params.shape, bool)),
-        gradient=ordered @ slope,
-        negative=None if weight is None else (ordered * jnp.minimum(weight, 0)[None]) @ ordered.T,
+        gradient=lax.stop_gradient(ordered @ slope),
+        negative=negative,
     )
 
 
@@ -100,7 +107,7 @@ def _variance(blocks: Blocks, sets: Ends, square: Float[Array, ""], used: Float[
     form, count = blocks.plan.form.one, jnp.where(blocks.kept, sets.rows, 0)
     if blocks.scaled:
         share = used * count / count.sum()
-        return jnp.where(blocks.kept, variance_of_sums(count, sets.look.square, sets.moments, share), 0)
+        return jnp.where(blocks.kept, jax.vmap(variance_of_sums)(count, sets.look.square, sets.moments, share), 1)
     if any(term.absolute_sigma for term in form.terms) and not form.has(Kind.ROBUST):
         return 1 / blocks.unit / blocks.unit
     return variance_of_sums(count.sum(), square, _merged(sets.moments, count), used)
@@ -134,7 +141,7 @@ def finish(
     if form.one.tie is None:
         stderr = jnp.einsum("mai,mi->ma", spread, errors.stderr)
     else:
-        stderr = jnp.sqrt(jnp.diagonal(matrix, axis1=1, axis2=2))
+        stderr = safe_root(jnp.diagonal(matrix, axis1=1, axis2=2))
     known = is_optimum(status_each)[:, None] & ~held
     undetermined = jnp.concatenate(
         [
@@ -145,13 +152,14 @@ def finish(
     )
     undetermined = jnp.where((status_each == Status.SINGULAR)[:, None], undetermined, 0)
     shape = functools.partial(_shaped, sets.params)
+    sets = sets._replace(**{name: _of_kept(kept, getattr(sets, name)) for name in _OF_THOSE_THAT_TOOK_PART})
     each = Fit(
         params=sets.params,
         stderr=shape(jnp.where(known, stderr, jnp.nan)),
         covariance=jnp.where(known[:, :, None] & known[:, None], matrix, jnp.nan),
         residuals=sets.residuals,
         chi2=sets.chi2,
-        dof=jnp.where(kept, sets.rows - own_free.sum(axis=1), 0).astype(jnp.int32),
+        dof=jnp.where(kept, sets.rows.astype(jnp.int32) - own_free.sum(axis=1, dtype=jnp.int32), 0),
         status=status_each,
         num_steps=jnp.broadcast_to(jnp.maximum(num_steps, 0), (m,)),
         at_bound=None if blocks.bounds is None else shape(held & kept[:, None]),
@@ -181,6 +189,31 @@ def finish(
     )
 
 
+def with_left_out(fit: GlobalFit, problem: GlobalProblem, at: At, kept: Bool[Array, "m"]) -> GlobalFit:
+    """A fit that has other numbers in place of the data sets that took no part, with what these say themselves."""
+
+    def seen(flat: FlatProblem, params: Float[Array, "q"]) -> tuple[Any, Array]:
+        residual, jacobian = flat.linearise(params)
+        nothing = jnp.zeros(params.shape, bool)
+        return flat.restore(params), culprit_of(flat, jnp.int32(Status.NONFINITE), params, residual, jacobian, nothing)
+
+    start, culprit = of_each(seen, problem, at)
+    each = fit.each.replace(
+        params=_of_kept(kept, fit.each.params, start), culprit=jnp.where(kept[:, None], fit.each.culprit, culprit)
+    )
+    own = {name: value for name, value in each.params.items() if name not in problem.form.shared}
+    return fit.replace(params=fit.params | own, each=each)
+
+
+def _of_kept(kept: Bool[Array, "m"], values: Any, others: Any = None) -> Any:
+    """Of the data sets that took part; else others, NaN if none are given."""
+
+    def one(leaf: Array, other: Any = jnp.nan) -> Array:
+        return jnp.where(kept.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, other)
+
+    return jax.tree.map(one, values) if others is None else jax.tree.map(one, values, others)
+
+
 def _merged(moments: Any, count: Float[Array, "m"]) -> Any:
     """Mean and variance of ψ' over the rows of all data sets."""
     if moments is None:
@@ -191,7 +224,7 @@ def _merged(moments: Any, count: Float[Array, "m"]) -> Any:
     return middle, jnp.vdot(count, spread + (mean - middle) ** 2) / total
 
 
-def _shaped(like: Any, values: Float[Array, "m all"]) -> Any:
+def _shaped(like: Any, values: Float[Array, "m all"] | Bool[Array, "m all"]) -> Any:
     """Numbers of all parameters of each data set, shaped like these."""
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([0, *(leaf[0].size for leaf in leaves)])

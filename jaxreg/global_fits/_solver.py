@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxreg import _jit
-from jaxreg._shapes import Bool, Float
+from jaxreg._shapes import Bool, Float, Int
 from jaxreg.global_fits._derivatives import following
 from jaxreg.global_fits._fit import GlobalFit
 from jaxreg.global_fits._problem import GlobalProblem
-from jaxreg.global_fits._result import Ends, ends, finish
+from jaxreg.global_fits._result import Ends, ends, finish, with_left_out
 from jaxreg.global_fits._view import (
     At,
     Blocks,
@@ -80,12 +80,27 @@ def solved(
     still = counted_once(still, facts.startable)
     state, status = joint_steps(still, plan, facts, at, max_steps, run)
     at = run.joint(_at_end, plan, facts, state)
-    if differentiable:
-        blocks = Blocks(plan, facts, facts.startable, state.params)
-        problem = counted_once(problem, facts.startable)
-        params = following(blocks, still, problem)
-        state, at, still = state._replace(params=params), blocks.at(params), problem
-    return run.joint(_finished, plan, facts, state, status, run.each(ends, still, at))
+    if not differentiable:
+        return run.joint(_finished, plan, facts, state, status, run.each(ends, still, at))
+    # What is not finite in a data set that takes no part has no derivative of zero: another's numbers stand there.
+    kept, place = facts.startable, jnp.argmax(facts.startable)
+    blocks = Blocks(plan, facts, kept, joined(jnp.where(kept[:, None], at.own, at.own[place]), at.shared))
+    moving, unmoved = (_with_only(of, kept, place) for of in (counted_once(problem, kept), still))
+    params = following(blocks, unmoved, moving)
+    fit = finish(blocks, params, status, state.num_steps, ends(moving, blocks.at(params), differentiable=True))
+    return with_left_out(fit, still, at, kept)
+
+
+def _with_only(problem: GlobalProblem, kept: Bool[Array, "m"], place: Int[Array, ""]) -> GlobalProblem:
+    """With the numbers of one data set in place of those of all that take no part."""
+
+    def of(leaf: Any, is_own: bool) -> Any:
+        leaf = jnp.asarray(leaf)
+        return jnp.where(kept.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, leaf[place]) if is_own else leaf
+
+    leaves, structure = jax.tree.flatten((problem.p0, problem.bounds, problem.terms))
+    p0, bounds, terms = jax.tree.unflatten(structure, map(of, leaves, problem.form.own))
+    return dataclasses.replace(problem, p0=p0, bounds=bounds, terms=terms)
 
 
 def joint_steps(
