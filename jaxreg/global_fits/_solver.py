@@ -5,7 +5,7 @@ It is written once, for two runners: one that traces it into a single program, a
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ from jaxreg.least_squares._result import status_of
 from jaxreg.least_squares._triangles import joined
 
 
+@runtime_checkable
 class Runner(Protocol):
     """How what is asked of each data set, and of all together, is computed."""
 

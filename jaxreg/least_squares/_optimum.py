@@ -72,7 +72,8 @@ def linearised(problem: Steered, params: Float[Array, "p"], look: Look, size: Fl
     norms = power_of_two(lengths)  # of which no rounding comes
     slopes = look.triangles.scaled(1 / norms)
     free = problem.free(params, slopes.gradient())
-    explained = jnp.vdot(slopes.rest, slopes.rest) if not slopes.own.size else jnp.zeros_like(look.cost)
+    alone = slopes.own.shape[0] == 1 and not slopes.own.size
+    explained = jnp.vdot(slopes.rest, slopes.rest) if alone else jnp.zeros_like(look.cost)
     left = jnp.where(free.all(), explained, 0)
     columns = look.unit * lengths
     reach = jnp.vdot(jnp.abs(params), columns)
