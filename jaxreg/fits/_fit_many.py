@@ -17,7 +17,6 @@ from jaxreg.least_squares._solver import checked_options, num_free, num_rows
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 from jaxreg.problems import Problem
-from jaxreg.problems._problem import warn_if_narrowed
 from jaxreg.status import Status
 from jaxreg.store._blocks import Division, Place, Store
 from jaxreg.store._filling import fill, stand_ins
@@ -106,7 +105,7 @@ def fit_many(
     elif each is not None:
         raise ValueError("each is for a problem, fit_many(problem, each=(…)): of a model's data the shapes say it")
     else:
-        warn_if_narrowed(x, y, p0, sigma, level=4)
+        _checks.warn_if_narrowed(x, y, p0, sigma, level=4)
         sets = sets_of_data(
             model, x, y, p0, p0_each=p0_each, mask=mask, sigma=sigma, bounds=bounds, fixed=fixed,
             absolute_sigma=absolute_sigma, loss=loss, scale=scale,

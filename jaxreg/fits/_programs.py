@@ -144,4 +144,4 @@ def _whole(job: Job, problem: Problem, *_: Any) -> Fit:
 
 
 def _returned(job: Job, fit: Fit) -> Fit:
-    return fit if job.residuals else fit.replace(residuals=None)
+    return fit if job.residuals else fit.replace(residuals=None, adjusted_x=None)

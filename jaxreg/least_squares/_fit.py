@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FIELDS = (
     "params", "stderr", "covariance", "residuals", "chi2", "dof", "status", "num_steps", "at_bound", "undetermined",
-    "scale", "culprit", "chi2_prior", "problem",
+    "scale", "culprit", "chi2_prior", "problem", "adjusted_x",
 )  # fmt: skip
 
 
@@ -40,8 +40,9 @@ class Fit:
             where the scale of the errors comes from the residuals and dof is 0; and in entries that leave the range of
             the dtype.
         residuals: of y's shape, y - model, unweighted, in units of y; NaN where masked. Of a sum a tuple, one for each
-            term with data.
-        chi2: scalar, Σ (residual/sigma)² of the data; 0 or infinite where that leaves the range of the dtype.
+            term with data. With sigma_x the model is taken at ``adjusted_x``.
+        chi2: scalar, Σ (residual/sigma)² of the data, with sigma_x and Σ ((adjusted_x - x)/sigma_x)²; 0 or infinite
+            where that leaves the range of the dtype.
         dof: degrees of freedom, the points that are there, and the priors', minus the parameters that are neither fixed
             nor at a bound.
         status: int32 scalar, a ``Status``: OK, KINK, MAX_STEPS, NONFINITE (also where a parameter or its error leaves
@@ -57,6 +58,8 @@ class Fit:
             sum counted through its terms), and the parameter in ravel_pytree order; -1 where there is none.
         chi2_prior: scalar, the same as chi2 of the priors; None without any.
         problem: what was fitted, which all that follows a fit reads; None of a fit without its data.
+        adjusted_x: of x's shape, where errors in x put each point's true x; None without sigma_x. Of a sum a tuple, one
+            for each term with data.
     """
 
     params: Any
@@ -73,6 +76,7 @@ class Fit:
     culprit: Any
     chi2_prior: Any = None
     problem: Any = None
+    adjusted_x: Any = None
 
     def replace(self, **changes: Any) -> "Fit":
         """The same fit with other fields."""
@@ -169,8 +173,9 @@ class Fit:
         raise AttributeError(f"a fit has no field {name!r}")
 
     def __reduce__(self) -> Any:
-        fields = (jax.tree.map(_pickling.on_host, getattr(self, name)) for name in _FIELDS[:-1])
-        return Fit, (*fields, self.problem)
+        fields = {name: getattr(self, name) for name in _FIELDS}
+        on_host = jax.tree.map(_pickling.on_host, fields | {"problem": None})
+        return Fit, tuple((on_host | {"problem": self.problem}).values())
 
 
 CurveFit = Fit

@@ -14,15 +14,15 @@ from jaxreg.covariance import Rows
 from jaxreg.least_squares._flat_term import (
     FlatTerm,
     counts_are_usable,
+    errors_of,
     flat_of,
     flat_term,
     joined,
     loss_of_all,
     parts_of,
-    root_of,
-    sigma_of,
     unusable_rows,
     whitened,
+    with_errors_in_x,
 )
 from jaxreg.least_squares._layout import layout_of
 from jaxreg.least_squares._limits import one_sided_derivative
@@ -247,12 +247,12 @@ def flat_problem(problem: Problem, *, careful: bool = True) -> FlatProblem:
     p0, box, terms = numbers
     layout = layout_of(start_of(p0, box, terms, form), form, _dtype(numbers))
     dtype = layout.start.dtype
-    roots, targets, counted, valid = [], [], [], jnp.asarray(True)
+    errors, targets, counted, valid = [], [], [], jnp.asarray(True)
     for term, form_of in zip(terms, form.terms, strict=True):
         there = flat_of(jnp.ones(term.y.shape, bool) if term.mask is None else term.mask, term.y)
-        root, usable = root_of(sigma_of(term), there, dtype)
-        roots.append(root)
-        targets.append(whitened(root, jnp.where(there, parts_of(term.y), 0).astype(dtype)))
+        sizes, usable = errors_of(term, there, dtype)
+        errors.append(sizes)
+        targets.append(whitened(sizes[0], jnp.where(there, parts_of(term.y), 0).astype(dtype)))
         counted.append(there)
         valid &= usable & counts_are_usable(term, form_of, there)
     there, target = joined(counted), joined(targets)
@@ -266,8 +266,10 @@ def flat_problem(problem: Problem, *, careful: bool = True) -> FlatProblem:
     unusable = jnp.concatenate([unusable_rows(*pair) for pair in zip(terms, counted, strict=True)], axis=1)
 
     flat, first = [], 0
-    for term, one, root, rows in zip(terms, form.terms, roots, counted, strict=True):
-        flat.append(flat_term(term, one, root * unit, rows, first, dtype))
+    for term, one, sizes, rows in zip(terms, form.terms, errors, counted, strict=True):
+        root, factors = jax.tree.map(lambda leaf: leaf * unit, sizes)
+        exact = flat_term(term, one, root, rows, first, dtype)
+        flat.append(exact if factors is None else with_errors_in_x(exact, term, factors, dtype))
         first += rows.size
 
     def residual(params: Float[Array, "p"]) -> Float[Array, "n"]:

@@ -12,11 +12,12 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxreg import _checks, _names
 from jaxreg._shapes import Bool, Float, Int
+from jaxreg.least_squares._errors_in_x import Curve, Factors, factors_of
 from jaxreg.likelihoods import Likelihood
 from jaxreg.models import Params
 from jaxreg.models._model import apply_of
 from jaxreg.objective import Loss
-from jaxreg.problems._arguments import positive
+from jaxreg.problems._errors import positive
 from jaxreg.problems._form import Term, TermForm
 from jaxreg.problems._starts import neutral_rows
 
@@ -32,7 +33,9 @@ class FlatTerm(NamedTuple):
     residual: Callable[[Params], Array]  # (k,), (model - y)/(sigma·unit), zero where masked; see information
     whiten: Callable[[Array], Array]  # y's shape -> (k,), divided by sigma·unit
     raw: Callable[[Params], Array]  # y's shape, y - model, unweighted
-    predict: Callable[[Params], Array]  # y's shape
+    predict: Callable[..., Array]  # y's shape, at the x of the data, adjusted if it has errors, or at another
+    adjusted: Callable[[Params], Array] | None  # x's shape, of errors in x
+    factors: Factors | None  # of errors in x, with sigma·unit for that of y
     counted: Bool[Array, "k"]  # rows that are there
     loss: Callable[[Array], Array] | None  # elementwise, of residuals in units of the noise; None for the squared one
     information: Callable[[Array], Array] | None  # of a likelihood, whose residual is the prediction: of that
@@ -63,8 +66,8 @@ def flat_term(term: Term, form: TermForm, root: Array, counted: Bool[Array, "k"]
     x, y = neutral_rows(term.x, term.y, term.mask)
     shape, apply = y.shape, model_of(term, form)
 
-    def predict(params: Params) -> Array:
-        prediction = apply(params, x)
+    def predict(params: Params, at: Any = x) -> Array:
+        prediction = apply(params, at)
         if prediction.shape != shape and form.is_prior:
             raise ValueError(f"a prior's function must give the shape of its mean {shape}, got {prediction.shape}")
         if prediction.shape != shape:
@@ -104,6 +107,8 @@ def flat_term(term: Term, form: TermForm, root: Array, counted: Bool[Array, "k"]
         whiten=whiten,
         raw=raw,
         predict=predict,
+        adjusted=None,
+        factors=None,
         counted=counted,
         loss=_of_residual(form.loss, term.keywords, dtype) if likelihood is None else of_count[0],
         information=None if likelihood is None else of_count[1],
@@ -111,6 +116,31 @@ def flat_term(term: Term, form: TermForm, root: Array, counted: Bool[Array, "k"]
         units=units.astype(np.int32),
         is_robust=form.loss is not None and likelihood is None,
         is_prior=form.is_prior,
+    )
+
+
+def with_errors_in_x(flat: FlatTerm, term: Term, factors: Factors, dtype: Any) -> FlatTerm:
+    """The term whose residuals are distances from the curve."""
+    x, y = jax.tree.map(lambda leaf: leaf.astype(dtype), neutral_rows(term.x, term.y, term.mask))
+
+    def curve(params: Params) -> Curve:
+        return Curve.of(lambda params, x: flat.predict(params, x).astype(dtype), params, x, y, factors)
+
+    def adjusted(params: Params) -> Array:
+        return curve(params).adjusted(params)
+
+    def predict(params: Params) -> Array:
+        return flat.predict(params, adjusted(params))
+
+    def residual(params: Params) -> Float[Array, "k"]:
+        return jnp.where(flat.counted, curve(params).distance(params).ravel(), 0)
+
+    return flat._replace(
+        residual=residual,
+        raw=lambda params: y - predict(params).astype(dtype),
+        predict=predict,
+        adjusted=adjusted,
+        factors=factors,
     )
 
 
@@ -187,6 +217,18 @@ def root_of(sigma: Array, counted: Bool[Array, "k"], dtype: Any) -> tuple[Array,
     factor = jnp.linalg.cholesky(jnp.where(both, sigma, identity), symmetrize_input=False)
     usable = jnp.isfinite(factor).all()
     return jnp.where(usable, factor, identity), usable
+
+
+def errors_of(
+    term: Term, counted: Bool[Array, "k"], dtype: Any
+) -> tuple[tuple[Array, Factors | None], Bool[Array, ""]]:
+    """The root of sigma and, with errors in x, the factors, and whether they are usable."""
+    if term.sigma_x is None:
+        root, usable = root_of(sigma_of(term), counted, dtype)
+        return (root, None), usable
+    there = counted.reshape(term.y.shape)
+    factors, each = factors_of(term.sigma_x, term.x, term.sigma, there, dtype)
+    return (factors.of_y.ravel(), factors), (each | ~there).all()
 
 
 def whitened(root: Array, residual: Float[Array, "n"]) -> Float[Array, "n"]:

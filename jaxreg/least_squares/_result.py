@@ -137,6 +137,7 @@ def assemble(
         stderr=unravel(stderr),
         covariance=matrix,
         residuals=_of_terms(problem, _residuals(problem, params)),
+        adjusted_x=_adjusted(problem, everything),
         chi2=problem.chi2(residual, priors=False),
         dof=(num_rows - free.sum()).astype(jnp.int32),
         status=status,
@@ -166,6 +167,12 @@ def _residuals(problem: FlatProblem, params: Float[Array, "p"]) -> list[Array]:
         there = term.counted[: raw.size].reshape(raw.shape)  # both parts of a complex number, or neither
         found.append(jnp.where(there, raw, jnp.nan))
     return found
+
+
+def _adjusted(problem: FlatProblem, everything: Any) -> Any:
+    """The true x of each term's points; None where no x has errors."""
+    found = [None if term.adjusted is None else term.adjusted(everything) for term in problem.terms]
+    return None if all(part is None for part in found) else _of_terms(problem, found)
 
 
 def _scales(problem: FlatProblem, residual: Float[Array, "n"]) -> list[Array]:

@@ -11,17 +11,17 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from jaxreg import _checks
 from jaxreg._trace import x64
 from jaxreg.least_squares import Fit
 from jaxreg.models import Model
 from jaxreg.problems import Problem
-from jaxreg.problems._problem import warn_if_narrowed
 from jaxreg.results import Sweep
 
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
 
-_KNOWN = ("model", "x", "y", "sigma", "absolute_sigma", "mask", "bounds", "fixed", "loss", "scale")
+_KNOWN = ("model", "x", "y", "sigma", "sigma_x", "absolute_sigma", "mask", "bounds", "fixed", "loss", "scale")
 
 
 def follows(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
@@ -44,7 +44,7 @@ def follows(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
         if not isinstance(fit, Fit | Sweep):
             raise ValueError(f"fit must be what jaxreg.fit, curve_fit or fit_many returned, got {type(fit).__name__}")
         if isinstance(fit, Fit) and isinstance(fit.covariance, np.ndarray) and not np.ndim(fit.status) and not x64():
-            warn_if_narrowed(fit.covariance, level=3)  # as after unpickling
+            _checks.warn_if_narrowed(fit.covariance, level=3)  # as after unpickling
             arrays = arrays_of(fit).replace(problem=fit.problem)
             args = tuple(arrays if value is fit else value for value in args)  # type: ignore[assignment]
             kwargs = {name: arrays if value is fit else value for name, value in kwargs.items()}  # type: ignore[assignment]
