@@ -59,6 +59,7 @@ FLOORS = [
     ["problems"],
     ["least_squares._errors_in_x"],
     ["least_squares._limits", "least_squares._table", "least_squares._layout", "least_squares._flat_term"],
+    ["least_squares._true_x"],
     ["least_squares._flat_problem"],
     ["least_squares._same_data"],
     ["least_squares._fit"],

@@ -17,6 +17,7 @@ from jaxreg.least_squares._plain import MOST_PARAMS, plain_covariance, plain_fit
 from jaxreg.least_squares._result import assemble, finish
 from jaxreg.least_squares._solver import solve
 from jaxreg.least_squares._steps import advance, begin, close
+from jaxreg.least_squares._true_x import nearby
 from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem
 from jaxreg.problems._form import Form
@@ -112,9 +113,10 @@ def _mapped(
 def _plain(job: Job, problem: Problem, *_: Any) -> tuple[Fit, Array, Array]:
     flat = flat_problem(problem, careful=job.options.careful)
     end = plain_fit(flat, job.options.max_steps)
-    estimate = plain_covariance(flat, end.params, absolute_sigma=problem.absolute_sigma)
+    near = nearby(flat, end.true_x)
+    estimate = plain_covariance(near, end.params, absolute_sigma=problem.absolute_sigma)
     free = jnp.ones(end.params.shape, bool)
-    fit = assemble(flat, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free)
+    fit = assemble(near, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free)
     residual = flat.residual(end.params)
     return _returned(job, fit), end.settled & (jnp.vdot(residual, residual) <= end.ceiling), end.startable
 

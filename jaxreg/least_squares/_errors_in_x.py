@@ -10,8 +10,8 @@ Source: P. T. Boggs, R. H. Byrd and R. B. Schnabel, SIAM J. Sci. Stat. Comput. 8
 Pereyra, Inverse Problems 19 (2003) R1; D. York et al., American Journal of Physics 72 (2004) 367.
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ from jaxreg.models import Params
 
 _MOST_STEPS = 60  # of one point's true x; a few are taken
 _SHORTER = 4
+_HIDDEN = 64  # roundings, below which one gain cannot be told from another
 _LEAST_PIVOT = 1e-6  # of Gauss-Newton's curvature: below it a Newton step of a point is long and leads nowhere
 
 Numbers = tuple[Float[Array, "..."], ...]  # one for each coordinate of x, each of y's shape
@@ -102,9 +103,12 @@ class Curve(NamedTuple):
     x: Array
     y: Array
     factors: Factors
+    start: Numbers  # where u is sought from
 
     @classmethod
-    def of(cls, model: Callable[[Params, Array], Array], params: Params, x: Any, y: Any, factors: Factors) -> "Curve":
+    def of(
+        cls, model: Callable[[Params, Array], Array], params: Params, x: Any, y: Any, factors: Factors, start: Numbers
+    ) -> "Curve":
         """Its constants are taken out of the model: rules of differentiation must not close over tracers."""
         closed = jax.make_jaxpr(model)(params, x)
 
@@ -112,16 +116,19 @@ class Curve(NamedTuple):
             found: Array = jax.core.eval_jaxpr(closed.jaxpr, constants, *jax.tree.leaves((params, x)))[0]
             return found
 
-        return cls(apply, closed.consts, x, y, factors)
+        return cls(apply, closed.consts, x, y, factors, start)
+
+    def eliminated(self, params: Params) -> Numbers:
+        """u of each point."""
+        return _eliminated(self.apply, self._given(params), self.start)
 
     def adjusted(self, params: Params) -> Array:
         """The true x of each point, as the parameters have it."""
-        return _moved(self.x, self.y, self.factors, _eliminated(self.apply, self._given(params)))
+        return _moved(self.x, self.y, self.factors, self.eliminated(params))
 
     def distance(self, params: Params) -> Float[Array, "..."]:
         """Of each point from the curve, in sigmas, negative where that runs below it."""
-        given = self._given(params)
-        return _distance(self.apply, given, _eliminated(self.apply, given))
+        return _distance(self.apply, self._given(params), self.eliminated(params))
 
     def _given(self, params: Params) -> Any:
         return (self.constants, params), self.x, self.y, self.factors
@@ -151,7 +158,7 @@ def _along(fn: Callable[[Numbers], Any], u: Numbers, place: int) -> tuple[Any, A
 
 def _slopes(apply: Callable[..., Array], given: Any, u: Numbers) -> tuple[Array, Numbers]:
     """r and its derivatives a by u."""
-    found = [_along(partial(_rest, apply, given), u, place) for place in range(len(u))]
+    found = [_along(functools.partial(_rest, apply, given), u, place) for place in range(len(u))]
     return found[0][0], tuple(slope for _, slope in found)
 
 
@@ -180,7 +187,7 @@ def _solved(matrix: Sequence[Sequence[Array]], rhs: Sequence[Array]) -> tuple[li
 
 def _expanded(apply: Callable[..., Array], given: Any, u: Numbers) -> tuple[Array, Numbers, list[list[Array]]]:
     """r, a and the second derivative of half of |u|² + r²."""
-    parts = [_along(partial(_slopes, apply, given), u, place) for place in range(len(u))]
+    parts = [_along(functools.partial(_slopes, apply, given), u, place) for place in range(len(u))]
     rest, slopes = parts[0][0]
     hessian = [
         [slopes[i] * slopes[j] + rest * parts[i][1][1][j] + float(i == j) for j in range(len(u))] for i in range(len(u))
@@ -190,90 +197,84 @@ def _expanded(apply: Callable[..., Array], given: Any, u: Numbers) -> tuple[Arra
 
 class _Search(NamedTuple):
     u: Numbers
-    step: Numbers  # to be tried
-    promise: Float[Array, "..."]  # what it is to gain
+    step: Numbers  # to be tried; zero where none is left
     square: Float[Array, "..."]  # |u|² + r²; infinite before the first trial
-    done: Bool[Array, "..."]
     num_steps: Any
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _eliminated(apply: Callable[..., Array], given: Any) -> Numbers:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _eliminated(apply: Callable[..., Array], given: Any, start: Numbers) -> Numbers:
     """u of each point: Newton's steps, Gauss-Newton's where that bends down, each accepted where it gains."""
-    _, _, y, factors = given
-    zero = jnp.zeros_like(y)
-    none = tuple(zero for _ in factors.of_x)
+    _, x, y, factors = given
+    zero, eps = jnp.zeros_like(y), float(jnp.finfo(y.dtype).eps)
+    none, sizes = tuple(zero for _ in factors.of_x), [row[-1] for row in factors.of_x]
+    coordinates = jnp.abs(x.reshape(*y.shape, len(none)))
+    target = 2 * jnp.abs(y) / factors.of_y
+    reaches = [
+        jnp.where(size > 0, coordinates[..., place] / jnp.where(size > 0, size, 1), 0)
+        for place, size in enumerate(sizes)
+    ]
 
     def body(search: _Search) -> _Search:
         trial = tuple(one + step for one, step in zip(search.u, search.step, strict=True))
         rest, slopes, hessian = _expanded(apply, given, trial)
         square = sum((one**2 for one in trial), rest**2)
         better = square < search.square
-        gradient = [one + rest * slope for one, slope in zip(trial, slopes, strict=True)]
-        step, promise = _downhill(gradient, slopes, hessian)
-        ends = better & (promise <= _hidden(given, rest, slopes, square))
-        # The last step is taken unseen: what it gains rounding hides. Where nothing gains any more, none is.
-        lost = ~better & ~(search.promise > jnp.finfo(square.dtype).eps * search.square)
-        going, better = ~search.done, better & ~search.done
-
-        def chosen(one: Array, other: Array) -> Array:
-            return jnp.where(better, one, other)
-
-        taken = [jnp.where(ends, ahead + last, ahead) for ahead, last in zip(trial, step, strict=True)]
+        step, promise = _downhill(
+            [one + rest * slope for one, slope in zip(trial, slopes, strict=True)], slopes, hessian
+        )
+        # The last step is taken unseen, as rounding hides what it gains: that of the square, of y and of x.
+        reach = target + sum(jnp.abs(slope) * one for slope, one in zip(slopes, reaches, strict=True))
+        last = promise <= _HIDDEN * eps * (square + eps * reach**2)
+        shorter = sum(one**2 for one in search.step) > _HIDDEN * eps * search.square
         return _Search(
-            u=tuple(map(chosen, taken, search.u)),
-            step=tuple(chosen(ahead, last / _SHORTER) for ahead, last in zip(step, search.step, strict=True)),
-            promise=chosen(promise, search.promise / _SHORTER),
-            square=chosen(square, search.square),
-            done=search.done | (going & (ends | lost)),
+            u=tuple(
+                jnp.where(better, jnp.where(last, ahead + more, ahead), before)
+                for ahead, more, before in zip(trial, step, search.u, strict=True)
+            ),
+            step=tuple(
+                jnp.where(better, jnp.where(last, 0, more), jnp.where(shorter, before / _SHORTER, 0))
+                for more, before in zip(step, search.step, strict=True)
+            ),
+            square=jnp.where(better, square, search.square),
             num_steps=search.num_steps + 1,
         )
 
-    start = _Search(none, none, zero, jnp.full_like(y, jnp.inf), jnp.zeros(y.shape, bool), jnp.zeros((), jnp.int32))
-    end = jax.lax.while_loop(lambda search: ~search.done.all() & (search.num_steps < _MOST_STEPS), body, start)
-    return end.u
+    def going(search: _Search) -> Bool[Array, ""]:
+        left = jnp.stack([one != 0 for one in search.step]).any() | (search.num_steps == 0)
+        return left & (search.num_steps < _MOST_STEPS)
+
+    return jax.lax.while_loop(going, body, _Search(none, start, jnp.full_like(y, jnp.inf), jnp.zeros((), jnp.int32))).u
 
 
 def _downhill(
     gradient: Sequence[Array], slopes: Numbers, hessian: Sequence[Sequence[Array]]
 ) -> tuple[Numbers, Float[Array, "..."]]:
     """Newton's step, or Gauss-Newton's where the second derivative is not positive definite, and what it is to gain."""
-    newton, pivots = _solved(hessian, gradient)
+    pivots = _solved(hessian, gradient)[1]
     least = [_LEAST_PIVOT * (1 + slope**2) for slope in slopes]
-    definite = jnp.stack([pivot > low for pivot, low in zip(pivots, least, strict=True)]).all(axis=0)
-    size = 1 + sum(slope**2 for slope in slopes)
-    across = sum(slope * one for slope, one in zip(slopes, gradient, strict=True)) / size
-    steps = tuple(
-        -jnp.where(definite, one, own - slope * across)
-        for one, own, slope in zip(newton, gradient, slopes, strict=True)
-    )
-    return steps, jnp.asarray(-sum(step * own for step, own in zip(steps, gradient, strict=True)))
-
-
-def _hidden(given: Any, rest: Array, slopes: Numbers, square: Array) -> Float[Array, "..."]:
-    """What of a gain rounding hides: that of the square itself, of y and the model, and of x."""
-    _, x, y, factors = given
-    eps, limits = float(jnp.finfo(y.dtype).eps), jnp.finfo(y.dtype)
-    target = jnp.abs(y) / factors.of_y
-    reach = jnp.abs(rest) + 2 * target
-    coordinates = x.reshape(*y.shape, len(slopes))
-    for place, slope in enumerate(slopes):
-        size = factors.of_x[place][place]
-        reach = reach + jnp.abs(slope * coordinates[..., place]) / jnp.maximum(size, limits.tiny)
-    return eps * square + (4 * eps * reach) ** 2
+    definite = functools.reduce(jnp.logical_and, (pivot > low for pivot, low in zip(pivots, least, strict=True)))
+    matrix = [
+        [jnp.where(definite, one, slopes[i] * slopes[j] + float(i == j)) for j, one in enumerate(row)]
+        for i, row in enumerate(hessian)
+    ]
+    step = tuple(-one for one in _solved(matrix, gradient)[0])
+    return step, jnp.asarray(-sum(one * own for one, own in zip(step, gradient, strict=True)))
 
 
 @_eliminated.defjvp
-def _eliminated_jvp(apply: Callable[..., Array], primals: tuple[Any], tangents: tuple[Any]) -> tuple[Numbers, Numbers]:
+def _eliminated_jvp(
+    apply: Callable[..., Array], primals: tuple[Any, Any], tangents: tuple[Any, Any]
+) -> tuple[Numbers, Numbers]:
     """By the implicit function theorem: the gradient by u stays zero."""
-    (given,) = primals
-    u = _eliminated(apply, given)
-    changes = jax.jvp(lambda given: _gradient(apply, given, u), (given,), tangents)[1]
+    given, start = primals
+    u = _eliminated(apply, given, start)
+    changes = jax.jvp(lambda given: _gradient(apply, given, u), (given,), tangents[:1])[1]
     found, _ = _solved(_expanded(apply, given, u)[2], changes)
     return u, tuple(-one for one in found)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _distance(apply: Callable[..., Array], given: Any, u: Numbers) -> Float[Array, "..."]:
     """e."""
     rest = _rest(apply, given, u)

@@ -22,10 +22,10 @@ from jaxreg.least_squares._flat_term import (
     parts_of,
     unusable_rows,
     whitened,
-    with_errors_in_x,
 )
 from jaxreg.least_squares._layout import layout_of
 from jaxreg.least_squares._limits import one_sided_derivative
+from jaxreg.least_squares._true_x import with_errors_in_x
 from jaxreg.models import Params
 from jaxreg.problems import Problem
 from jaxreg.problems._starts import start_of
@@ -173,6 +173,11 @@ class FlatProblem(NamedTuple):
         """What the curvature is expected to be: of likelihoods, and of all other losses ψ' itself."""
         found = self._informed(self.curvature(residual, noise), residual, noise)
         return jnp.where(self._at_edge(found), 0, found) if self.has_domain else found
+
+    @property
+    def has_errors_in_x(self) -> bool:
+        """Whether points have a true x each: with acceleration fits then take twice the steps, of twice the time."""
+        return any(term.true_x is not None for term in self.terms)
 
     @property
     def has_domain(self) -> bool:

@@ -12,7 +12,7 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxreg import _checks, _names
 from jaxreg._shapes import Bool, Float, Int
-from jaxreg.least_squares._errors_in_x import Curve, Factors, factors_of
+from jaxreg.least_squares._errors_in_x import Factors, factors_of
 from jaxreg.likelihoods import Likelihood
 from jaxreg.models import Params
 from jaxreg.models._model import apply_of
@@ -34,8 +34,7 @@ class FlatTerm(NamedTuple):
     whiten: Callable[[Array], Array]  # y's shape -> (k,), divided by sigma·unit
     raw: Callable[[Params], Array]  # y's shape, y - model, unweighted
     predict: Callable[..., Array]  # y's shape, at the x of the data, adjusted if it has errors, or at another
-    adjusted: Callable[[Params], Array] | None  # x's shape, of errors in x
-    factors: Factors | None  # of errors in x, with sigma·unit for that of y
+    true_x: Any  # of errors in x, a TrueX; None without any
     counted: Bool[Array, "k"]  # rows that are there
     loss: Callable[[Array], Array] | None  # elementwise, of residuals in units of the noise; None for the squared one
     information: Callable[[Array], Array] | None  # of a likelihood, whose residual is the prediction: of that
@@ -107,8 +106,7 @@ def flat_term(term: Term, form: TermForm, root: Array, counted: Bool[Array, "k"]
         whiten=whiten,
         raw=raw,
         predict=predict,
-        adjusted=None,
-        factors=None,
+        true_x=None,
         counted=counted,
         loss=_of_residual(form.loss, term.keywords, dtype) if likelihood is None else of_count[0],
         information=None if likelihood is None else of_count[1],
@@ -116,31 +114,6 @@ def flat_term(term: Term, form: TermForm, root: Array, counted: Bool[Array, "k"]
         units=units.astype(np.int32),
         is_robust=form.loss is not None and likelihood is None,
         is_prior=form.is_prior,
-    )
-
-
-def with_errors_in_x(flat: FlatTerm, term: Term, factors: Factors, dtype: Any) -> FlatTerm:
-    """The term whose residuals are distances from the curve."""
-    x, y = jax.tree.map(lambda leaf: leaf.astype(dtype), neutral_rows(term.x, term.y, term.mask))
-
-    def curve(params: Params) -> Curve:
-        return Curve.of(lambda params, x: flat.predict(params, x).astype(dtype), params, x, y, factors)
-
-    def adjusted(params: Params) -> Array:
-        return curve(params).adjusted(params)
-
-    def predict(params: Params) -> Array:
-        return flat.predict(params, adjusted(params))
-
-    def residual(params: Params) -> Float[Array, "k"]:
-        return jnp.where(flat.counted, curve(params).distance(params).ravel(), 0)
-
-    return flat._replace(
-        residual=residual,
-        raw=lambda params: y - predict(params).astype(dtype),
-        predict=predict,
-        adjusted=adjusted,
-        factors=factors,
     )
 
 

@@ -121,7 +121,7 @@ def advanced(problem: FlatProblem, state: State, max_steps: int, most: Int[Array
 
 def step(problem: FlatProblem, state: State, *, accelerate: bool = True) -> State:
     """Judge the state's trial and propose the next one."""
-    return propose(problem, judge(problem, state), accelerate=accelerate)
+    return propose(problem, judge(problem, state), accelerate=accelerate and not problem.has_errors_in_x)
 
 
 def judge(problem: FlatProblem, state: State) -> State:

@@ -171,7 +171,7 @@ def _residuals(problem: FlatProblem, params: Float[Array, "p"]) -> list[Array]:
 
 def _adjusted(problem: FlatProblem, everything: Any) -> Any:
     """The true x of each term's points; None where no x has errors."""
-    found = [None if term.adjusted is None else term.adjusted(everything) for term in problem.terms]
+    found = [None if term.true_x is None else term.true_x.adjusted(everything) for term in problem.terms]
     return None if all(part is None for part in found) else _of_terms(problem, found)
 
 

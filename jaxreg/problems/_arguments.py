@@ -56,8 +56,8 @@ def replaced(term: Term, form: TermForm, changes: dict[str, Any]) -> Term:
         )
     if isinstance(form.loss, Likelihood):
         of_losses.check_likelihood(form.loss, own.get("sigma"), None, term.keywords)
-    joint = errors.is_joint(*(own.get(name, getattr(term, name)) for name in ("sigma_x", "x", "y")))
-    if joint and "sigma" not in own:
+    shapes = (np.shape(own.get(name, getattr(term, name))) for name in ("sigma_x", "x", "y"))
+    if "sigma" not in own and hasattr(term.x, "dtype") and errors.is_joint(*shapes):
         own["sigma"] = None  # the covariance says it
     if "x" in own:
         own["x"] = features(own["x"])

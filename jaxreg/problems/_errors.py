@@ -63,7 +63,7 @@ def checked_sigma_x(term: Term, form: TermForm) -> tuple[Any, Any]:
         raise ValueError("y must be real where sigma_x is given, got complex numbers")
     sigma_x = _checks.array("sigma_x", term.sigma_x)
     sigma_x_fits(sigma_x.shape, np.shape(term.x), of_y)
-    sigma, joint = term.sigma, is_joint(sigma_x, term.x, term.y)
+    sigma, joint = term.sigma, is_joint(sigma_x.shape, np.shape(term.x), of_y)
     if joint and sigma is not None:
         raise ValueError("sigma must be None where sigma_x is the covariance of x with y, which says it, got one")
     if sigma is not None and np.shape(sigma) not in ((), of_y):
@@ -80,9 +80,9 @@ def sigma_of_joint(sigma_x: Any) -> Any:
     return jnp.sqrt(variance) if isinstance(sigma_x, jax.Array) else np.sqrt(np.maximum(variance, 0))
 
 
-def is_joint(sigma_x: Any, x: Any, y: Any) -> bool:
-    """Whether it is a covariance of each point's x with its y."""
-    return sigma_x is not None and np.shape(sigma_x) == shapes_of_sigma_x(np.shape(x), np.shape(y))[-1]
+def is_joint(shape: tuple[int, ...], of_x: tuple[int, ...], of_y: tuple[int, ...]) -> bool:
+    """Whether a sigma_x of a shape is a covariance of each point's x with its y."""
+    return shape == shapes_of_sigma_x(of_x, of_y)[-1]
 
 
 def shapes_of_sigma_x(of_x: tuple[int, ...], of_y: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -17,8 +17,8 @@ class Term(NamedTuple):
         sigma: a scalar, of y's shape, or (y.size, y.size), a covariance.
         mask: of y's shape; None for all.
         keywords: of the loss, such as its threshold.
-        sigma_x: a number, of x's shape, or a covariance a point, (…, d, d), or with y (…, d + 1, d + 1); None where x is
-            exact.
+        sigma_x: a number, of x's shape, or a covariance a point, (…, d, d), or with y (…, d + 1, d + 1); None for an x
+            without errors.
     """
 
     x: Any
