@@ -17,7 +17,7 @@ from jaxreg.least_squares._plain import MOST_PARAMS, plain_covariance, plain_fit
 from jaxreg.least_squares._result import assemble, finish
 from jaxreg.least_squares._solver import solve
 from jaxreg.least_squares._steps import advance, begin, close
-from jaxreg.least_squares._true_x import nearby
+from jaxreg.least_squares._true_x import eliminated, nearby
 from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem
 from jaxreg.problems._form import Form
@@ -113,7 +113,7 @@ def _mapped(
 def _plain(job: Job, problem: Problem, *_: Any) -> tuple[Fit, Array, Array]:
     flat = flat_problem(problem, careful=job.options.careful)
     end = plain_fit(flat, job.options.max_steps)
-    near = nearby(flat, end.true_x)
+    near = nearby(flat, eliminated(nearby(flat, end.true_x), end.params), 0)
     estimate = plain_covariance(near, end.params, absolute_sigma=problem.absolute_sigma)
     free = jnp.ones(end.params.shape, bool)
     fit = assemble(near, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free)

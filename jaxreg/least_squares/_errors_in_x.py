@@ -104,10 +104,11 @@ class Curve(NamedTuple):
     y: Array
     factors: Factors
     start: Numbers  # where u is sought from
+    most: int | None  # in as many steps, if that is said
 
     @classmethod
     def of(
-        cls, model: Callable[[Params, Array], Array], params: Params, x: Any, y: Any, factors: Factors, start: Numbers
+        cls, model: Callable[[Params, Array], Array], params: Params, x: Any, y: Any, factors: Factors, *way: Any
     ) -> "Curve":
         """Its constants are taken out of the model: rules of differentiation must not close over tracers."""
         closed = jax.make_jaxpr(model)(params, x)
@@ -116,11 +117,11 @@ class Curve(NamedTuple):
             found: Array = jax.core.eval_jaxpr(closed.jaxpr, constants, *jax.tree.leaves((params, x)))[0]
             return found
 
-        return cls(apply, closed.consts, x, y, factors, start)
+        return cls(apply, closed.consts, x, y, factors, *way)
 
     def eliminated(self, params: Params) -> Numbers:
         """u of each point."""
-        return _eliminated(self.apply, self._given(params), self.start)
+        return _eliminated(self.apply, self.most, self._given(params), self.start)
 
     def adjusted(self, params: Params) -> Array:
         """The true x of each point, as the parameters have it."""
@@ -202,9 +203,12 @@ class _Search(NamedTuple):
     num_steps: Any
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _eliminated(apply: Callable[..., Array], given: Any, start: Numbers) -> Numbers:
-    """u of each point: Newton's steps, Gauss-Newton's where that bends down, each accepted where it gains."""
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _eliminated(apply: Callable[..., Array], most: int | None, given: Any, start: Numbers) -> Numbers:
+    """u of each point: Newton's steps, Gauss-Newton's where that bends down, each accepted where it gains.
+
+    Until rounding hides what more would gain, or as many as ``most``, of which the last is not judged.
+    """
     _, x, y, factors = given
     zero, eps = jnp.zeros_like(y), float(jnp.finfo(y.dtype).eps)
     none, sizes = tuple(zero for _ in factors.of_x), [row[-1] for row in factors.of_x]
@@ -244,7 +248,12 @@ def _eliminated(apply: Callable[..., Array], given: Any, start: Numbers) -> Numb
         left = jnp.stack([one != 0 for one in search.step]).any() | (search.num_steps == 0)
         return left & (search.num_steps < _MOST_STEPS)
 
-    return jax.lax.while_loop(going, body, _Search(none, start, jnp.full_like(y, jnp.inf), jnp.zeros((), jnp.int32))).u
+    search = _Search(none, start, jnp.full_like(y, jnp.inf), jnp.zeros((), jnp.int32))
+    if most is None:
+        return jax.lax.while_loop(going, body, search).u
+    for _ in range(most):
+        search = body(search)
+    return tuple(one + step for one, step in zip(search.u, search.step, strict=True))
 
 
 def _downhill(
@@ -264,11 +273,11 @@ def _downhill(
 
 @_eliminated.defjvp
 def _eliminated_jvp(
-    apply: Callable[..., Array], primals: tuple[Any, Any], tangents: tuple[Any, Any]
+    apply: Callable[..., Array], most: int | None, primals: tuple[Any, Any], tangents: tuple[Any, Any]
 ) -> tuple[Numbers, Numbers]:
     """By the implicit function theorem: the gradient by u stays zero."""
     given, start = primals
-    u = _eliminated(apply, given, start)
+    u = _eliminated(apply, most, given, start)
     changes = jax.jvp(lambda given: _gradient(apply, given, u), (given,), tangents[:1])[1]
     found, _ = _solved(_expanded(apply, given, u)[2], changes)
     return u, tuple(-one for one in found)

@@ -24,6 +24,7 @@ _MOST_STEPS = 20
 # Of the cost, in shares of what the linear model predicts. From a fair start at most one step overshoots; where more
 # do, undamped steps may end far from the start, at another optimum than damped ones.
 _LEAST_GAIN = 0.25
+_STEPS_OF_X = 2  # of each point's true x, for each of the parameters: they converge together
 
 
 class PlainFit(NamedTuple):
@@ -98,9 +99,8 @@ def plain_covariance(problem: FlatProblem, params: Float[Array, "p"], *, absolut
 
 
 def _stepped(problem: FlatProblem, state: _State) -> _State:
-    begun = nearby(problem, state.true_x)
-    true_x = eliminated(begun, jnp.stack(state.params))
-    values, columns = _linearised(nearby(problem, true_x), state.params)
+    true_x = eliminated(nearby(problem, state.true_x, _STEPS_OF_X), jnp.stack(state.params))
+    values, columns = _linearised(nearby(problem, true_x, 0), state.params)
     cost = _dot(values, values)
     norms = [jnp.sqrt(_dot(column, column)) for column in columns]
     step, decrease, regular = _gauss_newton(values, columns, norms)

@@ -21,16 +21,18 @@ class TrueX(NamedTuple):
     factors: Factors  # with sigma·unit for that of y
     eliminated: Callable[[Params], Numbers]  # in sigmas·unit, how far each true x lies from the observed one
     adjusted: Callable[[Params], Array]  # x's shape, the true x
-    nearby: Callable[[Numbers], FlatTerm]  # the term whose true x are sought from others than those observed
+    nearby: Callable[
+        [Numbers, int | None], FlatTerm
+    ]  # the term whose true x are sought from others than those observed
 
 
 def with_errors_in_x(flat: FlatTerm, term: Term, factors: Factors, dtype: Any) -> FlatTerm:
     """The term whose residuals are distances from the curve."""
     x, y = jax.tree.map(lambda leaf: leaf.astype(dtype), neutral_rows(term.x, term.y, term.mask))
 
-    def begun_at(start: Numbers) -> FlatTerm:
+    def begun_at(start: Numbers, most: int | None = None) -> FlatTerm:
         def curve(params: Params) -> Curve:
-            return Curve.of(lambda params, x: flat.predict(params, x).astype(dtype), params, x, y, factors, start)
+            return Curve.of(lambda params, x: flat.predict(params, x).astype(dtype), params, x, y, factors, start, most)
 
         def adjusted(params: Params) -> Array:
             return curve(params).adjusted(params)
@@ -57,12 +59,12 @@ def eliminated(problem: Any, params: Float[Array, "p"]) -> list[Numbers]:
     return [() if term.true_x is None else term.true_x.eliminated(everything) for term in problem.terms]
 
 
-def nearby(problem: Any, starts: list[Numbers]) -> Any:
-    """The same flat problem, its true x sought from others, near which they are found in fewer steps."""
+def nearby(problem: Any, starts: list[Numbers], most: int | None = None) -> Any:
+    """The same flat problem, its true x sought from others, near which few steps find them: as many as ``most``."""
     if not problem.has_errors_in_x:
         return problem
     pairs = zip(problem.terms, starts, strict=True)
-    terms = tuple(term if term.true_x is None else term.true_x.nearby(start) for term, start in pairs)
+    terms = tuple(term if term.true_x is None else term.true_x.nearby(start, most) for term, start in pairs)
 
     def residual(params: Float[Array, "p"]) -> Float[Array, "n"]:
         everything = problem.restore(params)
