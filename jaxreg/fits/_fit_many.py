@@ -13,7 +13,7 @@ from jaxreg.fits._batch import Batch
 from jaxreg.fits._programs import Job
 from jaxreg.fits._sets import sets_of_data, sets_of_problem
 from jaxreg.least_squares import Fit
-from jaxreg.least_squares._solver import checked_options, num_free, num_rows
+from jaxreg.least_squares._solver import checked_options, num_free, num_rows, refuse_coupled
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 from jaxreg.problems import Problem
@@ -119,7 +119,11 @@ def fit_many(
     counts = num_rows(sets.one), num_free(sets.one)
     batch = Batch(job, leaves, tuple(jax.tree.leaves(sets.dtypes)), *counts, tuple(jax.local_devices()))
     fits = _Results(batch, store, end).filled(progress)
-    return fits.replace(problem=jax.tree.map(functools.partial(_on_axis, batch.num_sets), sets.problem, sets.own))
+    fits = fits.replace(problem=jax.tree.map(functools.partial(_on_axis, batch.num_sets), sets.problem, sets.own))
+    if any(term.sigma_x is not None for term in sets.problem.terms):
+        for place in np.flatnonzero(np.asarray(fits.status) == Status.INVALID_INPUT)[:1]:
+            refuse_coupled(fits[place].problem, fits.status[place])
+    return fits
 
 
 def _on_axis(num_sets: int, leaf: Any, is_own: bool) -> Any:

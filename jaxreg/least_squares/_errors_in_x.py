@@ -37,10 +37,10 @@ class Factors(NamedTuple):
     across: tuple[Array | None, ...]  # l
     of_y: Float[Array, "..."]  # L_yy
 
-    def coloured(self, normal: Sequence[Array]) -> tuple[list[Array], Array]:
+    def coloured(self, normal: Any) -> tuple[list[Array], Array]:
         """Errors of x and y from independent ones of variance 1, those of x first."""
-        shifts = [_sum(row, normal) for row in self.of_x]
-        return shifts, _sum((*self.across, self.of_y), normal)
+        numbers = list(normal)
+        return [_sum(row, numbers) for row in self.of_x], _sum((*self.across, self.of_y), numbers)
 
 
 def factors_of(

@@ -25,7 +25,7 @@ from jaxreg.least_squares._flat_term import (
 )
 from jaxreg.least_squares._layout import layout_of
 from jaxreg.least_squares._limits import one_sided_derivative
-from jaxreg.least_squares._true_x import with_errors_in_x
+from jaxreg.least_squares._true_x import rows_are_apart, with_errors_in_x
 from jaxreg.models import Params
 from jaxreg.problems import Problem
 from jaxreg.problems._starts import start_of
@@ -62,7 +62,7 @@ class FlatProblem(NamedTuple):
     tied: bool  # whether parameters follow from others
     held: Float[Array, "*k"] | None  # that unit, where it does not follow the residuals
     careful: bool
-    unusable: Bool[Array, "3 n"]  # rows that are there, where x, y or sigma is not finite, or sigma not positive
+    unusable: Bool[Array, "4 n"]  # rows that are there, where x, y, sigma or sigma_x cannot be used
 
     @property
     def num_rows(self) -> int:
@@ -176,7 +176,7 @@ class FlatProblem(NamedTuple):
 
     @property
     def has_errors_in_x(self) -> bool:
-        """Whether points have a true x each: with acceleration fits then take twice the steps, of twice the time."""
+        """Whether points have a true x each: acceleration would take twice the steps, of twice the time."""
         return any(term.true_x is not None for term in self.terms)
 
     @property
@@ -273,8 +273,10 @@ def flat_problem(problem: Problem, *, careful: bool = True) -> FlatProblem:
     flat, first = [], 0
     for term, one, sizes, rows in zip(terms, form.terms, errors, counted, strict=True):
         root, factors = jax.tree.map(lambda leaf: leaf * unit, sizes)
-        exact = flat_term(term, one, root, rows, first, dtype)
-        flat.append(exact if factors is None else with_errors_in_x(exact, term, factors, dtype))
+        flat.append(flat_term(term, one, root, rows, first, dtype))
+        if factors is not None:
+            valid &= rows_are_apart(flat[-1], term, one, layout.restore(layout.start))
+            flat[-1] = with_errors_in_x(flat[-1], term, factors, dtype)
         first += rows.size
 
     def residual(params: Float[Array, "p"]) -> Float[Array, "n"]:

@@ -220,7 +220,7 @@ def counts_are_usable(term: Term, form: TermForm, counted: Bool[Array, "k"]) -> 
     return (usable.ravel() | ~counted).all()
 
 
-def unusable_rows(term: Term, counted: Bool[Array, "k"]) -> Bool[Array, "3 k"]:
+def unusable_rows(term: Term, counted: Bool[Array, "k"]) -> Bool[Array, "4 k"]:
     rows = jnp.zeros(term.y.shape, bool)
     bad_x = rows
     for leaf in jax.tree.leaves(term.x):
@@ -231,6 +231,10 @@ def unusable_rows(term: Term, counted: Bool[Array, "k"]) -> Bool[Array, "3 k"]:
     sigma = sigma_of(term)
     good = positive(sigma) if sigma.ndim < 2 else jnp.isfinite(sigma).all(axis=1)
     parts = [flat_of(bad_x, term.y), ~jnp.isfinite(parts_of(term.y)), jnp.broadcast_to(~good, counted.shape)]
+    if term.sigma_x is None:
+        parts.append(jnp.zeros_like(counted))
+    else:
+        parts.append(~factors_of(term.sigma_x, term.x, jnp.ones_like(term.sigma), rows, term.sigma.dtype)[1].ravel())
     return jnp.stack(parts) & counted[None]
 
 

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg._shapes import Float
+from jaxreg._shapes import Bool, Float
 from jaxreg.least_squares._errors_in_x import Curve, Factors, Numbers
 from jaxreg.least_squares._flat_term import FlatTerm, joined
 from jaxreg.models import Params
-from jaxreg.problems._form import Term
+from jaxreg.models._model import couples_rows, is_rowwise
+from jaxreg.problems._form import Term, TermForm
 from jaxreg.problems._starts import neutral_rows
 
 
@@ -21,9 +22,7 @@ class TrueX(NamedTuple):
     factors: Factors  # with sigma·unit for that of y
     eliminated: Callable[[Params], Numbers]  # in sigmas·unit, how far each true x lies from the observed one
     adjusted: Callable[[Params], Array]  # x's shape, the true x
-    nearby: Callable[
-        [Numbers, int | None], FlatTerm
-    ]  # the term whose true x are sought from others than those observed
+    nearby: Callable[[Numbers, int | None], FlatTerm]  # the term whose true x are sought from other places
 
 
 def with_errors_in_x(flat: FlatTerm, term: Term, factors: Factors, dtype: Any) -> FlatTerm:
@@ -51,6 +50,14 @@ def with_errors_in_x(flat: FlatTerm, term: Term, factors: Factors, dtype: Any) -
         )
 
     return begun_at(tuple(jnp.zeros_like(y) for _ in factors.of_x))
+
+
+def rows_are_apart(flat: FlatTerm, term: Term, form: TermForm, params: Params) -> Bool[Array, ""]:
+    """Whether the model says, or shows, that it takes each row of x for itself, as a true x for each point needs it."""
+    if is_rowwise(form.model):
+        return jnp.asarray(True)
+    x, _ = neutral_rows(term.x, term.y, term.mask)
+    return ~couples_rows(lambda x: flat.predict(params, x), x)
 
 
 def eliminated(problem: Any, params: Float[Array, "p"]) -> list[Numbers]:

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _checks
 from jaxreg.least_squares._fit import Fit
-from jaxreg.least_squares._solver import checked_options, solve, with_care
+from jaxreg.least_squares._solver import checked_options, refuse_coupled, solve, with_care
 from jaxreg.least_squares._watched import Step, check_watching, watched
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
@@ -73,6 +73,7 @@ def fit(
         found = watched(problem, options, verbose=verbose, callback=callback, timeout=timeout)
     else:
         found = with_care(lambda options: solve(problem, options), options)
+    refuse_coupled(problem, found.status)
     return found.replace(problem=problem)
 
 
