@@ -27,7 +27,7 @@ class Goodness(NamedTuple):
 
     Attributes:
         log_likelihood: of the data and the priors with all constants: where the size of the errors is not known, at its
-            most likely, χ²/n. NaN under a robust loss, which is no likelihood. Of errors in x the constants are those of y alone.
+            most likely, χ²/n. NaN under a robust loss, which is no likelihood. Of errors in x without their constants.
         aic: -2·log_likelihood + 2p. ``summary`` leaves out the constants, which cancel in comparisons.
         aicc: aic + 2p(p + 1)/(n - p - 1), for few points; NaN without n > p + 1.
         bic: -2·log_likelihood + p·log(n).
@@ -113,9 +113,7 @@ def _of_one(problem: Problem, fit: Fit) -> Goodness:
         chi2=chi2,
         reduced_chi2=jnp.where(dof > 0, chi2 / jnp.where(dof > 0, dof, 1), jnp.nan),
         p_value=jnp.where(known, gammaincc(jnp.maximum(dof, 1) / 2, chi2 / 2), jnp.nan),
-        r_squared=jnp.full_like(chi2, jnp.nan)
-        if robust or counts or flat.has_errors_in_x
-        else _r_squared(problem, fit, flat.terms, residual),
+        r_squared=jnp.full_like(chi2, jnp.nan) if no_mean else _r_squared(problem, fit, flat.terms, residual),
         durbin_watson=jnp.where(is_optimum(fit.status), _durbin_watson(ordered), jnp.nan),
         runs=jnp.where(is_optimum(fit.status), _runs(ordered), jnp.nan),
     )
