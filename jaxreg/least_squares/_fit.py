@@ -173,9 +173,10 @@ class Fit:
         raise AttributeError(f"a fit has no field {name!r}")
 
     def __reduce__(self) -> Any:
-        fields = {name: getattr(self, name) for name in _FIELDS}
-        on_host = jax.tree.map(_pickling.on_host, fields | {"problem": None})
-        return Fit, tuple((on_host | {"problem": self.problem}).values())
+        parts = (getattr(self, name) for name in _FIELDS)
+        return Fit, tuple(
+            part if isinstance(part, Problem) else jax.tree.map(_pickling.on_host, part) for part in parts
+        )
 
 
 CurveFit = Fit

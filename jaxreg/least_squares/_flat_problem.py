@@ -1,7 +1,7 @@
 """A problem as the solver sees it: weighted residuals of the free parameters, flat, their loss, the box."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from jaxreg.least_squares._flat_term import (
     unusable_rows,
     whitened,
 )
-from jaxreg.least_squares._layout import layout_of
+from jaxreg.least_squares._layout import dtype_of, layout_of
 from jaxreg.least_squares._limits import one_sided_derivative
 from jaxreg.least_squares._true_x import rows_are_apart, with_errors_in_x
 from jaxreg.models import Params
@@ -250,7 +250,7 @@ def flat_problem(problem: Problem, *, careful: bool = True) -> FlatProblem:
     form = problem.form
     numbers = jax.tree.map(jnp.asarray, (problem.p0, problem.bounds, problem.terms))
     p0, box, terms = numbers
-    layout = layout_of(start_of(p0, box, terms, form), form, _dtype(numbers))
+    layout = layout_of(start_of(p0, box, terms, form), form, dtype_of(numbers))
     dtype = layout.start.dtype
     errors, targets, counted, valid = [], [], [], jnp.asarray(True)
     for term, form_of in zip(terms, form.terms, strict=True):
@@ -303,11 +303,3 @@ def flat_problem(problem: Problem, *, careful: bool = True) -> FlatProblem:
         careful=careful,
         unusable=unusable,
     )
-
-
-def _dtype(numbers: Any) -> Any:
-    """The widest of all numbers that are no whole ones; of a complex one that of its parts."""
-    p0, _, terms = numbers
-    leaves = jax.tree.leaves((p0, [(term.x, term.y) for term in terms]))
-    floats = [leaf.real.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.result_type(*floats)

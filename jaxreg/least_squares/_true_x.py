@@ -57,7 +57,8 @@ def rows_are_apart(flat: FlatTerm, term: Term, form: TermForm, params: Params) -
     if is_rowwise(form.model):
         return jnp.asarray(True)
     x, _ = neutral_rows(term.x, term.y, term.mask)
-    return ~couples_rows(lambda x: flat.predict(params, x), x)
+    shown = jax.tree.map(lambda leaf: jnp.where(leaf == 0, 1, leaf), params)  # a start of 0 may hide all of x
+    return ~couples_rows(lambda x: flat.predict(shown, x), x)
 
 
 def eliminated(problem: Any, params: Float[Array, "p"]) -> list[Numbers]:

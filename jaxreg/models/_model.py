@@ -214,8 +214,9 @@ def couples_rows(predict: Callable[[Any], Array], x: Any) -> Array:
         def moved(leaf: Array, moves: Array = moves, place: int = place) -> Array:
             if leaf.shape[: len(shape)] != shape or not jnp.issubdtype(leaf.dtype, jnp.inexact):
                 return leaf
-            there = leaf.reshape(still.size, *leaf.shape[len(shape) :])[place]
-            moves = moves.reshape(shape + (1,) * (leaf.ndim - len(shape)))
+            own = leaf.shape[len(shape) :]
+            there = leaf.reshape(still.size, *own)[place].reshape((1,) * len(shape) + own)
+            moves = moves.reshape(shape + (1,) * len(own))
             return jnp.where(
                 moves.reshape(shape + (1,) * (leaf.ndim - len(shape))), leaf + (there - leaf) * 0.375, leaf
             )
