@@ -210,6 +210,21 @@ def level(value: Any) -> Any:
     return found if found.ndim else float(found)  # which leaves the other's precision as it is
 
 
+def warn_if_narrowed(*values: Any, level: int = 3) -> None:
+    """Say once that float64 arrays are fitted in float32 while double precision is off."""
+    if _trace.x64():
+        return
+    # Of NumPy and pandas, in any byte order; a Python float has no dtype, and NumPy's scalars no axis.
+    leaves = [leaf for leaf in jax.tree.leaves(values) if not isinstance(leaf, jax.Array | float | int)]
+    floats = [leaf for leaf in leaves if getattr(getattr(leaf, "dtype", None), "kind", "") == "f" and np.ndim(leaf)]
+    if any(getattr(leaf.dtype, "itemsize", 8) >= 8 for leaf in floats):
+        warnings.warn(
+            "float64 arrays are fitted in float32, with 3 to 4 digits; for all digits call "
+            'jax.config.update("jax_enable_x64", True) before the first array is made',
+            stacklevel=level,
+        )
+
+
 def refuse(name: str, value: Any, condition: ArrayLike, wanted: str) -> None:
     """Raise, with the first of the values that does not fulfil a concrete condition on each."""
     if not np.all(condition):

@@ -61,6 +61,7 @@ class Part(IntEnum):
     """The standard error of a parameter, or the parameter, which is out of the range of the dtype."""
     LOSS = 9
     """The loss at the start, as that of a count's expectation below zero is, where the model is finite."""
+    SIGMA_X = 10
 
 
 def is_optimum(status: Any) -> Any:
@@ -154,6 +155,7 @@ _WORDS = {
     Part.X: "x is not finite at row {row}",
     Part.Y: "y is not finite at row {row} (mask= leaves rows out)",
     Part.SIGMA: "sigma is not positive and finite at row {row}",
+    Part.SIGMA_X: "sigma_x is negative or not finite, or no covariance, at row {row}",
     Part.PREDICTION: "the model's value at the start is not finite at row {row}",
     Part.DERIVATIVE: "the model's derivative by {name} is not finite at row {row}, nor has it a limit there",
     Part.PARAMETER: "the start of {name} is not finite",

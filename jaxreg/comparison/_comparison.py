@@ -135,6 +135,7 @@ def _facts(fit: Fit) -> dict[str, Any]:
         "masks": [np.ones(np.shape(term.y), bool) if term.mask is None else term.mask for term, _ in data],
         "losses": [form.loss for _, form in data],
         "sigmas": [term.sigma for term, _ in data],
+        "sigma_x": [term.sigma_x for term, _ in data],
         "kinds of sigma": [form.absolute_sigma for _, form in data],
         "keywords of the loss": [term.keywords for term, _ in data],
     }

@@ -29,7 +29,7 @@ class Goodness(NamedTuple):
 
     Attributes:
         log_likelihood: of the data and the priors with all constants: where the size of the errors is not known, at its
-            most likely, χ²/n. NaN under a robust loss, which is no likelihood.
+            most likely, χ²/n. NaN under a robust loss, which is no likelihood. Of errors in x without their constants.
         aic: -2·log_likelihood + 2p. ``summary`` leaves out the constants, which cancel in comparisons.
         aicc: aic + 2p(p + 1)/(n - p - 1), for few points; NaN without n > p + 1.
         bic: -2·log_likelihood + p·log(n).
@@ -37,7 +37,7 @@ class Goodness(NamedTuple):
         reduced_chi2: chi2/dof; near 1 where sigma is the size of the errors.
         p_value: the probability of a larger chi2 if the model is right. NaN unless sigma is known; of counts right
             where most are above about 5.
-        r_squared: 1 - Σ w·residual²/Σ w·(y - mean)², w = 1/sigma²; of counts and robust losses NaN.
+        r_squared: 1 - Σ w·residual²/Σ w·(y - mean)², w = 1/sigma²; of counts, robust losses and errors in x NaN.
         durbin_watson: Σ (eᵢ - eᵢ₋₁)²/Σ eᵢ² of residuals in sigmas in the order of the points: near 2 where neighbours
             are independent, near 0 where the curve misses a bend of the data. NaN for y of several axes.
         runs: how many standard deviations the number of runs of residuals of one sign lies from its expectation, of
@@ -98,7 +98,7 @@ def _of_one(problem: Problem, fit: Fit) -> Goodness:
     num_params = count - dof
     chi2 = fit.chi2 if fit.chi2_prior is None else fit.chi2 + fit.chi2_prior
     robust = bool(flat.rows.robust.any())
-    counts = problem.form.has(Kind.LIKELIHOOD)
+    no_mean = robust or problem.form.has(Kind.LIKELIHOOD) or flat.has_errors_in_x
 
     each = (_constant(problem, place, term, flat.unit) for place, term in enumerate(flat.terms))
     constants = sum(each, jnp.zeros_like(chi2))
@@ -117,7 +117,7 @@ def _of_one(problem: Problem, fit: Fit) -> Goodness:
         chi2=chi2,
         reduced_chi2=jnp.where(dof > 0, chi2 / jnp.where(dof > 0, dof, 1), jnp.nan),
         p_value=jnp.where(known, gammaincc(jnp.maximum(dof, 1) / 2, chi2 / 2), jnp.nan),
-        r_squared=jnp.full_like(chi2, jnp.nan) if robust or counts else _r_squared(problem, fit, flat.terms, residual),
+        r_squared=jnp.full_like(chi2, jnp.nan) if no_mean else _r_squared(problem, fit, flat.terms, residual),
         durbin_watson=jnp.where(is_optimum(fit.status), _durbin_watson(ordered), jnp.nan),
         runs=jnp.where(is_optimum(fit.status), _runs(ordered), jnp.nan),
     )

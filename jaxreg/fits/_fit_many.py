@@ -18,11 +18,10 @@ from jaxreg.global_fits._driver import fitted
 from jaxreg.global_fits._fit import with_numbers
 from jaxreg.global_fits._solver import solve
 from jaxreg.least_squares import Fit
-from jaxreg.least_squares._solver import checked_options, num_free, num_rows
+from jaxreg.least_squares._solver import checked_options, num_free, num_rows, refuse_coupled
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 from jaxreg.problems import Problem
-from jaxreg.problems._problem import warn_if_narrowed
 from jaxreg.status import Status
 from jaxreg.store._blocks import Division, Place, Store
 from jaxreg.store._filling import fill, stand_ins
@@ -53,6 +52,7 @@ def fit_many(
     store: Any = None,
     progress: bool | None = None,
     sigma: Any = None,
+    sigma_x: Any = None,
     absolute_sigma: bool = False,
     bounds: Any = None,
     fixed: Any = None,
@@ -78,7 +78,7 @@ def fit_many(
         p0: the start of all fits, a pytree of floats; None where the model can guess it from each data set.
         p0_each: whether the leaves of p0 have a leading axis m, a start for each data set.
         each: of a problem, the names of what each data set has for itself, on a leading axis, of y, sigma, mask, x, p0,
-            bounds and the loss's keywords: ``each=("y", "sigma")``; or these with their values:
+            sigma_x, bounds and the loss's keywords: ``each=("y", "sigma")``; or these with their values:
             ``each={"y": spectra}``.
         mask: shaped like y, or like one data set, True for the points that are there.
         residuals: whether the result holds them; they are as large as y.
@@ -86,6 +86,7 @@ def fit_many(
             a killed one stopped. The fields of the result are then Zarr arrays, read when they are sliced.
         progress: whether to draw a bar (``pip install 'jaxreg[progress]'``); None draws one on a terminal.
         sigma: a scalar, (n,), or (m, n), one for each data set; or the covariance of a data set's errors, (n, n).
+        sigma_x: as for ``problem``, with an axis m in front where each data set has its own.
         absolute_sigma, bounds, fixed, loss, scale, covariance, max_steps: as for ``curve_fit``, the same for all.
         timeout: seconds, compilation included, after which the fits that are not done end with ``Status.TIMEOUT``,
             where they stand, or NaN where they were not begun. With a store the chunk that was begun is finished, and
@@ -122,18 +123,19 @@ def fit_many(
     _checks.seconds("timeout", timeout)
     end = _blocks.Deadline(timeout)
     if isinstance(model, Problem):
-        given = (x, y, p0, mask, sigma, bounds, fixed, scale)
+        given = (x, y, p0, mask, sigma, sigma_x, bounds, fixed, scale)
         if any(value is not None for value in given) or absolute_sigma or p0_each or loss != "squared":
             raise ValueError("the problem knows its data, sigma, bounds and loss: fit_many(problem, each=(…))")
         sets = sets_of_problem(model, each)
     elif each is not None:
         raise ValueError("each is for a problem, fit_many(problem, each=(…)): of a model's data the shapes say it")
     else:
-        warn_if_narrowed(x, y, p0, sigma, level=4)
+        _checks.warn_if_narrowed(x, y, p0, sigma, sigma_x, level=4)
         p0 = p0 if shared is None or not p0_each else with_axis(p0, shared, y)
         sets = sets_of_data(
-            model, x, y, p0, p0_each=p0_each, mask=mask, sigma=sigma, bounds=bounds if shared is None else None,
-            fixed=fixed, absolute_sigma=absolute_sigma, loss=loss, scale=scale,
+            model, x, y, p0, p0_each=p0_each, mask=mask, sigma=sigma, sigma_x=sigma_x,
+            bounds=bounds if shared is None else None, fixed=fixed, absolute_sigma=absolute_sigma, loss=loss,
+            scale=scale,
         )  # fmt: skip
     if shared is not None:
         check_alone(store=store, timeout=timeout, covariance=covariance)
@@ -145,7 +147,11 @@ def fit_many(
     counts = num_rows(sets.one), num_free(sets.one)
     batch = Batch(job, leaves, tuple(jax.tree.leaves(sets.dtypes)), *counts, tuple(jax.local_devices()))
     fits = _Results(batch, store, end).filled(progress)
-    return fits.replace(problem=jax.tree.map(functools.partial(_on_axis, batch.num_sets), sets.problem, sets.own))
+    fits = fits.replace(problem=jax.tree.map(functools.partial(_on_axis, batch.num_sets), sets.problem, sets.own))
+    if any(term.sigma_x is not None for term in sets.problem.terms):
+        for place in np.flatnonzero(np.asarray(fits.status) == Status.INVALID_INPUT)[:1]:
+            refuse_coupled(fits[place].problem, fits.status[place])
+    return fits
 
 
 def _together(problem: GlobalProblem, max_steps: int, *, residuals: bool) -> GlobalFit:

@@ -18,6 +18,7 @@ from jaxreg.least_squares._plain import MOST_PARAMS, plain_covariance, plain_fit
 from jaxreg.least_squares._result import assemble, finish
 from jaxreg.least_squares._solver import solve
 from jaxreg.least_squares._steps import advance, begin, close
+from jaxreg.least_squares._true_x import eliminated, nearby
 from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem
 from jaxreg.problems._form import Form
@@ -113,9 +114,10 @@ def _mapped(
 def _plain(job: Job, problem: Problem, *_: Any) -> tuple[Fit, Array, Array]:
     flat = flat_problem(problem, careful=job.options.careful)
     end = plain_fit(flat, job.options.max_steps)
-    estimate = plain_covariance(flat, end.params, absolute_sigma=problem.absolute_sigma)
+    near = nearby(flat, eliminated(nearby(flat, end.true_x), end.params), 0)
+    estimate = plain_covariance(near, end.params, absolute_sigma=problem.absolute_sigma)
     free = jnp.ones(end.params.shape, bool)
-    fit = assemble(flat, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free)
+    fit = assemble(near, end.params, jnp.int32(Status.OK), end.num_steps, estimate, free)
     residual = flat.residual(end.params)
     return _returned(job, fit), end.settled & (jnp.vdot(residual, residual) <= end.ceiling), end.startable
 
@@ -145,4 +147,4 @@ def _whole(job: Job, problem: Problem, *_: Any) -> Fit:
 
 
 def _returned(job: Job, fit: Fit) -> Fit:
-    return fit if job.residuals else fit.replace(residuals=None)
+    return fit if job.residuals else fit.replace(residuals=None, adjusted_x=None)

@@ -11,6 +11,7 @@ from jaxreg.losses._kinds import Kind
 from jaxreg.models import Apply, Model
 from jaxreg.problems import Problem
 from jaxreg.problems import _arguments as arguments
+from jaxreg.problems._errors import is_joint, shapes_of_sigma_x, sigma_of_joint
 from jaxreg.problems._problem import checked_problem
 from jaxreg.problems._starts import shapes_of_start
 
@@ -32,7 +33,17 @@ class Sets(NamedTuple):
 
 
 def sets_of_data(
-    model: Model | Apply, x: Any, y: Any, p0: Any, *, p0_each: bool, mask: Any, sigma: Any, bounds: Any, **given: Any
+    model: Model | Apply,
+    x: Any,
+    y: Any,
+    p0: Any,
+    *,
+    p0_each: bool,
+    mask: Any,
+    sigma: Any,
+    sigma_x: Any,
+    bounds: Any,
+    **given: Any,
 ) -> Sets:
     """Of the arguments of ``fit_many``: what has y's shape is each data set's own."""
     if y is None:
@@ -51,18 +62,28 @@ def sets_of_data(
 
     # The first data set stands for all, but for its values: a start of its own may lie outside the bounds.
     first_x = jax.tree.map(lambda leaf, own: leaf[0] if own else leaf, x, x_own)
+    first_y = np.zeros(y.shape[1:], arguments.native(y.dtype))
+    sigma_x, first_sigma_x, sigma_x_own = _sigma_x(sigma_x, first_x, first_y)
     one = checked_problem(
-        model, first_x, np.zeros(y.shape[1:], arguments.native(y.dtype)), like, sigma=None if sigma_own else sigma,
-        mask=None, bounds=None if p0_each else bounds, **given,
+        model, first_x, first_y, like, sigma=None if sigma_own else sigma, sigma_x=first_sigma_x, mask=None,
+        bounds=None if p0_each else bounds, **given,
     )  # fmt: skip
     box = one.bounds
     if p0_each and bounds is not None:
         box = arguments.box(bounds, like)
-    sigma = sigma if sigma_own else one.sigma
+    joint = sigma_x_own and is_joint(*map(np.shape, (one.sigma_x, one.x, one.y)))
+    sigma = sigma_of_joint(sigma_x) if joint else sigma if sigma_own else one.sigma
     term = one.terms[0]._replace(x=x if any(jax.tree.leaves(x_own)) else one.x, y=y, sigma=sigma, mask=mask)
+    term = term._replace(sigma_x=sigma_x if sigma_x_own else one.sigma_x)
     problem = Problem(p0 if p0_each else one.p0, box, (term,), one.form)
     no = jax.tree.map(lambda _: False, problem)
-    own_term = no.terms[0]._replace(x=x_own, y=True, sigma=sigma_own, mask=None if mask is None else mask_own)
+    own_term = no.terms[0]._replace(
+        x=x_own,
+        y=True,
+        sigma=sigma_own or joint,
+        mask=None if mask is None else mask_own,
+        sigma_x=None if sigma_x is None else sigma_x_own,
+    )
     own = Problem(jax.tree.map(lambda _: p0_each, problem.p0), no.bounds, (own_term,), one.form)
     return Sets(problem, own, _dtypes(problem), one)
 
@@ -73,7 +94,7 @@ def sets_of_problem(problem: Problem, each: Sequence[str] | Mapping[str, Any] | 
         raise ValueError(f'each must name what each data set has for itself, as in each=("y",), got {each!r}')
     place = problem.only("each", remedy="fit each data set by jaxreg.fit, or vmap over it")
     form = problem.form.terms[place]
-    known = {"x", "y", "sigma", "mask", "p0", "bounds", *problem.terms[place].keywords}
+    known = {"x", "y", "sigma", "sigma_x", "mask", "p0", "bounds", *problem.terms[place].keywords}
     if unknown := set(each) - known:
         raise ValueError(f"each must be of {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}")
     if "sigma" in each and form.kind is Kind.LIKELIHOOD:
@@ -85,9 +106,12 @@ def sets_of_problem(problem: Problem, each: Sequence[str] | Mapping[str, Any] | 
         return jax.tree.map(lambda _: name in each, value)
 
     own_term = term._replace(
-        **{name: marked(name, getattr(term, name)) for name in ("x", "y", "sigma", "mask")},
+        **{name: marked(name, getattr(term, name)) for name in ("x", "y", "sigma", "sigma_x", "mask")},
         keywords={name: name in each for name in term.keywords},
     )
+    if _says_sigma(term, each):
+        term, own_term = term._replace(sigma=sigma_of_joint(term.sigma_x)), own_term._replace(sigma=True)
+        whole = Problem(whole.p0, whole.bounds, _with(whole.terms, place, term), whole.form)
     own_terms = _with(jax.tree.map(lambda _: False, whole.terms), place, own_term)
     own = Problem(marked("p0", whole.p0), marked("bounds", whole.bounds), own_terms, problem.form)
     lengths = {np.shape(leaf)[:1] for leaf, is_own in zip(*map(jax.tree.leaves, (whole, own)), strict=True) if is_own}
@@ -106,6 +130,16 @@ def sets_of_problem(problem: Problem, each: Sequence[str] | Mapping[str, Any] | 
     return Sets(whole, own, _dtypes(whole), first)
 
 
+def _says_sigma(term: Any, each: Any) -> bool:
+    """Whether each data set has its own covariance of x with y."""
+    if "sigma_x" not in each or term.sigma_x is None or not hasattr(term.x, "dtype"):
+        return False
+    own, of_x, of_y = (np.shape(getattr(term, name))[name in each :] for name in ("sigma_x", "x", "y"))
+    if is_joint(own, of_x, of_y) and "sigma" in each:
+        raise ValueError("sigma must not be in each where sigma_x is the covariance of x with y, which says it")
+    return is_joint(own, of_x, of_y)
+
+
 def _with_values(problem: Problem, place: int, each: Mapping[str, Any]) -> Problem:
     """The problem with the numbers that were given for each data set in place of its own."""
     p0, bounds, term = problem.p0, problem.bounds, problem.terms[place]
@@ -114,7 +148,7 @@ def _with_values(problem: Problem, place: int, each: Mapping[str, Any]) -> Probl
     if "bounds" in each:
         lower, upper = each["bounds"]
         bounds = tuple(jax.tree.map(np.asarray, _checks.params("bounds", bound)) for bound in (lower, upper))
-    fields = {name: _array(name, each[name]) for name in ("y", "sigma") if name in each}
+    fields = {name: _array(name, each[name]) for name in ("y", "sigma", "sigma_x") if name in each}
     fields |= {"x": jax.tree.map(np.asarray, each["x"])} if "x" in each else {}
     fields |= {"mask": np.asarray(_checks.booleans("mask", each["mask"]))} if "mask" in each else {}
     keywords = {name: _array(f"the loss's {name}", each[name]) for name in term.keywords.keys() & each.keys()}
@@ -193,6 +227,16 @@ def _sigma(sigma: Any, shape: tuple[int, ...]) -> tuple[Any, bool]:
             "problem of one data set, fit_many(problem, each={'y': …}) or each={'y': …, 'sigma': …}"
         )
     return sigma, sigma.shape == shape
+
+
+def _sigma_x(sigma_x: Any, x: Any, y: Any) -> tuple[Any, Any, bool]:
+    """sigma_x, one that stands for that of the first data set, and whether each has its own."""
+    known = shapes_of_sigma_x(np.shape(x), np.shape(y)) if hasattr(x, "dtype") else []
+    if sigma_x is None or np.ndim(sigma_x) == 0 or np.shape(sigma_x) in known or np.shape(sigma_x)[1:] not in known[1:]:
+        return sigma_x, sigma_x, False
+    sigma_x = _array("sigma_x", sigma_x)
+    first: Any = np.zeros(sigma_x.shape[1:]) if sigma_x.shape[1:] == np.shape(x) else np.eye(sigma_x.shape[-1])
+    return sigma_x, np.broadcast_to(first, sigma_x.shape[1:]), True
 
 
 def _first_start(p0: Any, num_sets: int) -> Any:

@@ -20,7 +20,7 @@ from jaxreg.least_squares import Fit
 from jaxreg.least_squares._fit import Pooled
 from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._look import Look, compressed
-from jaxreg.least_squares._result import culprit_of, of_terms, residuals_of, scales_of
+from jaxreg.least_squares._result import adjusted_of, culprit_of, of_terms, residuals_of, scales_of
 from jaxreg.least_squares._triangles import Triangles, joined, split
 from jaxreg.losses._kinds import Kind
 from jaxreg.status import Status, is_optimum
@@ -37,6 +37,7 @@ class Ends(NamedTuple):
     chi2: Float[Array, "m"]
     chi2_prior: Any
     residuals: Any
+    adjusted_x: Any
     scale: Any
     params: Any  # all of them, shaped like p0
     spread: Float[Array, "m all q"]  # how they follow the free ones
@@ -75,6 +76,7 @@ def _end(flat: FlatProblem, params: Float[Array, "q"], *, columns: Columns, diff
         chi2=flat.chi2(residual, priors=False),
         chi2_prior=flat.chi2(residual, priors=True) if any(term.is_prior for term in flat.terms) else None,
         residuals=of_terms(flat, residuals_of(flat, params)),
+        adjusted_x=adjusted_of(flat, flat.restore(params)),
         scale=of_terms(flat, scales_of(flat, residual)) if flat.scaled else None,
         params=flat.restore(params),
         spread=flat.spread(params, jnp.eye(params.size, dtype=params.dtype)),
@@ -158,6 +160,7 @@ def finish(
         stderr=shape(jnp.where(known, stderr, jnp.nan)),
         covariance=jnp.where(known[:, :, None] & known[:, None], matrix, jnp.nan),
         residuals=sets.residuals,
+        adjusted_x=sets.adjusted_x,
         chi2=sets.chi2,
         dof=jnp.where(kept, sets.rows.astype(jnp.int32) - own_free.sum(axis=1, dtype=jnp.int32), 0),
         status=status_each,

@@ -18,7 +18,7 @@ from jaxreg.least_squares import Fit, fit
 from jaxreg.least_squares._table import check_names, check_results, dataset_of
 from jaxreg.models import Apply, Model
 from jaxreg.problems import Problem
-from jaxreg.problems._problem import checked_problem, warn_if_narrowed
+from jaxreg.problems._problem import checked_problem
 from jaxreg.problems._starts import shapes_of_start
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def fit_cube(
     x, core = _features(da, coords)
     da = _whole(da, core)
     one_of_da = np.zeros(1, da.dtype)
-    warn_if_narrowed(one_of_da, level=3)
+    _checks.warn_if_narrowed(one_of_da, level=3)
     y = np.zeros(len(x), _checks.array("da", one_of_da, is_complex=True).dtype)
     common, own_given = common_and_own(da, core, p0, sigma, bounds)
     one = checked_problem(

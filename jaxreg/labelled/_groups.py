@@ -11,7 +11,7 @@ from jaxreg.fits import fit_many
 from jaxreg.labelled._own import names_of
 from jaxreg.least_squares._table import check_names
 from jaxreg.models import Apply, Model
-from jaxreg.problems._problem import checked_problem, warn_if_narrowed
+from jaxreg.problems._problem import checked_problem
 from jaxreg.problems._starts import shapes_of_start
 from jaxreg.status import is_optimum
 
@@ -80,7 +80,7 @@ def fit_table(
         raise ValueError(f"df must be a pandas.DataFrame, got {type(df).__name__}")
     keys = names_of("by", by, df.columns)
     data, group, index = _rows(df, names_of("x", x, df.columns), y, keys, sigma)
-    warn_if_narrowed(*data.values(), level=3)
+    _checks.warn_if_narrowed(*data.values(), level=3)
     count = np.bincount(group, minlength=len(index))
     most = int(count.max())
     one = checked_problem(

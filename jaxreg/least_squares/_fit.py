@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FIELDS = (
     "params", "stderr", "covariance", "residuals", "chi2", "dof", "status", "num_steps", "at_bound", "undetermined",
-    "scale", "culprit", "chi2_prior", "problem", "pooled",
+    "scale", "culprit", "chi2_prior", "problem", "pooled", "adjusted_x",
 )  # fmt: skip
 
 
@@ -48,8 +48,9 @@ class Fit:
             where the scale of the errors comes from the residuals and dof is 0; and in entries that leave the range of
             the dtype.
         residuals: of y's shape, y - model, unweighted, in units of y; NaN where masked. Of a sum a tuple, one for each
-            term with data.
-        chi2: scalar, Σ (residual/sigma)² of the data; 0 or infinite where that leaves the range of the dtype.
+            term with data. With sigma_x the model is taken at ``adjusted_x``.
+        chi2: scalar, Σ (residual/sigma)² of the data, with sigma_x and Σ ((adjusted_x - x)/sigma_x)²; 0 or infinite
+            where that leaves the range of the dtype.
         dof: degrees of freedom, the points that are there, and the priors', minus the parameters that are neither fixed
             nor at a bound.
         status: int32 scalar, a ``Status``: OK, KINK, MAX_STEPS, NONFINITE (also where a parameter or its error leaves
@@ -67,6 +68,8 @@ class Fit:
         problem: what was fitted, which all that follows a fit reads; None of a fit without its data.
         pooled: chi2, dof and num_points of all, where the fit is one data set of a ``GlobalFit``, from which the size
             of its errors and their quantiles come; otherwise None.
+        adjusted_x: of x's shape, where errors in x put each point's true x; None without sigma_x. Of a sum a tuple, one
+            for each term with data.
     """
 
     params: Any
@@ -84,6 +87,7 @@ class Fit:
     chi2_prior: Any = None
     problem: Any = None
     pooled: Any = None
+    adjusted_x: Any = None
 
     def replace(self, **changes: Any) -> "Fit":
         """The same fit with other fields."""
@@ -180,9 +184,10 @@ class Fit:
         raise AttributeError(f"a fit has no field {name!r}")
 
     def __reduce__(self) -> Any:
-        fields = (jax.tree.map(_pickling.on_host, getattr(self, name)) for name in _FIELDS if name != "problem")
-        *before, pooled = fields
-        return Fit, (*before, self.problem, pooled)
+        parts = (getattr(self, name) for name in _FIELDS)
+        return Fit, tuple(
+            part if isinstance(part, Problem) else jax.tree.map(_pickling.on_host, part) for part in parts
+        )
 
 
 CurveFit = Fit

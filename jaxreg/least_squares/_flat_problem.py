@@ -49,7 +49,7 @@ class FlatProblem(NamedTuple):
     held: Float[Array, "*k"] | None  # that unit, where it does not follow the residuals
     careful: bool
     alone: bool  # whether it is known to be none of many lanes
-    unusable: Bool[Array, "3 n"]  # rows that are there, where x, y or sigma is not finite, or sigma not positive
+    unusable: Bool[Array, "4 n"]  # rows that are there, where x, y, sigma or sigma_x cannot be used
 
     @property
     def num_rows(self) -> int:
@@ -92,8 +92,8 @@ class FlatProblem(NamedTuple):
             length=length,
             square=length**2 if root is None else jnp.sum(slope**2),
             smooth=jnp.isfinite(jacobian).all(),
-            jacobian=weighted,
-            root=root,
+            jacobian=None if self.has_errors_in_x else weighted,
+            root=None if self.has_errors_in_x else root,
         )
 
     def unseen(self) -> Look:
@@ -101,8 +101,12 @@ class FlatProblem(NamedTuple):
         p, n, dtype = self.start.size, self.num_rows, self.start.dtype
         one, rows = jnp.ones((), dtype), jnp.zeros((p, n), dtype)
         nothing = Triangles(*(jnp.zeros((1, p, *columns), dtype) for columns in ((0,), (p,), ())))
-        noise, root = jnp.ones(self.noise_shape, dtype), None if self.loss is None else rows[0]
-        return Look(one, one, noise, nothing, jnp.ones(p, dtype), one, one, jnp.asarray(True), rows, root)
+        look = Look(
+            one, one, jnp.ones(self.noise_shape, dtype), nothing, jnp.ones(p, dtype), one, one, jnp.asarray(True)
+        )
+        if self.has_errors_in_x:
+            return look
+        return look._replace(jacobian=rows, root=None if self.loss is None else rows[0])
 
     def cost_at(self, params: Float[Array, "p"], noise: Float[Array, "*k"]) -> Float[Array, ""]:
         """The cost in a given unit of the loss."""
@@ -198,6 +202,11 @@ class FlatProblem(NamedTuple):
         """What the curvature is expected to be: of likelihoods, and of all other losses ψ' itself."""
         found = self._informed(self.curvature(residual, noise), residual, noise)
         return jnp.where(self._at_edge(found), 0, found) if self.has_domain else found
+
+    @property
+    def has_errors_in_x(self) -> bool:
+        """Whether points have a true x each: acceleration would take twice the steps, of twice the time."""
+        return any(term.true_x is not None for term in self.terms)
 
     @property
     def has_domain(self) -> bool:

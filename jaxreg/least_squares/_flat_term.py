@@ -12,11 +12,12 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxreg import _checks, _names
 from jaxreg._shapes import Bool, Float, Int
+from jaxreg.least_squares._errors_in_x import Factors, factors_of
 from jaxreg.likelihoods import Likelihood
 from jaxreg.models import Params
 from jaxreg.models._model import apply_of
 from jaxreg.objective import Loss
-from jaxreg.problems._arguments import positive
+from jaxreg.problems._errors import positive
 from jaxreg.problems._form import Term, TermForm
 from jaxreg.problems._starts import neutral_rows
 
@@ -32,7 +33,8 @@ class FlatTerm(NamedTuple):
     residual: Callable[[Params], Array]  # (k,), (model - y)/(sigma·unit), zero where masked; see information
     whiten: Callable[[Array], Array]  # y's shape -> (k,), divided by sigma·unit
     raw: Callable[[Params], Array]  # y's shape, y - model, unweighted
-    predict: Callable[[Params], Array]  # y's shape
+    predict: Callable[..., Array]  # y's shape, at the x of the data, adjusted if it has errors, or at another
+    true_x: Any  # of errors in x, a TrueX; None without any
     counted: Bool[Array, "k"]  # rows that are there
     loss: Callable[[Array], Array] | None  # elementwise, of residuals in units of the noise; None for the squared one
     information: Callable[[Array], Array] | None  # of a likelihood, whose residual is the prediction: of that
@@ -63,8 +65,8 @@ def flat_term(term: Term, form: TermForm, root: Array, counted: Bool[Array, "k"]
     x, y = neutral_rows(term.x, term.y, term.mask)
     shape, apply = y.shape, model_of(term, form)
 
-    def predict(params: Params) -> Array:
-        prediction = apply(params, x)
+    def predict(params: Params, at: Any = x) -> Array:
+        prediction = apply(params, at)
         if prediction.shape != shape and form.is_prior:
             raise ValueError(f"a prior's function must give the shape of its mean {shape}, got {prediction.shape}")
         if prediction.shape != shape:
@@ -104,6 +106,7 @@ def flat_term(term: Term, form: TermForm, root: Array, counted: Bool[Array, "k"]
         whiten=whiten,
         raw=raw,
         predict=predict,
+        true_x=None,
         counted=counted,
         loss=_of_residual(form.loss, term.keywords, dtype) if likelihood is None else of_count[0],
         information=None if likelihood is None else of_count[1],
@@ -189,6 +192,18 @@ def root_of(sigma: Array, counted: Bool[Array, "k"], dtype: Any) -> tuple[Array,
     return jnp.where(usable, factor, identity), usable
 
 
+def errors_of(
+    term: Term, counted: Bool[Array, "k"], dtype: Any
+) -> tuple[tuple[Array, Factors | None], Bool[Array, ""]]:
+    """The root of sigma and, with errors in x, the factors, and whether they are usable."""
+    if term.sigma_x is None:
+        root, usable = root_of(sigma_of(term), counted, dtype)
+        return (root, None), usable
+    there = counted.reshape(term.y.shape)
+    factors, each = factors_of(term.sigma_x, term.x, term.sigma, there, dtype)
+    return (factors.of_y.ravel(), factors), (each | ~there).all()
+
+
 def whitened(root: Array, residual: Float[Array, "n"]) -> Float[Array, "n"]:
     return residual / root if root.ndim < 2 else solve_triangular(root, residual, lower=True)
 
@@ -205,7 +220,7 @@ def counts_are_usable(term: Term, form: TermForm, counted: Bool[Array, "k"]) -> 
     return (usable.ravel() | ~counted).all()
 
 
-def unusable_rows(term: Term, counted: Bool[Array, "k"]) -> Bool[Array, "3 k"]:
+def unusable_rows(term: Term, counted: Bool[Array, "k"]) -> Bool[Array, "4 k"]:
     rows = jnp.zeros(term.y.shape, bool)
     bad_x = rows
     for leaf in jax.tree.leaves(term.x):
@@ -216,6 +231,10 @@ def unusable_rows(term: Term, counted: Bool[Array, "k"]) -> Bool[Array, "3 k"]:
     sigma = sigma_of(term)
     good = positive(sigma) if sigma.ndim < 2 else jnp.isfinite(sigma).all(axis=1)
     parts = [flat_of(bad_x, term.y), ~jnp.isfinite(parts_of(term.y)), jnp.broadcast_to(~good, counted.shape)]
+    if term.sigma_x is None:
+        parts.append(jnp.zeros_like(counted))
+    else:
+        parts.append(~factors_of(term.sigma_x, term.x, jnp.ones_like(term.sigma), rows, term.sigma.dtype)[1].ravel())
     return jnp.stack(parts) & counted[None]
 
 

@@ -1,7 +1,5 @@
 """A problem's numbers made into the solver's view of it."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -11,17 +9,17 @@ from jaxreg._shapes import Float
 from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._flat_term import (
     counts_are_usable,
+    errors_of,
     flat_of,
     flat_term,
     joined,
     loss_of_all,
     parts_of,
-    root_of,
-    sigma_of,
     unusable_rows,
     whitened,
 )
-from jaxreg.least_squares._layout import layout_of
+from jaxreg.least_squares._layout import dtype_of, layout_of
+from jaxreg.least_squares._true_x import rows_are_apart, with_errors_in_x
 from jaxreg.problems import Problem
 from jaxreg.problems._starts import start_of
 
@@ -33,14 +31,14 @@ def flat_problem(
     form = problem.form
     numbers = jax.tree.map(jnp.asarray, (problem.p0, problem.bounds, problem.terms))
     p0, box, terms = numbers
-    layout = layout_of(start_of(p0, box, terms, form), form, _dtype(numbers))
+    layout = layout_of(start_of(p0, box, terms, form), form, dtype_of(numbers))
     dtype = layout.start.dtype
-    roots, targets, counted, valid = [], [], [], jnp.asarray(True)
+    errors, targets, counted, valid = [], [], [], jnp.asarray(True)
     for term, form_of in zip(terms, form.terms, strict=True):
         there = flat_of(jnp.ones(term.y.shape, bool) if term.mask is None else term.mask, term.y)
-        root, usable = root_of(sigma_of(term), there, dtype)
-        roots.append(root)
-        targets.append(whitened(root, jnp.where(there, parts_of(term.y), 0).astype(dtype)))
+        sizes, usable = errors_of(term, there, dtype)
+        errors.append(sizes)
+        targets.append(whitened(sizes[0], jnp.where(there, parts_of(term.y), 0).astype(dtype)))
         counted.append(there)
         valid &= usable & counts_are_usable(term, form_of, there)
     there, target = joined(counted), joined(targets)
@@ -54,8 +52,12 @@ def flat_problem(
     unusable = jnp.concatenate([unusable_rows(*pair) for pair in zip(terms, counted, strict=True)], axis=1)
 
     flat, first = [], 0
-    for term, one, root, rows in zip(terms, form.terms, roots, counted, strict=True):
-        flat.append(flat_term(term, one, root * unit, rows, first, dtype))
+    for term, one, sizes, rows in zip(terms, form.terms, errors, counted, strict=True):
+        root, factors = jax.tree.map(lambda leaf: leaf * unit, sizes)
+        flat.append(flat_term(term, one, root, rows, first, dtype))
+        if factors is not None:
+            valid &= rows_are_apart(flat[-1], term, one, layout.restore(layout.start))
+            flat[-1] = with_errors_in_x(flat[-1], term, factors, dtype)
         first += rows.size
 
     def residual(params: Float[Array, "p"]) -> Float[Array, "n"]:
@@ -83,11 +85,3 @@ def flat_problem(
         alone=False,
         unusable=unusable,
     )
-
-
-def _dtype(numbers: Any) -> Any:
-    """The widest of all numbers that are no whole ones; of a complex one that of its parts."""
-    p0, _, terms = numbers
-    leaves = jax.tree.leaves((p0, [(term.x, term.y) for term in terms]))
-    floats = [leaf.real.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.result_type(*floats)

@@ -67,3 +67,11 @@ def _tied_layout(layout: Layout, p0: Params, tie: Callable[[Params], Params], dt
     ]
     places = np.flatnonzero([name in p0 for name in names])
     return layout._replace(places=places.astype(np.int32), restore=restore, spread=spread)
+
+
+def dtype_of(numbers: Any) -> Any:
+    """The widest of all numbers that are no whole ones; of a complex one that of its parts."""
+    p0, _, terms = numbers
+    leaves = jax.tree.leaves((p0, [(term.x, term.y) for term in terms]))
+    floats = [leaf.real.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.result_type(*floats)

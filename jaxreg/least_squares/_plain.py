@@ -5,7 +5,7 @@ library is called for small matrices. A fit that such steps cannot be trusted wi
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,14 @@ from jaxreg.covariance import Covariance
 from jaxreg.covariance._factors import from_factor
 from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._optimum import is_optimum, rounding_floor
+from jaxreg.least_squares._true_x import eliminated, nearby
 
 MOST_PARAMS = 8  # beyond, the unrolled solution is longer than a library's loop
 _MOST_STEPS = 20
 # Of the cost, in shares of what the linear model predicts. From a fair start at most one step overshoots; where more
 # do, undamped steps may end far from the start, at another optimum than damped ones.
 _LEAST_GAIN = 0.25
+_STEPS_OF_X = 2  # of each point's true x, for each of the parameters: they converge together
 
 
 class PlainFit(NamedTuple):
@@ -34,6 +36,7 @@ class PlainFit(NamedTuple):
         settled: whether they are an optimum, by the tests of Levenberg-Marquardt's steps; if not, begin anew by those.
         ceiling: scalar, what the cost may be there, for the last step to be a good one.
         num_steps: int32 scalar.
+        true_x: of errors in x, where to seek them from.
     """
 
     params: Array
@@ -41,6 +44,7 @@ class PlainFit(NamedTuple):
     settled: Array
     ceiling: Array
     num_steps: Array
+    true_x: Any
 
 
 class _State(NamedTuple):
@@ -54,6 +58,7 @@ class _State(NamedTuple):
     ceiling: Float[Array, ""]  # cost and rounding floor there
     trusted: Bool[Array, ""]
     num_steps: Int[Array, ""]
+    true_x: Any  # of errors in x, at the parameters before
 
 
 def plain_fit(problem: FlatProblem, max_steps: int) -> PlainFit:
@@ -74,10 +79,11 @@ def plain_fit(problem: FlatProblem, max_steps: int) -> PlainFit:
             jnp.zeros((), dtype),
             problem.valid & (problem.size != 0),  # to zero they go on for ever
             none,
+            jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: eliminated(problem, problem.start))),
         ),
     )
     startable = problem.startable & (jnp.isfinite(end.cost) | (end.num_steps > 1))
-    return PlainFit(jnp.stack(end.params), startable, end.settled, end.ceiling, end.num_steps)
+    return PlainFit(jnp.stack(end.params), startable, end.settled, end.ceiling, end.num_steps, end.true_x)
 
 
 def plain_covariance(problem: FlatProblem, params: Float[Array, "p"], *, absolute_sigma: bool) -> Covariance:
@@ -93,7 +99,8 @@ def plain_covariance(problem: FlatProblem, params: Float[Array, "p"], *, absolut
 
 
 def _stepped(problem: FlatProblem, state: _State) -> _State:
-    values, columns = _linearised(problem, state.params)
+    true_x = eliminated(nearby(problem, state.true_x, _STEPS_OF_X), jnp.stack(state.params))
+    values, columns = _linearised(nearby(problem, true_x, 0), state.params)
     cost = _dot(values, values)
     norms = [jnp.sqrt(_dot(column, column)) for column in columns]
     step, decrease, regular = _gauss_newton(values, columns, norms)
@@ -120,6 +127,7 @@ def _stepped(problem: FlatProblem, state: _State) -> _State:
         ceiling=cost + floor,
         trusted=state.trusted & (good | ~(first | state.halved)),
         num_steps=state.num_steps + 1,
+        true_x=true_x,
     )
 
 
@@ -140,12 +148,9 @@ def _linearised(
     problem: FlatProblem, params: Sequence[Float[Array, ""]]
 ) -> tuple[Float[Array, "n"], list[Float[Array, "n"]]]:
     """The residuals and the columns of their Jacobian."""
-    columns = []
-    for index in range(len(params)):
-        unit = tuple(jnp.full_like(param, float(index == other)) for other, param in enumerate(params))
-        values, column = jax.jvp(lambda *numbers: problem.residual(jnp.stack(numbers)), tuple(params), unit)
-        columns.append(column)
-    return values, columns
+    values, slope = jax.linearize(lambda *numbers: problem.residual(jnp.stack(numbers)), *params)
+    units = [[jnp.full_like(param, float(i == j)) for j, param in enumerate(params)] for i in range(len(params))]
+    return values, [slope(*unit) for unit in units]
 
 
 def _gauss_newton(

@@ -138,6 +138,7 @@ def assemble(
         stderr=unravel(stderr),
         covariance=matrix,
         residuals=of_terms(problem, residuals_of(problem, params)),
+        adjusted_x=adjusted_of(problem, everything),
         chi2=problem.chi2(residual, priors=False),
         dof=(num_rows - free.sum()).astype(jnp.int32),
         status=status,
@@ -167,6 +168,12 @@ def residuals_of(problem: FlatProblem, params: Float[Array, "p"]) -> list[Array]
         there = term.counted[: raw.size].reshape(raw.shape)  # both parts of a complex number, or neither
         found.append(jnp.where(there, raw, jnp.nan))
     return found
+
+
+def adjusted_of(problem: FlatProblem, everything: Any) -> Any:
+    """The true x of each term's points; None where no x has errors."""
+    found = [None if term.true_x is None else term.true_x.adjusted(everything) for term in problem.terms]
+    return None if all(part is None for part in found) else of_terms(problem, found)
 
 
 def scales_of(problem: FlatProblem, residual: Float[Array, "n"]) -> list[Array]:
@@ -208,7 +215,8 @@ def culprit_of(
     start = _first(~jnp.isfinite(params))
     end = _chosen(start < num_params, (jnp.int32(Part.PARAMETER), none, start), end)
     given = _first(problem.unusable)
-    end = _chosen(given < problem.unusable.size, (Part.X + given // num_rows, given % num_rows, none), end)
+    kinds = jnp.array([Part.X, Part.Y, Part.SIGMA, Part.SIGMA_X], jnp.int32)
+    end = _chosen(given < problem.unusable.size, (kinds[given // num_rows], given % num_rows, none), end)
     failed = (status == Status.NONFINITE) | (status == Status.INVALID_INPUT)
     part, row, parameter = _chosen(failed, end, nothing)
     return jnp.stack([part, row, jnp.where(parameter < 0, none, jnp.asarray(problem.places)[parameter])])

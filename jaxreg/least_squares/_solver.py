@@ -1,5 +1,6 @@
 """One fit as one compiled program: ``solve``."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from jaxreg.least_squares._flat_problem import Options
 from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._kinks import minimise, without_derivative
 from jaxreg.least_squares._result import UNRESOLVED, finish, status_of
+from jaxreg.least_squares._true_x import rows_are_apart
 from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem
 from jaxreg.problems._starts import shapes_of_start
@@ -69,6 +71,26 @@ def with_care(run: Callable[[Options], Any], options: Options) -> Any:
         if UNRESOLVED not in np.asarray(found.status).ravel().tolist():
             return found
     return run(options)
+
+
+def refuse_coupled(problem: Problem, status: Any) -> None:
+    """Raise where a fit with errors in x was not begun because its model couples rows, as nobody can under a trace."""
+    if all(term.sigma_x is None for term in problem.terms) or not _trace.at_top_level():
+        return
+    if int(status) == Status.INVALID_INPUT and not bool(_rows_are_apart(problem)):
+        raise ValueError(
+            "model must take each row of x for itself where sigma_x is given, got one in which moving other rows' x "
+            "changes a row's prediction"
+        )
+
+
+@_jit.compiled()
+def _rows_are_apart(problem: Problem) -> Array:
+    exact = [term._replace(sigma_x=None) for term in problem.terms]
+    flat = flat_problem(dataclasses.replace(problem, terms=tuple(exact)))
+    parts = zip(flat.terms, problem.terms, problem.form.terms, strict=True)
+    apart = [rows_are_apart(*part, flat.restore(flat.start)) for part in parts if part[1].sigma_x is not None]
+    return jnp.stack(apart).all()
 
 
 @_jit.compiled("options")

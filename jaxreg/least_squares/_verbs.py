@@ -5,13 +5,14 @@ from typing import Any
 
 from jax.typing import ArrayLike
 
+from jaxreg import _checks
 from jaxreg.least_squares._fit import Fit
-from jaxreg.least_squares._solver import checked_options, solve, with_care
+from jaxreg.least_squares._solver import checked_options, refuse_coupled, solve, with_care
 from jaxreg.least_squares._watched import Step, check_watching, watched
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 from jaxreg.problems import Problem
-from jaxreg.problems._problem import checked_problem, warn_if_narrowed
+from jaxreg.problems._problem import checked_problem
 
 
 def fit(
@@ -72,6 +73,7 @@ def fit(
         found = watched(problem, options, verbose=verbose, callback=callback, timeout=timeout)
     else:
         found = with_care(lambda options: solve(problem, options), options)
+    refuse_coupled(problem, found.status)
     return found.replace(problem=problem)
 
 
@@ -82,6 +84,7 @@ def curve_fit(
     p0: Params | None = None,
     *,
     sigma: ArrayLike | None = None,
+    sigma_x: ArrayLike | None = None,
     absolute_sigma: bool = False,
     mask: ArrayLike | None = None,
     bounds: Any = None,
@@ -101,7 +104,7 @@ def curve_fit(
     (``jax.config.update("jax_enable_x64", True)``) where more than three or four digits are wanted.
 
     Args:
-        model, x, y, p0, sigma, absolute_sigma, mask, bounds, fixed, loss, scale: as for ``problem``.
+        model, x, y, p0, sigma, sigma_x, absolute_sigma, mask, bounds, fixed, loss, scale: as for ``problem``.
         covariance, max_steps, verbose, callback, timeout: as for ``fit``.
 
     Returns:
@@ -123,9 +126,9 @@ def curve_fit(
         raise ValueError("curve_fit takes a model, x and y, got a Problem: jaxreg.fit(problem) fits one")
     if y is None:
         raise ValueError("y must be given, as in curve_fit(model, x, y, p0), got None")
-    warn_if_narrowed(x, y, p0, sigma)
+    _checks.warn_if_narrowed(x, y, p0, sigma, sigma_x)
     problem = checked_problem(
-        model, x, y, p0, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed, loss=loss,
-        scale=scale,
+        model, x, y, p0, sigma=sigma, sigma_x=sigma_x, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds,
+        fixed=fixed, loss=loss, scale=scale,
     )  # fmt: skip
     return fit(problem, covariance=covariance, max_steps=max_steps, verbose=verbose, callback=callback, timeout=timeout)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from jaxreg import _checks, _names
@@ -194,3 +195,33 @@ def rowwise(model: Given) -> Given:
 def is_rowwise(model: Model | Apply) -> bool:
     """Whether a model says that it takes each row of x for itself."""
     return model.rowwise or is_rowwise(model.apply) if isinstance(model, Model) else isinstance(model, _Rowwise)
+
+
+def couples_rows(predict: Callable[[Any], Array], x: Any) -> Array:
+    """Whether predictions depend on other points' x: every second point is moved, once these and once the others.
+
+    Args:
+        predict: of x alone.
+        x: a pytree; of its leaves those that begin with the prediction's shape are moved, a part of the way to a point
+            that stays, so that a model meets no x far from all that it knows.
+    """
+    still = predict(x)
+    shape, size = still.shape, jnp.max(jnp.where(jnp.isfinite(still), jnp.abs(still), 0), initial=0)
+    odd = (jnp.arange(still.size) % 2 == 1).reshape(shape)
+    found = jnp.asarray(False)
+    for moves, place in ((odd, 0), (~odd, 1)) if still.size > 1 else ():
+
+        def moved(leaf: Array, moves: Array = moves, place: int = place) -> Array:
+            if leaf.shape[: len(shape)] != shape or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+                return leaf
+            own = leaf.shape[len(shape) :]
+            there = leaf.reshape(still.size, *own)[place].reshape((1,) * len(shape) + own)
+            moves = moves.reshape(shape + (1,) * len(own))
+            return jnp.where(
+                moves.reshape(shape + (1,) * (leaf.ndim - len(shape))), leaf + (there - leaf) * 0.375, leaf
+            )
+
+        change = jnp.abs(predict(jax.tree.map(moved, x)) - still)
+        same = (change <= jnp.finfo(change.dtype).eps ** 0.75 * size) | moves | ~jnp.isfinite(still)
+        found |= ~same.all()
+    return found

@@ -101,7 +101,7 @@ def curve(
     if sigma is None:
         ax.plot(x, y, ".", label="data", rasterized=many, **marker)
     else:
-        ax.errorbar(x, y, sigma, fmt=".", label="data ± σ", rasterized=many, **marker)
+        ax.errorbar(x, y, sigma, _sigma_x(fit), fmt=".", label="data ± σ", rasterized=many, **marker)
     return finish(ax, xlabel, ylabel)
 
 
@@ -205,6 +205,12 @@ def _points(fit: Fit) -> tuple[Any, Any]:
             f"a curve has one feature for each point, got x of shape {_names.shapes(x)} and y of {np.shape(y)}"
         )
     return x, y
+
+
+def _sigma_x(fit: Fit) -> Any:
+    """The standard deviation of each x; None where it is exact."""
+    sigma_x = problem_of(fit).sigma_x
+    return sigma_x if sigma_x is None or np.ndim(sigma_x) < 3 else np.sqrt(np.asarray(sigma_x)[:, 0, 0])
 
 
 def _sigma(fit: Fit) -> Any:

@@ -13,6 +13,7 @@ from jaxreg.likelihoods import Likelihood
 from jaxreg.losses._kinds import Kind
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
+from jaxreg.problems import _errors as errors
 from jaxreg.problems import _losses as of_losses
 from jaxreg.problems._form import Form, Term, TermForm
 from jaxreg.problems._starts import guess_of, is_given, shapes_of_start
@@ -24,6 +25,7 @@ def checked_term(
     y: Any,
     *,
     sigma: Any,
+    sigma_x: Any = None,
     mask: Any,
     loss: str | Loss,
     scale: str | None,
@@ -38,22 +40,25 @@ def checked_term(
         of_losses.check_likelihood(function, sigma, scale, keywords)
         absolute_sigma = True
     form = TermForm(model, function, scale, absolute_sigma)
-    term = _checked(Term(features(x), y, sigma, mask, keywords), form)
+    term = _checked(Term(features(x), y, sigma, mask, keywords, sigma_x), form)
     return kept(term), form
 
 
 def replaced(term: Term, form: TermForm, changes: dict[str, Any]) -> Term:
     """A term with some of its numbers replaced by what a user gave."""
-    own = {name: changes[name] for name in ("x", "y", "sigma", "mask") if name in changes}
+    own = {name: changes[name] for name in ("x", "y", "sigma", "sigma_x", "mask") if name in changes}
     keywords = {name: value for name, value in changes.items() if name not in own}
     if unknown := keywords.keys() - term.keywords.keys():
-        known = ", ".join(["p0", "bounds", "x", "y", "sigma", "mask", *term.keywords])
+        known = ", ".join(["p0", "bounds", "x", "y", "sigma", "sigma_x", "mask", *term.keywords])
         raise ValueError(
             f"replace takes the numbers of a problem, {known}, got {', '.join(sorted(unknown))}: what chooses the "
             "program (model, loss, scale, fixed, absolute_sigma) is said in a new problem"
         )
     if isinstance(form.loss, Likelihood):
         of_losses.check_likelihood(form.loss, own.get("sigma"), None, term.keywords)
+    shapes = (np.shape(own.get(name, getattr(term, name))) for name in ("sigma_x", "x", "y"))
+    if "sigma" not in own and hasattr(term.x, "dtype") and errors.is_joint(*shapes):
+        own["sigma"] = None  # the covariance says it
     if "x" in own:
         own["x"] = features(own["x"])
     if "y" in own:
@@ -66,7 +71,7 @@ def kept(term: Term) -> Term:
     """Numbers that nobody changes afterwards: NumPy's own arrays are copied, memory maps stay what they are."""
     x = _kept(term.x) if hasattr(term.x, "dtype") else jax.tree.map(_kept, term.x)
     keywords = {name: _kept(value) for name, value in term.keywords.items()}
-    return Term(x, _kept(term.y), _kept(term.sigma), _kept(term.mask), keywords)
+    return Term(x, _kept(term.y), _kept(term.sigma), _kept(term.mask), keywords, _kept(term.sigma_x))
 
 
 def _kept(leaf: Any) -> Any:
@@ -86,8 +91,9 @@ def _checked(term: Term, form: TermForm) -> Term:
         of_losses.check_keywords(form.loss, term.keywords)
     if isinstance(form.loss, Likelihood):
         of_losses.check_counts(form.loss, term.y, mask, term.keywords)
-    sigma = _one(term.y.dtype) if term.sigma is None else _sigma(term.sigma, jnp.shape(term.y), mask)
-    return term._replace(mask=mask, sigma=sigma)
+    sigma, sigma_x = errors.checked_sigma_x(term._replace(mask=mask), form)
+    sigma = _one(term.y.dtype) if sigma is None else errors.checked_sigma(sigma, jnp.shape(term.y), mask)
+    return term._replace(mask=mask, sigma=sigma, sigma_x=sigma_x)
 
 
 @functools.cache
@@ -183,11 +189,13 @@ def native(dtype: Any) -> Any:
 
 
 def checked_shapes(term: Term) -> None:
-    """Refuse sigma and mask of other shapes than y allows, whatever their values are."""
+    """Refuse sigma, sigma_x and mask of other shapes than y allows, whatever their values are."""
     shape = np.shape(term.y)
     if term.mask is not None:
         _checks.shape("mask", term.mask, shape)
-    _sigma_fits(np.shape(term.sigma), shape)
+    errors.sigma_fits(np.shape(term.sigma), shape)
+    if term.sigma_x is not None:
+        errors.sigma_x_fits(np.shape(term.sigma_x), np.shape(term.x), shape)
 
 
 def _mask(mask: Any, shape: tuple[int, ...]) -> Any:
@@ -262,42 +270,3 @@ def _alone(name: str, value: Any, read: Callable[[str, Any], Any]) -> Any:
     """A value, or a list of values; None for anything else."""
     words = isinstance(value, str) or (isinstance(value, list | tuple) and any(isinstance(one, str) for one in value))
     return None if value is None or words or isinstance(value, dict) else read(name, value)
-
-
-def _sigma(sigma: Any, shape: tuple[int, ...], mask: Any) -> Any:
-    """A scalar, of y's shape, or a covariance of all points."""
-    sigma = _checks.array("sigma", sigma)
-    _sigma_fits(sigma.shape, shape)
-    if not _trace.concrete(sigma, mask):
-        return sigma
-    values, counted = np.asarray(sigma), np.ones(shape, bool) if mask is None else np.asarray(mask)
-    if sigma.shape in ((), shape):
-        usable = positive(values) if sigma.ndim == 0 else positive(values) | ~counted
-        _checks.refuse("sigma", values, usable, "positive and finite")
-    elif not _positive_definite(values[np.ix_(counted.ravel(), counted.ravel())]):
-        raise ValueError("sigma must be symmetric and positive definite where it is a covariance, got one that is not")
-    return sigma
-
-
-def _sigma_fits(shape: tuple[int, ...], of_y: tuple[int, ...]) -> None:
-    size = int(np.prod(of_y, dtype=int))
-    if shape not in ((), of_y, (size, size)):
-        raise ValueError(
-            f"sigma must be a number, have y's shape {of_y}, or be a covariance of shape {(size, size)}, got shape "
-            f"{shape}"
-        )
-
-
-def positive(sigma: Any) -> Any:
-    """Whether each sigma is positive and finite."""
-    return (sigma > 0) & (sigma < np.inf)
-
-
-def _positive_definite(matrix: np.ndarray) -> bool:
-    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, rtol=1e-5, atol=0):
-        return False
-    try:
-        np.linalg.cholesky(matrix)
-    except np.linalg.LinAlgError:
-        return False
-    return True

@@ -17,6 +17,8 @@ class Term(NamedTuple):
         sigma: a scalar, of y's shape, or (y.size, y.size), a covariance.
         mask: of y's shape; None for all.
         keywords: of the loss, such as its threshold.
+        sigma_x: a number, of x's shape, or a covariance a point, (…, d, d), or with y (…, d + 1, d + 1); None for an x
+            without errors.
     """
 
     x: Any
@@ -24,6 +26,7 @@ class Term(NamedTuple):
     sigma: Any
     mask: Any
     keywords: dict[str, Any]
+    sigma_x: Any = None
 
 
 class TermForm(NamedTuple):

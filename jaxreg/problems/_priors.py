@@ -12,6 +12,7 @@ from jax import Array
 from jaxreg import _checks, _trace
 from jaxreg.models import Params
 from jaxreg.problems import _arguments as arguments
+from jaxreg.problems._errors import positive
 from jaxreg.problems._form import Form, Term
 
 
@@ -78,7 +79,7 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
         _checks.array(f"its sigma of {name}", value[1]),
     )
     if _trace.concrete(sigma):
-        _checks.refuse(f"the sigma of the prior of {name}", sigma, arguments.positive(sigma), "positive and finite")
+        _checks.refuse(f"the sigma of the prior of {name}", sigma, positive(sigma), "positive and finite")
     if sigma.shape not in ((), mean.shape):
         raise ValueError(
             f"the sigma of the prior of {name} must be a number or shaped like its mean {mean.shape}, got "

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxreg import _checks, _jit, _pickling, _trace
+from jaxreg import _checks, _jit, _pickling
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
 from jaxreg.problems import _arguments as arguments
@@ -33,7 +32,7 @@ class Problem(_jit.Formed):
     Attributes:
         p0: the start; None where the models guess it from the data at each fit.
         bounds: (lower, upper), each shaped like the parameters; None without any.
-        terms: the numbers of each term: x, y, sigma, mask, and the keywords of its loss.
+        terms: the numbers of each term: x, y, sigma, sigma_x, mask, and the keywords of its loss.
         form: all that is static: models, losses, which numbers are free.
     """
 
@@ -68,6 +67,11 @@ class Problem(_jit.Formed):
         return self.terms[self.only("mask")].mask
 
     @property
+    def sigma_x(self) -> Any:
+        """The errors of x of the only term with data; None where it is exact."""
+        return self.terms[self.only("sigma_x")].sigma_x
+
+    @property
     def absolute_sigma(self) -> bool:
         """Whether the size of the errors is known, of one term and so of all."""
         return any(term.absolute_sigma for term in self.form.terms)
@@ -82,7 +86,7 @@ class Problem(_jit.Formed):
 
         Args:
             term: whose data are replaced; None for the only term with data.
-            changes: p0, bounds, x, y, sigma, mask, and the keywords of the loss by their names (``delta=…``).
+            changes: p0, bounds, x, y, sigma, sigma_x, mask, and the keywords of the loss by their names (``delta=…``).
 
         Raises:
             ValueError: for anything else, and for what ``problem`` refuses.
@@ -193,6 +197,7 @@ def problem(
     p0: Params | None = None,
     *,
     sigma: ArrayLike | None = None,
+    sigma_x: ArrayLike | None = None,
     absolute_sigma: bool = False,
     mask: ArrayLike | None = None,
     bounds: Any = None,
@@ -210,6 +215,10 @@ def problem(
         p0: the start, any pytree of floats; None where the Model can guess it from the data.
         sigma: standard deviation of y in its units (of each part of a complex one), a scalar or of y's shape, positive;
             or the errors' covariance, (y.size, y.size) in row-major order. None for ones.
+        sigma_x: standard deviation of x, a number or of x's shape, zero where x is exact; or a covariance a point,
+            (n, d, d) of its d coordinates, or (n, d + 1, d + 1) of these with y, last, and sigma left out. Each point's
+            true x is then found with the parameters, and χ² counts its distance from the curve in both. Of x one array,
+            a number of y for each point, and a model that takes row by row. Without sigma the errors of y count as 1.
         absolute_sigma: True takes sigma as it is; False scales the covariance by chi2/dof, so that only the ratios of
             the sigmas count. It matters under the squared loss only, and not to a sandwich: those take the size of the
             errors from the residuals.
@@ -241,10 +250,10 @@ def problem(
     >>> print(f"{jaxreg.fit(p).stderr['resistance']:.3f}")
     0.018
     """
-    warn_if_narrowed(x, y, p0, sigma)
+    _checks.warn_if_narrowed(x, y, p0, sigma, sigma_x)
     return checked_problem(
-        model, x, y, p0, sigma=sigma, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds, fixed=fixed, loss=loss,
-        scale=scale,
+        model, x, y, p0, sigma=sigma, sigma_x=sigma_x, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds,
+        fixed=fixed, loss=loss, scale=scale,
     )  # fmt: skip
 
 
@@ -288,18 +297,3 @@ def checked_problem(
     form = Form((one,), order=Order(p0 if isinstance(p0, dict) else ()))
     p0, bounds = arguments.start_and_bounds(p0, bounds, [term], form)
     return Problem(p0, bounds, (term,), form._replace(free=arguments.free_of(fixed, p0)))
-
-
-def warn_if_narrowed(*values: Any, level: int = 3) -> None:
-    """Say once that float64 arrays are fitted in float32 while double precision is off."""
-    if _trace.x64():
-        return
-    # Of NumPy and pandas, in any byte order; a Python float has no dtype, and NumPy's scalars no axis.
-    leaves = [leaf for leaf in jax.tree.leaves(values) if not isinstance(leaf, jax.Array | float | int)]
-    floats = [leaf for leaf in leaves if getattr(getattr(leaf, "dtype", None), "kind", "") == "f" and np.ndim(leaf)]
-    if any(getattr(leaf.dtype, "itemsize", 8) >= 8 for leaf in floats):
-        warnings.warn(
-            "float64 arrays are fitted in float32, with 3 to 4 digits; for all digits call "
-            'jax.config.update("jax_enable_x64", True) before the first array is made',
-            stacklevel=level,
-        )

@@ -64,6 +64,8 @@ def _notes(fit: Fit) -> list[str]:
         notes.append(f"scale of the residuals, estimated: {scales} sigmas")
     if int(fit.dof) <= 0 and is_optimum(int(fit.status)) and not (fit.problem and fit.problem.absolute_sigma):
         notes.append("no errors: as many parameters as points leave nothing that says how large they are")
+    if fit.adjusted_x is not None:
+        notes.append("errors in x are counted: χ² is of the distances from the curve in both coordinates")
     for term, form in () if fit.problem is None else zip(fit.problem.terms, fit.problem.form.terms, strict=True):
         if np.ndim(term.sigma) or term.sigma != 1 or form.is_prior:
             continue

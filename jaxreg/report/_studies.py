@@ -46,6 +46,7 @@ def parts_of_problem(problem: Problem) -> list[str | Table]:
         loss = "squared" if form.loss is None else readable(form.loss)
         words = [f"{name}={_number(value)}" for name, value in term.keywords.items()]
         sigma = _number(term.sigma) + (", absolute" if form.absolute_sigma else "")
+        sigma += "" if term.sigma_x is None else f", of x {_number(term.sigma_x)}"
         model = "prior" if form.is_prior else _made(form.model)
         terms.append([str(place), model, str(there), f"{loss}({', '.join(words)})" if words else loss, sigma])
     shapes = shapes_of_start(problem.p0, problem.bounds, problem.terms, problem.form)

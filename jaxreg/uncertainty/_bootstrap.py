@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _checks, _jit, _trace
 from jaxreg._linear_algebra import unit_columns
-from jaxreg._shapes import Float
+from jaxreg._shapes import Bool, Float
 from jaxreg.global_fits import GlobalFit, GlobalProblem
 from jaxreg.global_fits._solver import Traced, solved
 from jaxreg.least_squares import Fit
@@ -21,6 +21,7 @@ from jaxreg.least_squares._flat_problem import FlatProblem, Options
 from jaxreg.least_squares._flat_term import FlatTerm, coloured, joined
 from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._solver import solve, with_care
+from jaxreg.least_squares._true_x import TrueX
 from jaxreg.likelihoods import Likelihood
 from jaxreg.losses._kinds import Kind
 from jaxreg.models import Params
@@ -76,9 +77,9 @@ def bootstrap(
             truth in 88 to 92 %; "residual" keeps x and sigma and draws the residuals in units of sigma, raised by
             1/√(1 - leverage) and centred, of correlated errors after these are whitened; "parametric" adds normal noise
             to the fitted curve, of the standard deviation sigma, if absolute, or else of the size that the residuals
-            say, as for a ``band``. Of a global fit these are for each data set, within it, and "sets" draws whole data
-            sets with replacement: the spread, of the shared parameters alone, is then right also where data sets differ
-            by more than their errors say.
+            say, as for a ``band``; of errors in x to both coordinates, around the adjusted x. Of a global fit these are
+            for each data set, within it, and "sets" draws whole data sets with replacement: the spread, of the shared
+            parameters alone, is then right also where data sets differ by more than their errors say.
         num: refits, static.
         level: of the percentile intervals.
         batch_size: refits at once, static: bounds memory; of a global fit one.
@@ -107,6 +108,8 @@ def bootstrap(
     data = [term for term, form in zip(problem.terms, problem.form.terms, strict=True) if not form.is_prior]
     if kind == "pairs" and any(map(_is_covariance, data)):
         raise ValueError("kind must be 'residual' or 'parametric' where sigma is a covariance: pairs tear it apart")
+    if kind == "residual" and any(term.sigma_x is not None for term in data):
+        raise ValueError("kind must be 'pairs' or 'parametric' with errors in x, whose residuals are distances")
     if kind == "residual" and problem.form.has(Kind.LIKELIHOOD):
         raise ValueError("kind must be 'pairs' or 'parametric' for counts, whose residuals have not one distribution")
     level, index = jnp.asarray(_checks.level(level)), jnp.int32((*KINDS, _SETS).index(kind))
@@ -263,13 +266,29 @@ def _drawn(
     mask = None
     if term.mask is not None:  # where a row is missing none is put
         mask = taken(term.mask) & there.reshape(num_rows, *[1] * (y.ndim - 1))
+    x = term.x
+    if flat.true_x is not None:
+        x, noise = _noisy(key_noise, flat.true_x, x, params, jnp.sqrt(variance) / problem.unit, pairs)
     return term._replace(
-        x=jax.tree.map(taken, term.x),
+        x=jax.tree.map(taken, x),
+        sigma_x=jax.tree.map(taken, term.sigma_x),
         y=jnp.where(pairs, taken(y), (curve + noise).astype(y.dtype)),
         sigma=term.sigma if _is_covariance(term) else taken(term.sigma),
         mask=mask,
         keywords={name: taken(value) for name, value in term.keywords.items()},
     )
+
+
+def _noisy(
+    key: Array, true_x: TrueX, x: Array, params: Params, size: Float[Array, ""], pairs: Bool[Array, ""]
+) -> tuple[Array, Array]:
+    """The true x with new errors, and those of y, which may go with them; the x that there is where pairs are drawn."""
+    factors = true_x.factors
+    normal = jax.random.normal(key, (len(factors.of_x) + 1, *factors.of_y.shape), factors.of_y.dtype)
+    shifts, noise = factors.coloured(size * normal)
+    adjusted = true_x.adjusted(params)
+    moved = adjusted + jnp.stack(shifts, axis=-1).reshape(adjusted.shape)
+    return jnp.where(pairs, x.astype(moved.dtype), moved), noise
 
 
 def _standardised(problem: FlatProblem, covariance: Array | None = None) -> Float[Array, "n"]:

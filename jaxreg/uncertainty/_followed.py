@@ -11,19 +11,19 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from jaxreg import _checks
 from jaxreg._trace import x64
 from jaxreg.global_fits import GlobalFit
 from jaxreg.global_fits._fit import with_numbers
 from jaxreg.least_squares import Fit
 from jaxreg.models import Model
 from jaxreg.problems import Problem
-from jaxreg.problems._problem import warn_if_narrowed
 from jaxreg.results import Sweep
 
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
 
-_KNOWN = ("model", "x", "y", "sigma", "absolute_sigma", "mask", "bounds", "fixed", "loss", "scale")
+_KNOWN = ("model", "x", "y", "sigma", "sigma_x", "absolute_sigma", "mask", "bounds", "fixed", "loss", "scale")
 
 
 def follows(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
@@ -51,7 +51,7 @@ def follows(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:
             and not np.ndim(fit.status)
             and not x64()
         ):
-            warn_if_narrowed(fit.covariance, level=3)  # as after unpickling
+            _checks.warn_if_narrowed(fit.covariance, level=3)  # as after unpickling
             arrays = arrays_of(fit)
             arrays = (with_numbers if isinstance(fit, GlobalFit) else Fit.replace)(arrays, problem=fit.problem)
             args = tuple(arrays if value is fit else value for value in args)  # type: ignore[assignment]

@@ -122,7 +122,8 @@ def band(
         x: where the band is wanted, as the model takes it, also beyond the data.
         kind: "confidence", for the curve itself; "prediction", for a new observation: se² + the variance of one. That
             is sigma² if the fit's sigma was absolute, or sigma²·chi2/dof, or, of a robust fit with an estimated scale,
-            (sigma·scale)²·n/(n - p): then the band is for points that are no outliers.
+            (sigma·scale)²·n/(n - p): then the band is for points that are no outliers. Its x is taken as exact, also
+            where those of the fit have errors.
         sigma: of a new observation, a scalar or like the prediction, for "prediction" only. None takes the fit's, if it
             is one for all points.
         term: of a sum, the number of the term whose model is meant.
