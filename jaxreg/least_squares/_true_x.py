@@ -24,6 +24,16 @@ class TrueX(NamedTuple):
     adjusted: Callable[[Params], Array]  # x's shape, the true x
     nearby: Callable[[Numbers, int | None], FlatTerm]  # the term whose true x are sought from other places
 
+    def noisy(
+        self, key: Array, x: Array, params: Params, size: Float[Array, ""], pairs: Bool[Array, ""]
+    ) -> tuple[Array, Array]:
+        """The true x with new errors, and those of y, which may go with them; where pairs are drawn x as it is."""
+        normal = jax.random.normal(key, (len(self.factors.of_x) + 1, *self.factors.of_y.shape), self.factors.of_y.dtype)
+        shifts, noise = self.factors.coloured(size * normal)
+        adjusted = self.adjusted(params)
+        moved = adjusted + jnp.stack(shifts, axis=-1).reshape(adjusted.shape)
+        return jnp.where(pairs, x.astype(moved.dtype), moved), noise
+
 
 def with_errors_in_x(flat: FlatTerm, term: Term, factors: Factors, dtype: Any) -> FlatTerm:
     """The term whose residuals are distances from the curve."""

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxreg import _checks, _jit, _trace
 from jaxreg._linear_algebra import unit_columns
-from jaxreg._shapes import Bool, Float
+from jaxreg._shapes import Float
 from jaxreg.global_fits import GlobalFit, GlobalProblem
 from jaxreg.global_fits._solver import Traced, solved
 from jaxreg.least_squares import Fit
@@ -21,7 +21,6 @@ from jaxreg.least_squares._flat_problem import FlatProblem, Options
 from jaxreg.least_squares._flat_term import FlatTerm, coloured, joined
 from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._solver import solve, with_care
-from jaxreg.least_squares._true_x import TrueX
 from jaxreg.likelihoods import Likelihood
 from jaxreg.losses._kinds import Kind
 from jaxreg.models import Params
@@ -268,7 +267,7 @@ def _drawn(
         mask = taken(term.mask) & there.reshape(num_rows, *[1] * (y.ndim - 1))
     x = term.x
     if flat.true_x is not None:
-        x, noise = _noisy(key_noise, flat.true_x, x, params, jnp.sqrt(variance) / problem.unit, pairs)
+        x, noise = flat.true_x.noisy(key_noise, x, params, jnp.sqrt(variance) / problem.unit, pairs)
     return term._replace(
         x=jax.tree.map(taken, x),
         sigma_x=jax.tree.map(taken, term.sigma_x),
@@ -277,18 +276,6 @@ def _drawn(
         mask=mask,
         keywords={name: taken(value) for name, value in term.keywords.items()},
     )
-
-
-def _noisy(
-    key: Array, true_x: TrueX, x: Array, params: Params, size: Float[Array, ""], pairs: Bool[Array, ""]
-) -> tuple[Array, Array]:
-    """The true x with new errors, and those of y, which may go with them; the x that there is where pairs are drawn."""
-    factors = true_x.factors
-    normal = jax.random.normal(key, (len(factors.of_x) + 1, *factors.of_y.shape), factors.of_y.dtype)
-    shifts, noise = factors.coloured(size * normal)
-    adjusted = true_x.adjusted(params)
-    moved = adjusted + jnp.stack(shifts, axis=-1).reshape(adjusted.shape)
-    return jnp.where(pairs, x.astype(moved.dtype), moved), noise
 
 
 def _standardised(problem: FlatProblem, covariance: Array | None = None) -> Float[Array, "n"]:
