@@ -48,6 +48,18 @@ def variance_of_rows(
         return ratio(square, total - used)
     mean = jnp.where(counted, curvature, 0).sum() / total
     spread = jnp.where(counted, (curvature - mean) ** 2, 0).sum() / total
+    return variance_of_sums(total, square, mean, spread, used, power)
+
+
+def variance_of_sums(
+    total: Float[Array, ""],
+    square: Float[Array, ""],
+    mean: Float[Array, ""],
+    spread: Float[Array, ""],
+    used: Float[Array, ""],
+    power: int,
+) -> Float[Array, ""]:
+    """The same of the number of rows, Σψ², and the mean and the variance of ψ'."""
     return ((1 + used / total * spread / mean**2) / mean) ** power * ratio(square, total - used)
 
 

@@ -27,9 +27,17 @@ from jaxreg.problems._starts import start_of
 
 
 def flat_problem(
-    problem: Problem, *, careful: bool = True, unit: Float[Array, ""] | None = None, least: int | None = None
+    problem: Problem,
+    *,
+    careful: bool = True,
+    unit: Float[Array, ""] | None = None,
+    least: int | None = None,
+    neutral: bool = False,
 ) -> FlatProblem:
-    """The solver's view of a problem; its unit and the least number of its rows may be those of a larger one."""
+    """The solver's view of a problem; its unit and the least number of its rows may be those of a larger one.
+
+    ``neutral`` if rows that are not there are already like one that is.
+    """
     form = problem.form
     numbers = jax.tree.map(jnp.asarray, (problem.p0, problem.bounds, problem.terms))
     p0, box, terms = numbers
@@ -55,7 +63,7 @@ def flat_problem(
 
     flat, first = [], 0
     for term, one, root, rows in zip(terms, form.terms, roots, counted, strict=True):
-        flat.append(flat_term(term, one, root * unit, rows, first, dtype))
+        flat.append(flat_term(term, one, root * unit, rows, first, dtype, neutral=neutral))
         first += rows.size
 
     def residual(params: Float[Array, "p"]) -> Float[Array, "n"]:

@@ -128,7 +128,12 @@ def step(problem: FlatProblem, state: State, *, accelerate: bool = True) -> Stat
 
 def judge(problem: FlatProblem, state: State) -> State:
     """Accept the trial, or reject it and damp more."""
-    there, here = problem.look(state.trial, state.here.noise), state.here
+    return judged(problem, state, problem.look(state.trial, state.here.noise))
+
+
+def judged(problem: FlatProblem, state: State, there: Look) -> State:
+    """The same where the trial has been looked at, by whoever can."""
+    here = state.here
     # Written so that a NaN rejects.
     first, finite = state.num_steps < 0, jnp.isfinite(there.before) & jnp.isfinite(state.trial).all()
     pole, finite = state.pole | (finite & ~there.smooth), finite & there.smooth
@@ -167,7 +172,11 @@ def ended(problem: FlatProblem, state: State) -> State:
 
     Where a combination of parameters is all but undetermined it is long, and the linear model may not reach so far.
     """
-    cost = problem.cost_at(state.last, state.here.noise)
+    return closed(state, problem.cost_at(state.last, state.here.noise))
+
+
+def closed(state: State, cost: Float[Array, ""]) -> State:
+    """The same where the cost at the last step is known."""
     taken = state.converged & ~state.kink & ~state.degenerate & (cost <= state.ceiling)  # a NaN is not
     return state._replace(params=jnp.where(taken, state.last, state.params))
 
