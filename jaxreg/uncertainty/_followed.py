@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxreg._trace import x64
 from jaxreg.least_squares import Fit
+from jaxreg.least_squares._solver import check_rows
 from jaxreg.models import Model
 from jaxreg.problems import Problem
 from jaxreg.problems._problem import warn_if_narrowed
@@ -66,8 +67,10 @@ def problem_of(fit: Fit) -> Problem:
 
 
 def found(fit: Fit) -> Problem:
-    """The problem of one fit, which starts at what the fit found."""
-    return problem_of(fit).starting_at(fit.params)
+    """The problem of one fit, which starts at what the fit found, for what computes with all its rows."""
+    problem = problem_of(fit)
+    check_rows(problem)
+    return problem.starting_at(fit.params)
 
 
 def is_absolute(fit: Fit) -> bool:
