@@ -29,12 +29,8 @@ def main(names: list[str]) -> None:
     """Run the pages named, or everything, and replace what was written before."""
     if not names:
         exercises(HERE / "exercises" / "measured")
-        names = [
-            "gallery.md",
-            "tutorial.md",
-            "howto/shared.md",
-            *(f"jobs/{page.name}" for page in sorted((HERE / "jobs").glob("*.md"))),
-        ]
+        jobs = (f"jobs/{page.name}" for page in sorted((HERE / "jobs").glob("*.md")))
+        names = ["gallery.md", "tutorial.md", "howto/shared.md", "howto/large_file.md", *jobs]
     for name in names:
         figures(HERE / name)
 

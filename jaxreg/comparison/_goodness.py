@@ -14,6 +14,7 @@ from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._flat_term import FlatTerm
 from jaxreg.least_squares._flattening import flat_problem
+from jaxreg.least_squares._solver import check_rows
 from jaxreg.likelihoods import Likelihood
 from jaxreg.losses._kinds import Kind
 from jaxreg.problems import Problem
@@ -80,6 +81,7 @@ def goodness(fit: Fit | GlobalFit) -> Goodness:
         raise ValueError("goodness is not for a global fit: summary(fit) has its χ², degrees of freedom and p-value")
     if isinstance(fit, Sweep) or fit.problem is None:
         raise ValueError("this fit is without its problem, as sweeps and stores keep it: fit.with_problem(problem)")
+    check_rows(fit.problem)
     return _goodness(fit.problem, arrays_of(fit))
 
 

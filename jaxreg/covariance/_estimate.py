@@ -26,6 +26,7 @@ def estimate(
     absolute_sigma: bool = False,
     unit: Float[Array, ""] | None = None,
     rows: Rows | None = None,
+    variance: Float[Array, ""] | None = None,
 ) -> Covariance:
     """Covariance of the parameters at an optimum.
 
@@ -53,6 +54,7 @@ def estimate(
         rows: what they are, where they are not all of one term: with an absolute sigma "classic" is then
             A⁻¹ (Σ vᵢ ψ'ᵢ JᵢJᵢᵀ) A⁻¹ with vᵢ = s² for rows under a robust loss and 1 for the others. None for rows that
             are all data, robust if ``curvature`` is given, and independent.
+        variance: s², where these rows stand for others that it was found of; None takes it from them.
 
     Source: P. J. Huber, Annals of Statistics 1 (1973) 799, eqs. 8.12 and 8.13; J. G. MacKinnon and H. White, Journal of
     Econometrics 29 (1985) 305.
@@ -101,7 +103,9 @@ def estimate(
             each = jnp.where(rows.robust | (not absolute_sigma), each, (one / size) ** 2)
             half = half @ (along * safe_root(each if weight is None else each * weight)[None])
         else:
-            half = half * safe_root(variance_of_rows(slope, curvature, counted, used, 2 if kind == "H1" else 1))
+            if variance is None:
+                variance = variance_of_rows(slope, curvature, counted, used, 2 if kind == "H1" else 1)
+            half = half * safe_root(variance)
     else:
         slope = jnp.where(rows.prior, one / size, slope)
         half = _sandwich(kind, half, along, slope, weight, rows, inverse)

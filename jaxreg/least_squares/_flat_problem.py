@@ -1,5 +1,6 @@
 """A problem as the solver sees it: weighted residuals of the free parameters, flat, their loss, the box."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from jaxreg._shapes import Bool, Float, Int
 from jaxreg.covariance import Rows
 from jaxreg.least_squares._flat_term import FlatTerm, joined
 from jaxreg.least_squares._limits import one_sided_derivative
-from jaxreg.least_squares._look import Look, compressed
+from jaxreg.least_squares._look import Look, compressed, multiplied
 from jaxreg.least_squares._triangles import Triangles
 from jaxreg.models import Params
 
@@ -55,11 +56,13 @@ class FlatProblem(NamedTuple):
     def num_rows(self) -> int:
         return self.counted.size
 
-    def linearise(self, params: Float[Array, "p"]) -> tuple[Float[Array, "n"], Float[Array, "p n"]]:
-        """The residuals and their derivatives, of one side where there is none."""
+    def linearise(
+        self, params: Float[Array, "p"], along: Float[Array, "p p"] | None = None
+    ) -> tuple[Float[Array, "n"], Float[Array, "p n"]]:
+        """The residuals and their derivatives, of one side where there is none, or those along other directions."""
         residual, slope = jax.linearize(self.residual, params)
-        jacobian = jax.vmap(slope)(jnp.eye(params.size, dtype=params.dtype))
-        if not self.careful:
+        jacobian = jax.vmap(slope)(jnp.eye(params.size, dtype=params.dtype) if along is None else along)
+        if not self.careful or along is not None:
             return residual, jacobian
         poles = ~jnp.isfinite(jacobian) & jnp.isfinite(residual)[None]
         # Where a function has none it is 0·∞, as of √(a·x) at x = 0, whose derivative by a is 0.
@@ -70,18 +73,31 @@ class FlatProblem(NamedTuple):
         )
         return residual, mended
 
-    def look(self, params: Float[Array, "p"], noise: Float[Array, "*k"]) -> Look:
-        """All that a step needs to know at parameters, and the cost in a unit of the loss from before."""
-        return self.look_of(*self.linearise(params), noise)
+    def look(
+        self, params: Float[Array, "p"], noise: Float[Array, "*k"], along: Float[Array, "p p"] | None = None
+    ) -> Look:
+        """All that a step needs to know at parameters, and the cost in a unit of the loss from before.
 
-    def look_of(self, residual: Float[Array, "n"], jacobian: Float[Array, "p n"], before: Float[Array, "*k"]) -> Look:
+        With directions, along which the Jacobian's columns are nearly orthonormal, it ends in products, not in rows.
+        """
+        return self.look_of(*self.linearise(params, along), noise, products=along is not None)
+
+    def look_of(
+        self,
+        residual: Float[Array, "n"],
+        jacobian: Float[Array, "p n"],
+        before: Float[Array, "*k"],
+        *,
+        products: bool = False,
+    ) -> Look:
         """The same of residuals and their derivatives."""
         noise = before if self.loss is None else self.noise(residual)
         slope, root = self.weights(residual, noise)
         values, weighted = slope, jacobian
         if root is not None:
             values, weighted = slope / jnp.where(root > 0, root, 1), root[None] * jacobian
-        columns, rest, unit, length = compressed(weighted, values, alone=self.alone)
+        compression = multiplied if products else functools.partial(compressed, alone=self.alone)
+        columns, rest, unit, length = compression(weighted, values)
         none = jnp.zeros((1, *rest.shape, 0), rest.dtype)
         return Look(
             cost=self.cost(residual, noise),
@@ -91,7 +107,7 @@ class FlatProblem(NamedTuple):
             unit=unit,
             length=length,
             square=length**2 if root is None else jnp.sum(slope**2),
-            smooth=jnp.isfinite(jacobian).all(),
+            smooth=jnp.isfinite(columns).all(),  # as is the triangle of a Jacobian that is
             jacobian=None if self.has_errors_in_x else weighted,
             root=None if self.has_errors_in_x else root,
         )
@@ -226,9 +242,19 @@ class FlatProblem(NamedTuple):
         noise: Float[Array, "*k"],
     ) -> Bool[Array, "p"]:
         """Which parameters the cost would go on to move, if rows at the edge of their domain did not hold them."""
+        parts = self.slopes_inside(residual, jacobian, slope, noise)
+        return moved_by(parts.sum(axis=1), jnp.abs(parts).sum(axis=1))
+
+    def slopes_inside(
+        self,
+        residual: Float[Array, "n"],
+        jacobian: Float[Array, "p n"],
+        slope: Float[Array, "n"],
+        noise: Float[Array, "*k"],
+    ) -> Float[Array, "p n"]:
+        """Half the derivative of each row's cost, 0 of rows at the edge of their domain."""
         inside = ~self._at_edge(self._informed(self.curvature(residual, noise), residual, noise))
-        parts = jnp.where(inside[None], jacobian * slope[None], 0)
-        return jnp.abs(parts.sum(axis=1)) > jnp.finfo(slope.dtype).eps ** 0.25 * jnp.abs(parts).sum(axis=1)
+        return jnp.where(inside[None], jacobian * slope[None], 0)
 
     def _informed(
         self, weight: Float[Array, "n"], residual: Float[Array, "n"], noise: Float[Array, "*k"]
@@ -262,6 +288,11 @@ class FlatProblem(NamedTuple):
 
 
 _LEAST_WEIGHT, _LEAST_WEIGHT_SCALED = 0.01, 0.3
+
+
+def moved_by(slope: Float[Array, "p"], size: Float[Array, "p"]) -> Bool[Array, "p"]:
+    """Which parameters a sum of slopes moves, of this size if all had one sign."""
+    return jnp.abs(slope) > jnp.finfo(slope.dtype).eps ** 0.25 * size
 
 
 def room(

@@ -61,8 +61,11 @@ class FlatTerm(NamedTuple):
         return jnp.vdot(residual, residual) * unit * unit
 
 
-def flat_term(term: Term, form: TermForm, root: Array, counted: Bool[Array, "k"], first: int, dtype: Any) -> FlatTerm:
-    x, y = neutral_rows(term.x, term.y, term.mask)
+def flat_term(
+    term: Term, form: TermForm, root: Array, counted: Bool[Array, "k"], first: int, dtype: Any, *, neutral: bool = False
+) -> FlatTerm:
+    """The term; ``neutral`` if rows that are not there are already like one that is."""
+    x, y = (term.x, jnp.asarray(term.y)) if neutral else neutral_rows(term.x, term.y, term.mask)
     shape, apply = y.shape, model_of(term, form)
 
     def predict(params: Params, at: Any = x) -> Array:

@@ -25,9 +25,17 @@ from jaxreg.problems._starts import start_of
 
 
 def flat_problem(
-    problem: Problem, *, careful: bool = True, unit: Float[Array, ""] | None = None, least: int | None = None
+    problem: Problem,
+    *,
+    careful: bool = True,
+    unit: Float[Array, ""] | None = None,
+    least: int | None = None,
+    neutral: bool = False,
 ) -> FlatProblem:
-    """The solver's view of a problem; its unit and the least number of its rows may be those of a larger one."""
+    """The solver's view of a problem; its unit and the least number of its rows may be those of a larger one.
+
+    ``neutral`` if rows that are not there are already like one that is.
+    """
     form = problem.form
     numbers = jax.tree.map(jnp.asarray, (problem.p0, problem.bounds, problem.terms))
     p0, box, terms = numbers
@@ -54,7 +62,7 @@ def flat_problem(
     flat, first = [], 0
     for term, one, sizes, rows in zip(terms, form.terms, errors, counted, strict=True):
         root, factors = jax.tree.map(lambda leaf: leaf * unit, sizes)
-        flat.append(flat_term(term, one, root, rows, first, dtype))
+        flat.append(flat_term(term, one, root, rows, first, dtype, neutral=neutral))
         if factors is not None:
             valid &= rows_are_apart(flat[-1], term, one, layout.restore(layout.start))
             flat[-1] = with_errors_in_x(flat[-1], term, factors, dtype)

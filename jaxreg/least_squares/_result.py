@@ -48,7 +48,7 @@ def finish(
     params = jnp.where(began, params, problem.start)
     at = jnp.where(status == Status.KINK, side, params) if problem.careful else params
     if problem.has_domain and problem.bounds is not None:
-        params = at = _onto_bounds(problem, params)
+        params = at = onto_bounds(problem, params, problem.gradient(params))
     residual, jacobian = problem.linearise(at)
     # Of targets that are all zero the optimum is zero, and steps reach it where squares leave the range of floats.
     nothing = problem.size == 0
@@ -81,20 +81,28 @@ def finish(
         undetermined = jnp.where(leads, away, undetermined)
     if problem.has_domain:
         beyond = problem.leads_beyond(residual, jacobian, slope, noise) & free
-        status = jnp.where(is_optimum(status) & beyond.any(), jnp.int32(Status.SINGULAR), status)
-        alone = beyond.astype(slope.dtype) / jnp.sqrt(jnp.maximum(beyond.sum(), 1).astype(slope.dtype))
-        undetermined = jnp.where(beyond.any() & estimate.regular, alone, undetermined)
+        status, undetermined = at_edge(status, undetermined, beyond, estimate.regular)
     estimate = estimate._replace(undetermined=undetermined)
     return assemble(problem, params, status, num_steps, estimate, free, jacobian)
 
 
-def _onto_bounds(problem: FlatProblem, params: Float[Array, "p"]) -> Float[Array, "p"]:
+def at_edge(
+    status: Int[Array, ""], undetermined: Float[Array, "p"], beyond: Bool[Array, "p"], regular: Bool[Array, ""]
+) -> tuple[Int[Array, ""], Float[Array, "p"]]:
+    """The status and what is undetermined, where only the edge of a likelihood's domain holds some parameters."""
+    status = jnp.where(is_optimum(status) & beyond.any(), jnp.int32(Status.SINGULAR), status)
+    alone = beyond.astype(undetermined.dtype)
+    alone = alone / jnp.sqrt(jnp.maximum(jnp.sum(alone), 1))
+    return status, jnp.where(beyond.any() & regular, alone, undetermined)
+
+
+def onto_bounds(problem: FlatProblem, params: Float[Array, "p"], gradient: Float[Array, "p"]) -> Float[Array, "p"]:
     """Parameters that are pushed against a bound so near that it changes the deviance by nothing: on it.
 
     Steps towards the edge of a likelihood's domain get there by a share of what is left each.
     """
     lower, upper = problem.bounds if problem.bounds is not None else (params, params)
-    gradient = problem.gradient(params) * problem.unit * problem.unit
+    gradient = gradient * problem.unit * problem.unit
     wall = jnp.where(gradient > 0, lower, upper)
     near = jnp.abs((wall - params) * gradient) <= jnp.finfo(params.dtype).eps
     return jnp.where(near & (gradient != 0), wall, params)
@@ -115,6 +123,27 @@ def assemble(
 ) -> Fit:
     """A result from its parts, those of the free parameters spread over all."""
     residual = problem.residual(params)
+    fit, lost = of_params(problem, params, status, num_steps, estimate, free, problem.counted.sum())
+    return fit.replace(
+        residuals=of_terms(problem, residuals_of(problem, params)),
+        adjusted_x=adjusted_of(problem, fit.params),
+        chi2=problem.chi2(residual, priors=False),
+        scale=of_terms(problem, scales_of(problem, residual)) if problem.scaled else None,
+        culprit=culprit_of(problem, fit.status, params, residual, jacobian, lost),
+        chi2_prior=problem.chi2(residual, priors=True) if any(term.is_prior for term in problem.terms) else None,
+    )
+
+
+def of_params(
+    problem: FlatProblem,
+    params: Float[Array, "p"],
+    status: Int[Array, ""],
+    num_steps: Int[Array, ""],
+    estimate: covariance.Covariance,
+    free: Bool[Array, "p"],
+    num_rows: Int[Array, ""],
+) -> tuple[Fit, Bool[Array, "p"]]:
+    """What a result says of parameters, and which of them have left the range; no row is looked at."""
     lost = ~jnp.isfinite(params) | jnp.isinf(estimate.stderr)
     known = estimate.regular if problem.scaled else estimate.regular & estimate.definite
     status = jnp.where(is_optimum(status) & ~known, jnp.int32(Status.SINGULAR), status)
@@ -130,25 +159,23 @@ def assemble(
         lengths = problem.spread(params, jnp.where(free, estimate.stderr, 0))
     matrix = jnp.where(known & ~held[:, None] & ~held[None], matrix, jnp.nan)
     stderr = jnp.where(known & ~held, lengths, jnp.nan)
-    num_rows = problem.counted.sum()
 
     singular = status == Status.SINGULAR
-    return Fit(
+    fit = Fit(
         params=everything,
         stderr=unravel(stderr),
         covariance=matrix,
-        residuals=of_terms(problem, residuals_of(problem, params)),
-        adjusted_x=adjusted_of(problem, everything),
-        chi2=problem.chi2(residual, priors=False),
+        residuals=None,
+        chi2=None,
         dof=(num_rows - free.sum()).astype(jnp.int32),
         status=status,
         num_steps=jnp.maximum(num_steps, 0),
         at_bound=None if problem.bounds is None else _booleans(everything, held),
         undetermined=problem.spread(params, jnp.where(singular, estimate.undetermined, 0)),
-        scale=of_terms(problem, scales_of(problem, residual)) if problem.scaled else None,
-        culprit=culprit_of(problem, status, params, residual, jacobian, lost),
-        chi2_prior=problem.chi2(residual, priors=True) if any(term.is_prior for term in problem.terms) else None,
+        scale=None,
+        culprit=None,
     )
+    return fit, lost
 
 
 def _booleans(like: Any, values: Bool[Array, "all"]) -> Any:

@@ -11,6 +11,7 @@ from jax import Array, lax
 
 from jaxreg import _checks, _jit, _trace
 from jaxreg import covariance as covariances
+from jaxreg._blocks import memory_of
 from jaxreg.least_squares import _quantile_regression as quantile_regression
 from jaxreg.least_squares._fit import Fit
 from jaxreg.least_squares._flat_problem import Options
@@ -24,6 +25,8 @@ from jaxreg.problems._starts import shapes_of_start
 from jaxreg.problems._sums import check_priors
 from jaxreg.status import Status
 
+_FEW = 2**26  # numbers, which any memory holds
+
 
 def checked_options(problem: Problem, covariance: str, max_steps: int) -> Options:
     """What is asked of a fit beside its problem, checked against that."""
@@ -36,10 +39,28 @@ def checked_options(problem: Problem, covariance: str, max_steps: int) -> Option
         raise ValueError("covariance must not be 'hessian' for an absolute or quantile loss, which has no curvature")
     if covariance in ("HC2", "HC3") and any(np.ndim(term.y) > 1 or np.iscomplexobj(term.y) for term in problem.terms):
         raise ValueError(f"covariance {covariance!r} is for one number a row: of several outputs 'HC0' or 'HC1' hold")
+    check_rows(problem)
     num_params, num_points = num_free(problem), num_counted(problem)
     if num_params > num_points:
         raise ValueError(f"y must have at least as many points as there are parameters, {num_params}, got {num_points}")
     return Options(covariance, max_steps)
+
+
+def check_rows(problem: Problem) -> None:
+    """Refuse a problem whose rows were not kept, or are more than the derivatives of all at once have room for."""
+    if not all(np.size(term.y) for term in problem.terms):
+        raise ValueError("this fit was made of chunks, whose rows are not kept: fit.with_problem(problem) gives them")
+    numbers = 2 * num_rows(problem) * (num_free(problem) + 1)  # the columns, and what a step makes of them
+    if numbers < _FEW:
+        return
+    gigabytes, room = (
+        bytes_ / 1e9 for bytes_ in (numbers * (8 if _trace.x64() else 4), memory_of(jax.local_devices()[0]))
+    )
+    if gigabytes > room:
+        raise ValueError(
+            f"y must have so few points that their derivatives fit into memory, {room:.3g} GB, got {num_rows(problem)} "
+            f"points, which take {gigabytes:.3g} GB: curve_fit(…, chunk_size=2**18) reads them in chunks"
+        )
 
 
 def num_free(problem: Problem) -> int:

@@ -6,7 +6,9 @@ from typing import Any
 from jax.typing import ArrayLike
 
 from jaxreg import _checks
+from jaxreg.least_squares._chunks import are_chunks
 from jaxreg.least_squares._fit import Fit
+from jaxreg.least_squares._in_chunks import fit_in_chunks
 from jaxreg.least_squares._solver import checked_options, refuse_coupled, solve, with_care
 from jaxreg.least_squares._watched import Step, check_watching, watched
 from jaxreg.models import Apply, Model, Params
@@ -96,6 +98,7 @@ def curve_fit(
     verbose: bool = False,
     callback: Callable[[Step], Any] | None = None,
     timeout: float | None = None,
+    chunk_size: int | None = None,
 ) -> Fit:
     """Fit a model by least squares, minimise Σ ((y - model)/sigma)², or under a robust loss, with standard errors.
 
@@ -106,12 +109,20 @@ def curve_fit(
     Args:
         model, x, y, p0, sigma, sigma_x, absolute_sigma, mask, bounds, fixed, loss, scale: as for ``problem``.
         covariance, max_steps, verbose, callback, timeout: as for ``fit``.
+        chunk_size: for more rows than memory holds: how many to read at a time, such as 2**18, of NumPy's arrays or
+            memory maps x, y, sigma and mask. Each step is then a pass over all rows, on all cores, of which only as
+            many rows as parameters are left: the same estimate with the same errors, without residuals. The model must
+            take each row of x for itself, which is tried; what needs all residuals at once (scale, sandwiches, absolute
+            and quantile losses) is refused, and kinks are not resolved. Instead of x and y there may be chunks, as in
+            ``curve_fit(model, chunks, p0=p0)``: a list of (x, y) or (x, y, sigma), or an object that gives the same
+            ones whenever it is iterated over; their rows are not in the fit's problem. None takes all at once.
 
     Returns:
         Fit.
 
     Raises:
-        ValueError: what ``problem`` and ``fit`` raise.
+        ValueError: what ``problem`` and ``fit`` raise, and for chunks that are not the same at each pass, or can be
+            read once only.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -121,14 +132,21 @@ def curve_fit(
     >>> fit = curve_fit(lambda p, x: p["a"] * jnp.exp(-p["k"] * x), x, y, {"a": 1.0, "k": 1.0})
     >>> print(f"{fit.params['k']:.2f} ± {fit.stderr['k']:.2f}", Status(int(fit.status)).name)
     3.01 ± 0.01 OK
+    >>> tall = curve_fit(lambda p, x: p["a"] * jnp.exp(-p["k"] * x), x, y, {"a": 1.0, "k": 1.0}, chunk_size=16)
+    >>> print(f"{tall.params['k']:.2f} ± {tall.stderr['k']:.2f}")
+    3.01 ± 0.01
     """
     if isinstance(model, Problem):
         raise ValueError("curve_fit takes a model, x and y, got a Problem: jaxreg.fit(problem) fits one")
+    given: dict[str, Any] = {
+        "sigma": sigma, "absolute_sigma": absolute_sigma, "mask": mask, "bounds": bounds, "fixed": fixed, "loss": loss,
+        "scale": scale,
+    }  # fmt: skip
+    watching: dict[str, Any] = {"verbose": verbose, "callback": callback, "timeout": timeout}
+    if chunk_size is not None or are_chunks(x, y):
+        return fit_in_chunks(model, x, y, p0, chunk_size, given, watching, covariance=covariance, max_steps=max_steps)
     if y is None:
         raise ValueError("y must be given, as in curve_fit(model, x, y, p0), got None")
     _checks.warn_if_narrowed(x, y, p0, sigma, sigma_x)
-    problem = checked_problem(
-        model, x, y, p0, sigma=sigma, sigma_x=sigma_x, absolute_sigma=absolute_sigma, mask=mask, bounds=bounds,
-        fixed=fixed, loss=loss, scale=scale,
-    )  # fmt: skip
-    return fit(problem, covariance=covariance, max_steps=max_steps, verbose=verbose, callback=callback, timeout=timeout)
+    problem = checked_problem(model, x, y, p0, sigma_x=sigma_x, **given)
+    return fit(problem, covariance=covariance, max_steps=max_steps, **watching)

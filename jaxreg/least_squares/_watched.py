@@ -59,22 +59,37 @@ def watched(
 ) -> Fit:
     """The fit, by the steps of ``solve``; with status TIMEOUT where it was not done in time."""
     end = Deadline(timeout)
-    lines = _Lines(problem) if verbose else None
-    state = _begin(problem, options)
-    most, looks = 1, lines is not None or callback is not None
+    tell = teller(problem, verbose=verbose, callback=callback)
+    state, most = _begin(problem, options), 1
     while True:
         begun = time.monotonic()
         state, done, (chi2, damping, params) = _advance(problem, state, np.int32(most), options)
         step = Step(int(state.num_steps), float(chi2), float(damping), jax.device_get(params))
+        if tell is not None:
+            tell(step)
+        if done or end.has_passed():
+            break
+        most = 1 if tell is not None else 2 * most if time.monotonic() - begun < _SHORT else most
+    fit: Fit = _close(problem, state, options)
+    return fit if done else fit.replace(status=jnp.full_like(fit.status, Status.TIMEOUT))
+
+
+def teller(
+    problem: Problem, *, verbose: bool, callback: Callable[[Step], Any] | None, timeout: Any = None
+) -> Callable[[Step], None] | None:
+    """What is to be called after each step, if anything is."""
+    del timeout
+    lines = _Lines(problem) if verbose else None
+    if lines is None and callback is None:
+        return None
+
+    def tell(step: Step) -> None:
         if lines is not None:
             lines.print(step)
         if callback is not None:
             callback(step)
-        if done or end.has_passed():
-            break
-        most = 1 if looks else 2 * most if time.monotonic() - begun < _SHORT else most
-    fit: Fit = _close(problem, state, options)
-    return fit if done else fit.replace(status=jnp.full_like(fit.status, Status.TIMEOUT))
+
+    return tell
 
 
 class _Lines:

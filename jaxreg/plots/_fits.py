@@ -182,6 +182,8 @@ def _data(fit: Fit) -> tuple[np.ndarray, np.ndarray, Any, np.ndarray]:
 
     Counts are shown as what the model predicts, of successes their share, with the deviation that it expects.
     """
+    if fit.residuals is None:
+        raise ValueError("this fit has not kept its residuals: draw uncertainty.band(fit, x)")
     x, y = map(np.asarray, _points(fit))
     residual, problem = np.asarray(fit.residuals), problem_of(fit)
     place = problem.only("a curve")

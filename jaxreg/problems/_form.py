@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxreg.losses._kinds import Kind, kind_of
 from jaxreg.models import Apply, Model, Params
 from jaxreg.objective import Loss
@@ -27,6 +29,14 @@ class Term(NamedTuple):
     mask: Any
     keywords: dict[str, Any]
     sigma_x: Any = None
+
+
+def without_rows(terms: Iterable[Term]) -> tuple[Term, ...]:
+    """For what asks for no row: those of a large file are then not read."""
+    return tuple(
+        Term(None, np.zeros(0, term.y.dtype), np.ones(0) if np.ndim(term.sigma) else term.sigma, None, term.keywords)
+        for term in terms
+    )
 
 
 class TermForm(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 from jaxreg import _checks, _names
 from jaxreg._tables import UNKNOWN, Table, significant
 from jaxreg.least_squares import Fit
+from jaxreg.least_squares._solver import num_free
 from jaxreg.least_squares._table import in_order
 from jaxreg.losses._kinds import Kind
 from jaxreg.problems._priors import prior_names
@@ -155,7 +156,7 @@ def correlations(fit: Fit, least: float) -> list[Table]:
 
 def _goodness(fit: Fit) -> list[Table]:
     chi2, prior, dof = float(fit.chi2), fit.chi2_prior, int(fit.dof)
-    num_points = sum(map(_num_known, jax.tree.leaves(fit.residuals)))
+    num_points = _num_points(fit)
     started = int(fit.culprit[0]) in (Part.NOTHING, Part.ERROR)
     if not num_points or not started:
         return []
@@ -178,9 +179,13 @@ def _goodness(fit: Fit) -> list[Table]:
     return [Table(rows, header=False)]
 
 
-def _num_known(residuals: Any) -> int:
-    """Residuals that there are, two of a complex number; masked ones are NaN."""
-    return int(np.isfinite(residuals).sum()) * (2 if np.iscomplexobj(residuals) else 1)
+def _num_points(fit: Fit) -> int:
+    """Residuals that there are, two of a complex number; where none are kept, what the degrees of freedom say."""
+    if fit.residuals is not None or fit.problem is None or fit.problem.form.tie is not None:
+        kept = map(np.asarray, jax.tree.leaves(fit.residuals))
+        return sum(int(np.isfinite(one).sum()) * (2 if np.iscomplexobj(one) else 1) for one in kept)
+    at_bound = 0 if fit.at_bound is None else int(_names.numbers(fit.at_bound)[0].sum())
+    return int(fit.dof) + num_free(fit.problem) - at_bound - _num_prior_rows(fit)
 
 
 def _cost(fit: Fit, chi2: float, num_points: int) -> float:

@@ -16,6 +16,7 @@ from jaxreg._trace import x64
 from jaxreg.global_fits import GlobalFit
 from jaxreg.global_fits._fit import with_numbers
 from jaxreg.least_squares import Fit
+from jaxreg.least_squares._solver import check_rows
 from jaxreg.models import Model
 from jaxreg.problems import Problem
 from jaxreg.results import Sweep
@@ -73,12 +74,15 @@ def problem_of(fit: Any) -> Any:
 
 
 def found(fit: Any) -> Any:
-    """The problem of one fit, or of a global one, which starts at what the fit found: what refits begin with."""
+    """The problem of one fit, or of a global one, which starts at what that found: for what computes with all rows."""
     if getattr(fit, "pooled", None) is not None:
         raise ValueError(
             "fit is one data set of a global fit, and a refit of it alone another fit: give the global one"
         )
-    return problem_of(fit).starting_at(fit.params)
+    problem = problem_of(fit)
+    if isinstance(problem, Problem):
+        check_rows(problem)
+    return problem.starting_at(fit.params)
 
 
 def pool_of(fit: Any) -> Any:

@@ -1,5 +1,6 @@
 """Intervals and bands from a fit's covariance, by first derivatives."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +20,7 @@ from jaxreg.losses._kinds import Kind
 from jaxreg.models import Params
 from jaxreg.problems import Problem
 from jaxreg.problems import _arguments as arguments
+from jaxreg.problems._form import without_rows
 from jaxreg.results import Sweep
 from jaxreg.uncertainty._followed import (
     arrays_of,
@@ -156,7 +158,8 @@ def band(
     elif sigma is not None:
         raise ValueError(f"sigma is of a new observation, for kind 'prediction', got {kind!r}: the fit knows its own")
     x = jax.tree.map(jnp.asarray, arguments.features(x))
-    return _band(arrays_of(fit), problem.starting_at(fit.params), x, added, factor, term=term)
+    problem = dataclasses.replace(problem, terms=without_rows(problem.terms))
+    return _band(arrays_of(fit), problem, x, added, factor, term=term)
 
 
 @_jit.compiled("kind", "term", "distribution")

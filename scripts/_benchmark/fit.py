@@ -7,11 +7,13 @@ import math
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxreg
@@ -28,6 +30,7 @@ ERRORS_AGREE = 1e-4  # of themselves
 ONE_BY_ONE = ("curve_fit", "scipy", "compat", "optimistix", "nlsq")  # competitors for a single fit
 SINGLE_FITS = 20  # for one repeat
 DRAWN_TOGETHER = 50_000
+_ROWS = 10**6  # drawn, or added up, at a time
 PROCESSES = 3  # of their own, for first calls
 
 Settings = argparse.Namespace
@@ -273,8 +276,35 @@ def precision(settings: Settings) -> Case:
     return Case(timings, dict.fromkeys(timings, settings.sets), [], notes)
 
 
+def tall(settings: Settings) -> Case:
+    """A decay of 3 parameters from memory maps: a pass at most 15 times a sum of the file, and under 2 GB of memory."""
+    with tempfile.TemporaryDirectory() as folder, other_process(__name__) as call:
+        files = [Path(folder) / f"{name}.npy" for name in "xy"]
+        x, y = (np.lib.format.open_memmap(file, "w+", np.float64, (settings.points,)) for file in files)
+        for seed, first in enumerate(range(0, settings.points, _ROWS)):
+            random, part = np.random.default_rng(seed), slice(first, first + _ROWS)
+            x[part] = random.uniform(0.0, 5.0, len(x[part]))
+            y[part] = 2 * np.exp(-1.3 * x[part]) + 0.5 + 0.1 * random.normal(size=len(x[part]))
+        x.flush()
+        y.flush()
+        asked = {"files": list(map(str, files))}
+        runs = {name: functools.partial(call, asked | {"what": name}) for name in ("pass", "sum")}
+        timings = timed_there(runs, max(settings.repeats // 10, 1))
+        anonymous, passes = call(asked | {"what": "anonymous"})
+    return Case(
+        timings,
+        dict.fromkeys(timings, settings.points),
+        [
+            measure.ratio("tall", timings, "pass", "sum", 15),
+            measure.single("tall", "GB of anonymous memory", anonymous, 2.0),
+        ],
+        [f"{settings.points:,} points in {passes:.0f} passes and two more"],
+    )
+
+
 CASES: dict[str, Callable[[Settings], Case]] = {
-    case.__name__: case for case in (planck, gaussian, one, errors_in_x, first, retrace, million, isolation, precision)
+    case.__name__: case
+    for case in (planck, gaussian, one, errors_in_x, first, retrace, million, tall, isolation, precision)
 }
 COMPETITORS = ("fit_many", "fit_many_residuals", "vmap", "optimistix", "scipy", "scipy_jacobian", "lmfit", "nlsq")
 
@@ -283,6 +313,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     measure.names(parser, "--case", list(CASES), f"some of {', '.join(CASES)} (all)")
     measure.names(parser, "--only", COMPETITORS, f"competitors, some of {', '.join(COMPETITORS)} (all)")
+    parser.add_argument("--points", type=int, default=10**7, help="of a tall fit (%(default)s)")
     parser.add_argument("--sets", type=_at_least_eight, default=10_000, help="data sets to a call (%(default)s)")
 
 
@@ -315,6 +346,8 @@ def serve() -> None:
 def _answer(what: str, **asked: Any) -> Sequence[float]:
     if what == "drawn":
         return [float(len(_drawn(**asked)))]
+    if what in ("pass", "sum", "anonymous"):
+        return _tall(what, **asked)
     if what == "streamed":
         return _streamed(**asked)
     law, y = curves.LAWS[asked["name"]], _drawn(**asked)
@@ -338,3 +371,28 @@ def _streamed(file: str, sets: int, stored: bool) -> Sequence[float]:
         if np.any(np.asarray(fit.status)):
             raise AssertionError("a fit has failed")
     return seconds, work
+
+
+def _tall(what: str, files: list[str]) -> Sequence[float]:
+    x, y = (np.load(file, mmap_mode="r") for file in files)
+    if what == "sum":
+        parts = [slice(first, first + _ROWS) for first in range(0, len(x), _ROWS)]
+        return measure.timed(lambda: sum(float(one[part].sum()) for part in parts for one in (x, y)))[:2]
+    seconds, work, most = [], [], 0.0
+
+    def look(_: Any) -> None:
+        nonlocal most
+        seconds.append(time.perf_counter())
+        work.append(time.process_time())
+        status = Path("/proc/self/status").read_text().split("RssAnon:")
+        most = max(most, float(status[1].split()[0]) / 1e6 if len(status) > 1 else math.nan)
+
+    start = {"amp": 1.0, "rate": 1.0, "offset": 0.0}
+    fit = jaxreg.curve_fit(_decay, x, y, start, sigma=0.1, chunk_size=2**18, callback=look)
+    if int(fit.status):
+        raise AssertionError("the fit has failed")
+    return [most, len(seconds)] if what == "anonymous" else [min(np.diff(seconds)), min(np.diff(work))]
+
+
+def _decay(params: Any, x: jax.Array) -> jax.Array:
+    return params["amp"] * jnp.exp(-params["rate"] * x) + params["offset"]
