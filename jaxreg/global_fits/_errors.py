@@ -15,6 +15,7 @@ from jaxreg.least_squares._triangles import reduced, split
 
 _UNSETTLED = 1e-6  # of ‖ψ‖²: combinations so weak that the whole step, damped, does not see them
 _MUCH = 100  # times what rounding hides
+_OF_RIDGE = 4  # times the length that a ridge leaves of a column which own ones make up
 
 
 class Errors(NamedTuple):
@@ -61,14 +62,16 @@ def errors_of(bread: Bread, variance: Float[Array, "*m"]) -> Errors:
     triangles = look.triangles.without(~free).scaled(1 / lengths)
     own_inverse, own_known, own_direction = _own_inverses(triangles.own, ~own_free, bread.num_rows // m)
     # What a set does not determine would take a direction of rounding from its shared columns.
-    damping = (~own_free).astype(lengths.dtype) + jnp.where(own_known, 0, eps)[:, None]
+    ridge = jnp.where(own_known, 0, eps)
+    damping = (~own_free).astype(lengths.dtype) + ridge[:, None]
     factors, corners = triangles.eliminated(damping)
     root = qr_root(jnp.hstack([reduced(corners[:, :s]), jnp.diag((~shared_free).astype(lengths.dtype))]))
     beside, definite, change = factors[:, :, o : o + s], jnp.asarray(True), None
     inverse, least, direction = inverse_upper(root)
     # Rounding leaves more of a shared column the longer the own ones are that make it up.
     together = 1 + jnp.sum(jnp.einsum("mij,mjk,k->mi", own_inverse, beside, direction) ** 2)
-    known = least > bread.num_rows * eps * (s * lax.stop_gradient(together)) ** 0.5
+    hidden = bread.num_rows * eps * (s * lax.stop_gradient(together)) ** 0.5
+    known = least > jnp.maximum(hidden, _OF_RIDGE * jnp.sqrt(ridge.sum()))
     inverse = jnp.where(known, inverse, jnp.eye(s, dtype=root.dtype))
     own_slope, slope = split(bread.gradient / lengths, m, o)
     own_slope = jnp.einsum("mij,mi->mj", own_inverse, jnp.where(own_free, own_slope, 0))
