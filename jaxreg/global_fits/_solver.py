@@ -68,12 +68,9 @@ def solve(problem: GlobalProblem, options: Options, *, differentiable: bool) -> 
     m, kept, place = len(begun.kept), begun.kept, jnp.argmax(begun.kept)
     own, shared = split(end.params, m, len(begun.columns.own))
     params = joined(jnp.where(kept[:, None], own, own[place]), shared)
-    blocks, still = (
-        blocks_of(counted_once(_with_only(of, kept, place), kept))._replace(
-            start=params, kept=kept, valid_each=begun.valid_each
-        )
-        for of in (problem, still)
-    )
+    problem = counted_once(_with_only(problem, kept, place), kept)
+    blocks = begun._replace(problem=problem)
+    still = begun._replace(problem=jax.tree.map(lax.stop_gradient, problem))
     fit = finish(blocks, _following(still, blocks, params), *ended, differentiable=True)
     return with_left_out(fit, begun, end.params)
 
