@@ -83,6 +83,8 @@ FIT = {
     "peak": lambda: models.gaussian(offset=True).guess(jnp.asarray(X), given().y),
     "many": lambda: many(mask=np.stack([MASK, MASK]), bounds=(0.0, 4.0)),
     "many robust": lambda: many(loss="soft_l1", residuals=False),
+    "together": lambda: many(shared=("k",), bounds=(0.0, 4.0)),
+    "together robust": lambda: many(shared=("k",), loss="soft_l1", scale="mad", mask=MASK),
 }
 AFTER = {
     "intervals": lambda: [uncertainty.intervals(fit) for fit in (given().fit, given().at_bound)],

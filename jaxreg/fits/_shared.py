@@ -1,9 +1,11 @@
 """Data sets that share parameters as one problem: the arguments of ``fit_many``, checked."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxreg import _jaxprs, _trace
@@ -75,10 +77,11 @@ def _on_axis(shapes: Any, num_sets: int) -> Any:
 
 def _one_start(name: str, each: Any) -> Any:
     """The start of a shared parameter, given with a leading axis."""
-    if _trace.concrete(each) and not all(
-        np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape), equal_nan=True)
-        for leaf in map(np.asarray, jax.tree.leaves(each))
-    ):
+    leaves = jax.tree.leaves(each)
+    if not _trace.concrete(each):  # nothing can be raised: a start that is none
+        same = functools.reduce(jnp.logical_and, [(leaf == leaf[:1]).all() for leaf in leaves])
+        return jax.tree.map(lambda leaf: jnp.where(same, leaf[0], jnp.nan), each)
+    if not all(np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape), equal_nan=True) for leaf in leaves):
         raise ValueError(f"p0[{name!r}] is shared, so it must be the same for all data sets, got starts that differ")
     return jax.tree.map(lambda leaf: leaf[0], each)
 
