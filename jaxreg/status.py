@@ -144,11 +144,12 @@ def _why(result: Any, index: tuple[int, ...]) -> str:
 
 
 def _why_together(result: Any, index: tuple[int, ...]) -> str:
-    """What the first data set says that ended as the joint fit did."""
+    """What the first data set says that ended as the joint fit did, and has something to say."""
     code = np.asarray(result.status)[index]
-    place = int(np.argmax(np.asarray(result.status_each)[index] == code))
-    words = _why(result.each, (*index, place))
-    return f"{words} in data set [{place}]" if words and code != Status.SINGULAR else words
+    for place in np.flatnonzero(np.asarray(result.status_each)[index] == code):
+        if words := _why(result.each, (*index, int(place))):
+            return words if code == Status.SINGULAR else f"{words} in data set [{place}]"
+    return ""
 
 
 _WORDS = {

@@ -179,7 +179,7 @@ def test_a_global_fit_is_copied_and_pickled():
     for other in (copy.deepcopy(fit), pickle.loads(pickle.dumps(fit))):
         assert other.params["k"] == fit.params["k"]
         assert (other.cross_covariance(0, 1) == fit.cross_covariance(0, 1)).all()
-        assert repr(other) == "GlobalFit(a, c, k of 6 data sets)"
+        assert "6 data sets share k" in repr(other)
     assert fit.replace(dof=3).dof == 3
 
 
