@@ -11,8 +11,9 @@ from jaxreg._linear_algebra import power_of_two
 from jaxreg._shapes import Bool, Float
 from jaxreg.global_fits._problem import Columns, GlobalForm, GlobalProblem
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
-from jaxreg.least_squares._flat_problem import FlatProblem, room
+from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._flattening import flat_problem
+from jaxreg.least_squares._layout import room
 from jaxreg.least_squares._look import Look
 from jaxreg.least_squares._solver import num_rows
 from jaxreg.least_squares._triangles import Triangles, joined, split

@@ -12,6 +12,7 @@ from jax import Array, lax
 from jaxreg._shapes import Bool, Float, Int
 from jaxreg.covariance import Rows
 from jaxreg.least_squares._flat_term import FlatTerm, joined
+from jaxreg.least_squares._layout import room
 from jaxreg.least_squares._limits import one_sided_derivative
 from jaxreg.least_squares._look import Look, compressed, multiplied
 from jaxreg.least_squares._triangles import Triangles
@@ -293,18 +294,6 @@ _LEAST_WEIGHT, _LEAST_WEIGHT_SCALED = 0.01, 0.3
 def moved_by(slope: Float[Array, "p"], size: Float[Array, "p"]) -> Bool[Array, "p"]:
     """Which parameters a sum of slopes moves, of this size if all had one sign."""
     return jnp.abs(slope) > jnp.finfo(slope.dtype).eps ** 0.25 * size
-
-
-def room(
-    bounds: tuple[Float[Array, "p"], Float[Array, "p"]] | None, params: Float[Array, "p"], gradient: Float[Array, "p"]
-) -> Bool[Array, "p"]:
-    """Whether each parameter can move in the box."""
-    if bounds is None:
-        return jnp.ones(params.shape, bool)
-    lower, upper = bounds
-    # A gradient of zero pushes nothing: of a parameter that moves no prediction it says that it is not determined.
-    pushed = ((params <= lower) & (gradient > 0)) | ((params >= upper) & (gradient < 0))
-    return ~pushed & (lower < upper)
 
 
 def _derivative(fn: Callable[[Array], Array]) -> Callable[[Array], Array]:

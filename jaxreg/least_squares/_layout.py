@@ -1,4 +1,4 @@
-"""Where the free parameters stand among all: those that are fixed, and those that follow from others."""
+"""Where the free parameters stand among all, those that are fixed and those that follow from others; and their room."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jaxreg import _checks
-from jaxreg._shapes import Float, Int
+from jaxreg._shapes import Bool, Float, Int
 from jaxreg.models import Params
 from jaxreg.problems._form import Form
 
@@ -75,3 +75,15 @@ def dtype_of(numbers: Any) -> Any:
     leaves = jax.tree.leaves((p0, [(term.x, term.y) for term in terms]))
     floats = [leaf.real.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.result_type(*floats)
+
+
+def room(
+    bounds: tuple[Float[Array, "p"], Float[Array, "p"]] | None, params: Float[Array, "p"], gradient: Float[Array, "p"]
+) -> Bool[Array, "p"]:
+    """Whether each parameter can move in the box."""
+    if bounds is None:
+        return jnp.ones(params.shape, bool)
+    lower, upper = bounds
+    # A gradient of zero pushes nothing: of a parameter that moves no prediction it says that it is not determined.
+    pushed = ((params <= lower) & (gradient > 0)) | ((params >= upper) & (gradient < 0))
+    return ~pushed & (lower < upper)
