@@ -81,7 +81,8 @@ def goodness(fit: Fit | GlobalFit) -> Goodness:
         raise ValueError("goodness is not for a global fit: summary(fit) has its χ², degrees of freedom and p-value")
     if isinstance(fit, Sweep) or fit.problem is None:
         raise ValueError("this fit is without its problem, as sweeps and stores keep it: fit.with_problem(problem)")
-    check_rows(fit.problem)
+    if not np.ndim(fit.status):
+        check_rows(fit.problem)
     return _goodness(fit.problem, arrays_of(fit))
 
 
