@@ -128,7 +128,7 @@ def _why(result: Any, index: tuple[int, ...]) -> str:
     """What a curve fit says of its failure, in words."""
     if hasattr(result, "of_shared"):  # of data sets: of what they share, or of the first that failed
         failed = np.flatnonzero(~is_optimum(np.asarray(result.each.status)))
-        named = (f", data set {place}{why}" for place in failed if (why := _why(result.each, (place,))))
+        named = (f", data set {place}{why}" for place in failed.tolist() if (why := _why(result.each, (place,))))
         return _why(result.of_shared, index) or next(named, "")
     words = culprit_of(result, index)
     if hasattr(result, "undetermined") and int(np.asarray(result.status)[index]) == Status.SINGULAR:

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jax.typing import ArrayLike
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, Normalize
 
 from jaxreg import _names, uncertainty
 from jaxreg.global_fits import GlobalFit
@@ -173,7 +173,7 @@ def _curves(fit: GlobalFit, level: float, distribution: str | None, ax: Axes) ->
             ax.fill_between(grid[inside], lower, upper, color=color, alpha=0.2, linewidth=0)
     figure = ax.get_figure()
     if not few and figure is not None:
-        colors = plt.cm.ScalarMappable(plt.Normalize(0, len(sets) - 1), ListedColormap(_colors(len(sets))))
+        colors = plt.cm.ScalarMappable(Normalize(0, len(sets) - 1), ListedColormap(_colors(len(sets))))
         figure.colorbar(colors, ax=ax, label="data set")
 
 

@@ -207,8 +207,9 @@ def _run_together(
         first, count, places = jnp.argsort(~kept, stable=True), kept.sum(), jnp.arange(num_sets)
         drawn = first[jnp.where(places < count, jax.random.randint(key, (num_sets,), 0, count), places)]
         places = jnp.where(of_sets, drawn, places)  # those that took no part stay beside
-        numbers = jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], (batch.p0, batch.bounds, terms))
-        blocks = begun(GlobalProblem(*numbers, form), kept[places])
+        numbers = (batch.p0, batch.bounds, terms)
+        p0, bounds, terms = jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], numbers)
+        blocks = begun(GlobalProblem(p0, bounds, terms, form), kept[places])
         end = minimise(blocks, options.max_steps)
         refit = finish(blocks, end.params, status_of(blocks, end), end.num_steps)
         good, known = is_optimum(refit.status), is_optimum(refit.each.status) & ~of_sets
