@@ -108,7 +108,7 @@ def distribution_of(fit: Any, distribution: str | None) -> str:
     return "normal" if is_absolute(fit) else "t"
 
 
-def variance_of(fit: Fit, term: int = 0) -> Array:
+def variance_of(fit: Any, term: int = 0) -> Array:
     """The variance of a residual in sigmas: 1, or what the residuals say; with a robust scale, of no outlier.
 
     The median of residuals that p parameters have taken from is small by √(1 - p/n), as their mean square is.
