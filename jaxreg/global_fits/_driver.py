@@ -50,7 +50,7 @@ class _Hosted:
         # A Cholesky decomposition is LAPACK's, which two threads are not to call at once.
         alone = any(np.ndim(term.sigma) > np.ndim(term.y) for term in problem.terms)
         workers = 1 if alone else max(_blocks.workers_on(self.devices), len(self.devices))
-        first = 0 if fn in self.known else len(self.devices)  # compiled on the caller's thread
+        first = 0 if fn in self.known else min(len(self.devices), len(pieces))  # compiled on the caller's thread
         _blocks.run(range(first), compute, workers=1, finished=keep)
         _blocks.run(range(first, len(pieces)), compute, workers=workers, finished=keep)
         self.known.add(fn)
