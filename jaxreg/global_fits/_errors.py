@@ -11,7 +11,7 @@ from jaxreg._shapes import Bool, Float
 from jaxreg.covariance._factors import from_factor, inverse_factor, safe_root
 from jaxreg.least_squares._look import Look
 from jaxreg.least_squares._optimum import rounding_floor
-from jaxreg.least_squares._triangles import reduced, split
+from jaxreg.least_squares._triangles import of_blocks, reduced, split
 
 _UNSETTLED = 1e-6  # of ‖ψ‖²: combinations so weak that the whole step, damped, does not see them
 _MUCH = 100  # times what rounding hides
@@ -97,8 +97,7 @@ def errors_of(bread: Bread, variance: Float[Array, "*m"]) -> Errors:
     below = jnp.concatenate([jnp.zeros((m, s, o), half.dtype), jnp.broadcast_to(half[None], (m, s, s))], axis=2)
     whole = jnp.concatenate([jnp.concatenate([alone, follows], axis=2), below], axis=1)
     whole = jnp.where(definite, whole, jnp.nan)
-    unit = jnp.concatenate([own_unit, jnp.broadcast_to(shared_unit[None], (m, s))], axis=1)
-    found = jax.vmap(from_factor)(whole, 1 / unit)
+    found = jax.vmap(from_factor)(whole, 1 / of_blocks(own_unit, shared_unit))
     return Errors(
         shared=from_factor(jnp.where(definite, half, jnp.nan), 1 / shared_unit).matrix,
         each=found.matrix,
@@ -133,8 +132,7 @@ def _scaled(
     negative: Float[Array, "m q q"], free: Bool[Array, "p"], lengths: Float[Array, "p"], m: int, o: int
 ) -> Float[Array, "m q q"]:
     """Of columns of length 1, zero for parameters that are held."""
-    own, shared = split(jnp.where(free, 1 / lengths, 0), m, o)
-    by = jnp.concatenate([own, jnp.broadcast_to(shared[None], (m, shared.size))], axis=1)
+    by = of_blocks(*split(jnp.where(free, 1 / lengths, 0), m, o))
     return negative * by[:, :, None] * by[:, None]
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -62,7 +62,7 @@ class GlobalProblem(_jit.Formed):
     @property
     def absolute_sigma(self) -> bool:
         """Whether the size of the errors is known."""
-        return any(term.absolute_sigma for term in self.form.terms)
+        return bool(self.form.one.absolute_sigma)
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -103,10 +103,13 @@ class GlobalProblem(_jit.Formed):
             broadcast = np.broadcast_to if _trace.concrete(leaf) else jnp.broadcast_to
             return leaf if is_own else broadcast(leaf, (self.form.num_sets, *np.shape(leaf)))
 
+        return Problem(*self.mapped(on_axis), self.form.one)
+
+    def mapped(self, fn: Callable[[Any, bool], Any]) -> tuple[Any, Any, Any]:
+        """p0, bounds and terms with ``fn(number, whether each data set has its own)`` in the place of each number."""
         leaves, structure = jax.tree.flatten((self.p0, self.bounds, self.terms))
-        whole = [on_axis(*pair) for pair in zip(leaves, self.form.own, strict=True)]
-        p0, bounds, terms = jax.tree.unflatten(structure, whole)
-        return Problem(p0, bounds, terms, self.form.one)
+        p0, bounds, terms = jax.tree.unflatten(structure, map(fn, leaves, self.form.own))
+        return p0, bounds, terms
 
     def starting_at(self, params: Params) -> "GlobalProblem":
         """The same problem from the parameters that a global fit found; they are not checked."""

@@ -15,13 +15,13 @@ from jaxreg.covariance._rows import moments, variance_of_sums
 from jaxreg.global_fits._errors import Bread, errors_of
 from jaxreg.global_fits._fit import GlobalFit
 from jaxreg.global_fits._problem import Columns, GlobalProblem
-from jaxreg.global_fits._view import At, Blocks, of_each
+from jaxreg.global_fits._view import At, Blocks, of_each, of_kept
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._fit import Pooled
 from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._look import Look, compressed
 from jaxreg.least_squares._result import adjusted_of, culprit_of, of_terms, residuals_of, scales_of
-from jaxreg.least_squares._triangles import Triangles, joined, split
+from jaxreg.least_squares._triangles import Triangles, joined, of_blocks, split
 from jaxreg.losses._kinds import Kind
 from jaxreg.status import Status, is_optimum
 
@@ -90,8 +90,7 @@ def _bread(blocks: Blocks, params: Float[Array, "p"], sets: Ends) -> Bread:
     """What the errors are made of, of all data sets that took part, in the units of one look."""
     columns, (m, o) = blocks.plan.columns, (len(blocks.kept), len(blocks.plan.columns.own))
     look = blocks.gathered(sets.look)
-    own_unit, shared_unit = split(look.unit, m, o)
-    unit = jnp.concatenate([own_unit, jnp.broadcast_to(shared_unit[None], (m, shared_unit.size))], axis=1)
+    unit = of_blocks(*split(look.unit, m, o))
     each = jnp.concatenate([columns.own_of(sets.look.unit), columns.shared_of(sets.look.unit)], axis=1) / unit
     kept = blocks.kept[:, None]
     gradient = jnp.where(kept, each * sets.gradient, 0)
@@ -110,7 +109,7 @@ def _variance(blocks: Blocks, sets: Ends, square: Float[Array, ""], used: Float[
     if blocks.scaled:
         share = used * count / count.sum()
         return jnp.where(blocks.kept, jax.vmap(variance_of_sums)(count, sets.look.square, sets.moments, share), 1)
-    if any(term.absolute_sigma for term in form.terms) and not form.has(Kind.ROBUST):
+    if form.absolute_sigma and not form.has(Kind.ROBUST):
         return 1 / blocks.unit / blocks.unit
     return variance_of_sums(count.sum(), square, _merged(sets.moments, count), used)
 
@@ -137,20 +136,16 @@ def finish(
 
     # From the columns [own | shared] to all parameters in their own order.
     spread = jnp.concatenate([columns.own_of(sets.spread), columns.shared_of(sets.spread)], axis=2)
-    held = jnp.concatenate([~own_free, jnp.broadcast_to(~shared_free[None], (m, shared_free.size))], axis=1)
-    held = jnp.any((spread != 0) & held[:, None], axis=2)
+    held = jnp.any((spread != 0) & of_blocks(~own_free, ~shared_free)[:, None], axis=2)
     matrix = jnp.einsum("mai,mij,mbj->mab", spread, errors.each, spread)
     if form.one.tie is None:
         stderr = jnp.einsum("mai,mi->ma", spread, errors.stderr)
     else:
         stderr = safe_root(jnp.diagonal(matrix, axis1=1, axis2=2))
     known = is_optimum(status_each)[:, None] & ~held
-    undetermined = jnp.concatenate(
-        [
-            jnp.where(errors.regular_each[:, None], 0, errors.undetermined_each),
-            jnp.broadcast_to(jnp.where(errors.regular, 0, errors.undetermined)[None], (m, shared_free.size)),
-        ],
-        axis=1,
+    undetermined = of_blocks(
+        jnp.where(errors.regular_each[:, None], 0, errors.undetermined_each),
+        jnp.where(errors.regular, 0, errors.undetermined),
     )
     undetermined = jnp.where((status_each == Status.SINGULAR)[:, None], undetermined, 0)
     shape = functools.partial(_shaped, sets.params)
@@ -211,10 +206,10 @@ def with_left_out(fit: GlobalFit, problem: GlobalProblem, at: At, kept: Bool[Arr
 def _of_kept(kept: Bool[Array, "m"], values: Any, others: Any = None) -> Any:
     """Of the data sets that took part; else others, NaN if none are given."""
 
-    def one(leaf: Array, other: Any = jnp.nan) -> Array:
-        return jnp.where(kept.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, other)
-
-    return jax.tree.map(one, values) if others is None else jax.tree.map(one, values, others)
+    one = functools.partial(of_kept, kept)
+    return (
+        jax.tree.map(lambda leaf: one(leaf, jnp.nan), values) if others is None else jax.tree.map(one, values, others)
+    )
 
 
 def _merged(moments: Any, count: Float[Array, "m"]) -> Any:

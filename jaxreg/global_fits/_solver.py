@@ -26,6 +26,7 @@ from jaxreg.global_fits._view import (
     facts_of,
     first_blocks,
     looks,
+    of_kept,
     own_steps,
     plan_of,
 )
@@ -85,7 +86,7 @@ def solved(
         return run.joint(_finished, plan, facts, state, status, run.each(ends, still, at))
     # What is not finite in a data set that takes no part has no derivative of zero: another's numbers stand there.
     kept, place = facts.startable, jnp.argmax(facts.startable)
-    blocks = Blocks(plan, facts, kept, joined(jnp.where(kept[:, None], at.own, at.own[place]), at.shared))
+    blocks = Blocks(plan, facts, joined(of_kept(kept, at.own, at.own[place]), at.shared))
     moving, unmoved = (_with_only(of, kept, place) for of in (counted_once(problem, kept), still))
     params = following(blocks, unmoved, moving)
     fit = finish(blocks, params, status, state.num_steps, ends(moving, blocks.at(params), differentiable=True))
@@ -97,11 +98,9 @@ def _with_only(problem: GlobalProblem, kept: Bool[Array, "m"], place: Int[Array,
 
     def of(leaf: Any, is_own: bool) -> Any:
         leaf = jnp.asarray(leaf)
-        return jnp.where(kept.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, leaf[place]) if is_own else leaf
+        return of_kept(kept, leaf, leaf[place]) if is_own else leaf
 
-    leaves, structure = jax.tree.flatten((problem.p0, problem.bounds, problem.terms))
-    p0, bounds, terms = jax.tree.unflatten(structure, map(of, leaves, problem.form.own))
-    return dataclasses.replace(problem, p0=p0, bounds=bounds, terms=terms)
+    return GlobalProblem(*problem.mapped(of), problem.form)
 
 
 def joint_steps(
@@ -130,38 +129,34 @@ def _start(plan: Plan, facts: Facts) -> At:
     return blocks.at(blocks.start)
 
 
-def _blocks(plan: Plan, facts: Facts, start: Float[Array, "p"]) -> Blocks:
-    return Blocks(plan, facts, facts.startable, start)
-
-
 def _init(plan: Plan, facts: Facts, at: At) -> tuple[State, At]:
-    blocks = _blocks(plan, facts, joined(at.own, at.shared))
+    blocks = Blocks(plan, facts, joined(at.own, at.shared))
     return levenberg_marquardt.init(blocks, blocks.start), blocks.at(blocks.start)
 
 
 def _stepped(plan: Plan, facts: Facts, state: State, looks: Look) -> tuple[State, At]:
-    blocks = _blocks(plan, facts, state.params)
+    blocks = Blocks(plan, facts, state.params)
     judged = levenberg_marquardt.judged(blocks, state, blocks.gathered(looks))
     state = levenberg_marquardt.propose(blocks, judged, accelerate=False)
     return state, blocks.at(state.trial)
 
 
 def _last(plan: Plan, facts: Facts, state: State) -> At:
-    return _blocks(plan, facts, state.params).at(state.last)
+    return Blocks(plan, facts, state.params).at(state.last)
 
 
 def _ended(plan: Plan, facts: Facts, state: State, cost: Float[Array, "m"]) -> tuple[State, Array]:
-    blocks = _blocks(plan, facts, state.params)
+    blocks = Blocks(plan, facts, state.params)
     state = levenberg_marquardt.with_last_step(state, blocks.of_kept(cost).sum())
     return state, status_of(blocks, state)
 
 
 def _at_end(plan: Plan, facts: Facts, state: State) -> At:
-    return _blocks(plan, facts, state.params).at(state.params)
+    return Blocks(plan, facts, state.params).at(state.params)
 
 
 def _finished(plan: Plan, facts: Facts, state: State, status: Array, ends: Ends) -> GlobalFit:
-    return finish(_blocks(plan, facts, state.params), state.params, status, state.num_steps, ends)
+    return finish(Blocks(plan, facts, state.params), state.params, status, state.num_steps, ends)
 
 
 def counted_once(problem: GlobalProblem, kept: Bool[Array, "m"]) -> GlobalProblem:

@@ -150,9 +150,13 @@ class Blocks(NamedTuple):
 
     plan: Plan
     facts: Facts
-    kept: Bool[Array, "m"]  # data sets that can be fitted; the others take no part
     start: Float[Array, "p"]
     careful: bool = True  # nobody begins anew with more care
+
+    @property
+    def kept(self) -> Bool[Array, "m"]:
+        """Data sets that can be fitted; the others take no part."""
+        return self.facts.startable
 
     @property
     def unit(self) -> Float[Array, ""]:
@@ -201,7 +205,7 @@ class Blocks(NamedTuple):
 
     def of_kept(self, values: Array, rest: Any = 0) -> Array:
         """Numbers of each data set, with others for those that take no part."""
-        return jnp.where(self.kept.reshape(self.kept.shape + (1,) * (values.ndim - 1)), values, rest)
+        return of_kept(self.kept, values, rest)
 
     def gathered(self, looks: Look) -> Look:
         """One look of those at each data set."""
@@ -241,4 +245,9 @@ def first_blocks(plan: Plan, facts: Facts) -> Blocks:
     kept, columns = facts.startable, plan.columns
     shared = columns.shared_of(jnp.where((kept | ~kept.any())[:, None], facts.start, jnp.nan))
     start = joined(columns.own_of(facts.start), jnp.nanmedian(shared, axis=0))
-    return Blocks(plan, facts, kept, start)
+    return Blocks(plan, facts, start)
+
+
+def of_kept(kept: Bool[Array, "m"], values: Array, others: Any) -> Array:
+    """Numbers of the data sets that take part; others in the place of those that do not."""
+    return jnp.where(kept.reshape(kept.shape + (1,) * (values.ndim - 1)), values, others)

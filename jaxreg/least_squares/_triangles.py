@@ -115,6 +115,11 @@ def joined(own: Array, shared: Array) -> Array:
     return jnp.concatenate([own.ravel(), shared]) if own.size else shared
 
 
+def of_blocks(own: Array, shared: Array) -> Array:
+    """The own numbers of each block with the shared ones after them, (blocks, own + shared)."""
+    return jnp.concatenate([own, jnp.broadcast_to(shared[None], (len(own), *shared.shape))], axis=1)
+
+
 def each(fn: Callable[..., Array], blocks: Any) -> Array:
     """``fn`` of each block."""
     return lax.map(fn, blocks, batch_size=_AT_ONCE)

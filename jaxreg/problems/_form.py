@@ -98,6 +98,11 @@ class Form(NamedTuple):
     tie: Callable[[Params], Params] | None = None
     order: Order = Order()
 
+    @property
+    def absolute_sigma(self) -> bool:
+        """Whether the size of the errors is known, of one term and so of all."""
+        return any(term.absolute_sigma for term in self.terms)
+
     def has(self, *kinds: Kind) -> bool:
         """Whether a term has a loss of one of these kinds."""
         return any(term.kind in kinds for term in self.terms)

@@ -74,7 +74,7 @@ class Problem(_jit.Formed):
     @property
     def absolute_sigma(self) -> bool:
         """Whether the size of the errors is known, of one term and so of all."""
-        return any(term.absolute_sigma for term in self.form.terms)
+        return bool(self.form.absolute_sigma)
 
     @property
     def order(self) -> tuple[str, ...]:
