@@ -519,7 +519,7 @@ BAD = {
     "which term": (lambda: (ONE() + TWO()).y, "y is of one term, and this problem has 2 with data"),
     "no number": (
         lambda: ONE().replace(model=decay),
-        "replace takes the numbers of a problem, p0, bounds, x, y, sigma, mask",
+        "replace takes the numbers of a problem, p0, bounds, x, y, sigma, sigma_x, mask",
     ),
     "another form": (lambda: ONE().replace(p0=(1.0, 2.0)), r"p0 must have the form \{'a': \*, 'k': \*\}, got"),
     "curve_fit of a problem": (lambda: jaxreg.curve_fit(ONE()), r"got a Problem: jaxreg.fit\(problem\) fits one"),
@@ -533,7 +533,7 @@ BAD = {
     "no axis": (lambda: jaxreg.fit_many(ONE(), each=("sigma",)), "each must name arrays with one leading axis"),
     "not a field": (
         lambda: jaxreg.fit_many(ONE(), each=("weights",)),
-        "each must be of bounds, mask, p0, sigma, x, y, got weights",
+        "each must be of bounds, mask, p0, sigma, sigma_x, x, y, got weights",
     ),
     "said twice": (
         lambda: jaxreg.fit_many(ONE(), each=("y",), sigma=1.0),
@@ -590,6 +590,7 @@ def test_what_does_not_fit_is_named(case):
 
 def test_a_fit_is_a_dataclass_whose_fields_have_the_old_name():
     assert jaxreg.CurveFit is jaxreg.Fit
-    assert [field.name for field in dataclasses.fields(jaxreg.Fit)][-2:] == ["chi2_prior", "problem"]
+    new = ["chi2_prior", "problem", "pooled", "adjusted_x"]
+    assert [field.name for field in dataclasses.fields(jaxreg.Fit)][-4:] == new
     assert str(fitted()) == jaxreg.summary(fitted())
     assert repr(fitted()) == jaxreg.summary(fitted())

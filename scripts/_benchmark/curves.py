@@ -12,9 +12,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 import jaxreg
+from _benchmark import measure
 from _benchmark.measure import AbsentError
 from jaxreg import models
 
+# SciPy's and lmfit's defaults stop at a relative change of 1e-8 of χ² or the parameters, and difference the model.
+PARAMS_AGREE = 1e-3  # of a standard error
+ERRORS_AGREE = 1e-4  # of themselves
 NUM_ROWS = 64
 RADIATION = 2 * models.PLANCK_CONSTANT * models.SPEED_OF_LIGHT**2
 EXPONENT = models.PLANCK_CONSTANT * models.SPEED_OF_LIGHT / models.BOLTZMANN_CONSTANT
@@ -253,3 +257,29 @@ def lmfit(given: Problem) -> Competitor:
         )
 
     return Competitor(len(some), run, numbers)
+
+
+def timed(name: str, competitors: dict[str, Competitor], repeats: int, notes: list[str]) -> dict[str, measure.Timing]:
+    """Interleaved times, once the numbers are known to agree; how well they do is noted."""
+
+    def check(results: dict[str, Any]) -> None:
+        notes.extend(_agreements(name, {maker: competitors[maker].numbers(found) for maker, found in results.items()}))
+
+    return measure.interleaved({maker: made.run for maker, made in competitors.items()}, repeats, check)
+
+
+def _agreements(name: str, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[str]:
+    """How far apart the competitors' numbers are; raises if that is too far."""
+    first, *others = found
+    notes: list[str] = []
+    for other in others:
+        common = min(found[first][0].shape[1], found[other][0].shape[1])
+        (wanted, errors), (params, stderr) = ([part[:, :common] for part in found[one]] for one in (first, other))
+        away, ratio = (params - wanted) / errors, stderr / errors
+        measure.close(f"{name}: {other}'s parameters", away, np.zeros_like(away), tolerance=PARAMS_AGREE)
+        measure.close(f"{name}: {other}'s standard errors", ratio - 1, np.zeros_like(ratio), tolerance=ERRORS_AGREE)
+        notes.append(
+            f"{first} and {other} agree, data sets: {common}, parameters: to {np.abs(away).max():.1g} standard errors, "
+            f"these: to {np.abs(ratio - 1).max():.1g} of themselves"
+        )
+    return notes

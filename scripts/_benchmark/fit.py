@@ -7,26 +7,21 @@ import math
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jaxreg
-from _benchmark import curves, distances, measure
+from _benchmark import blocks, curves, measure
 from _benchmark.measure import Case, Timing, Verdict
 from _benchmark.process import answer_all, other_process, timed_there
 from jaxreg import Status
 
 UNIT = "fit"
 SIZE = "sets"  # the option that says how large the problem is
-# SciPy's and lmfit's defaults stop at a relative change of 1e-8 of χ² or the parameters, and difference the model.
-PARAMS_AGREE = 1e-3  # of a standard error
-ERRORS_AGREE = 1e-4  # of themselves
 ONE_BY_ONE = ("curve_fit", "scipy", "compat", "optimistix", "nlsq")  # competitors for a single fit
 SINGLE_FITS = 20  # for one repeat
 DRAWN_TOGETHER = 50_000
@@ -72,34 +67,8 @@ def compared(name: str, given: curves.Problem, settings: Settings) -> Case:
     """Check that all competitors find the same parameters and standard errors, then time them in turn."""
     asked = {maker: functools.partial(getattr(curves, maker), given) for maker in settings.only}
     competitors, notes = measure.competitors(asked)
-    timings = _timed(name, competitors, settings.repeats, notes)
+    timings = curves.timed(name, competitors, settings.repeats, notes)
     return Case(timings, {maker: competitors[maker].num_fits for maker in timings}, [], notes)
-
-
-def _timed(name: str, competitors: dict[str, curves.Competitor], repeats: int, notes: list[str]) -> dict[str, Timing]:
-    """Interleaved times, once the numbers are known to agree; how well they do is noted."""
-
-    def check(results: dict[str, Any]) -> None:
-        notes.extend(_agreements(name, {maker: competitors[maker].numbers(found) for maker, found in results.items()}))
-
-    return measure.interleaved({maker: made.run for maker, made in competitors.items()}, repeats, check)
-
-
-def _agreements(name: str, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[str]:
-    """How far apart the competitors' numbers are; raises if that is too far."""
-    first, *others = found
-    notes: list[str] = []
-    for other in others:
-        common = min(found[first][0].shape[1], found[other][0].shape[1])
-        (wanted, errors), (params, stderr) = ([part[:, :common] for part in found[one]] for one in (first, other))
-        away, ratio = (params - wanted) / errors, stderr / errors
-        measure.close(f"{name}: {other}'s parameters", away, np.zeros_like(away), tolerance=PARAMS_AGREE)
-        measure.close(f"{name}: {other}'s standard errors", ratio - 1, np.zeros_like(ratio), tolerance=ERRORS_AGREE)
-        notes.append(
-            f"{first} and {other} agree, data sets: {common}, parameters: to {np.abs(away).max():.1g} standard errors, "
-            f"these: to {np.abs(ratio - 1).max():.1g} of themselves"
-        )
-    return notes
 
 
 def one(settings: Settings) -> Case:
@@ -110,33 +79,10 @@ def one(settings: Settings) -> Case:
         asked = {f"{name}, {other}": functools.partial(getattr(curves, other), given) for other in ONE_BY_ONE}
         made, notes = measure.competitors(asked)
         case.notes.extend(notes)
-        case.timings.update(_timed("one", made, SINGLE_FITS * settings.repeats, case.notes))
+        case.timings.update(curves.timed("one", made, SINGLE_FITS * settings.repeats, case.notes))
         ours, theirs = list(made)[:2]
         case.verdicts.append(measure.ratio("one", case.timings, ours, theirs, 1.5))
     case.members_steps.update(dict.fromkeys(case.timings, 1))
-    return case
-
-
-def errors_in_x(settings: Settings) -> Case:
-    """Errors in both coordinates: at most half of ODRPACK's time for 1,000 points, 30 times as fast for many sets."""
-    case = Case({}, {}, [], [])
-    for num_sets, num_rows in ((1, 1000), (settings.sets, 50)):
-        what = f"{num_sets} × {num_rows} points"
-        asked = {"jaxreg": distances.ours, "odr": distances.odr}
-        makers = {f"{what}, {kind}": functools.partial(make, num_sets, num_rows) for kind, make in asked.items()}
-        one, other = makers
-        made, notes = measure.competitors(makers)
-        case.notes.extend(notes)
-        timings = _timed("errors_in_x", made, settings.repeats, case.notes)
-        fits = {name: made[name].num_fits for name in timings}
-        case.timings.update(timings)
-        case.members_steps.update(fits)
-        if len(timings) == 2 and num_sets == 1:
-            case.verdicts.append(measure.ratio("errors_in_x", timings, one, other, 0.5))
-        elif len(timings) == 2:
-            weight = fits[other] / fits[one]
-            verdict = measure.ratio("errors_in_x", timings, other, one, 30, weight=weight)
-            case.verdicts.append(verdict._replace(at_least=True))
     return case
 
 
@@ -276,35 +222,21 @@ def precision(settings: Settings) -> Case:
     return Case(timings, dict.fromkeys(timings, settings.sets), [], notes)
 
 
-def tall(settings: Settings) -> Case:
-    """A decay of 3 parameters from memory maps: a pass at most 15 times a sum of the file, and under 2 GB of memory."""
-    with tempfile.TemporaryDirectory() as folder, other_process(__name__) as call:
-        files = [Path(folder) / f"{name}.npy" for name in "xy"]
-        x, y = (np.lib.format.open_memmap(file, "w+", np.float64, (settings.points,)) for file in files)
-        for seed, first in enumerate(range(0, settings.points, _ROWS)):
-            random, part = np.random.default_rng(seed), slice(first, first + _ROWS)
-            x[part] = random.uniform(0.0, 5.0, len(x[part]))
-            y[part] = 2 * np.exp(-1.3 * x[part]) + 0.5 + 0.1 * random.normal(size=len(x[part]))
-        x.flush()
-        y.flush()
-        asked = {"files": list(map(str, files))}
-        runs = {name: functools.partial(call, asked | {"what": name}) for name in ("pass", "sum")}
-        timings = timed_there(runs, max(settings.repeats // 10, 1))
-        anonymous, passes = call(asked | {"what": "anonymous"})
-    return Case(
-        timings,
-        dict.fromkeys(timings, settings.points),
-        [
-            measure.ratio("tall", timings, "pass", "sum", 15),
-            measure.single("tall", "GB of anonymous memory", anonymous, 2.0),
-        ],
-        [f"{settings.points:,} points in {passes:.0f} passes and two more"],
-    )
-
-
 CASES: dict[str, Callable[[Settings], Case]] = {
     case.__name__: case
-    for case in (planck, gaussian, one, errors_in_x, first, retrace, million, tall, isolation, precision)
+    for case in (
+        planck,
+        gaussian,
+        one,
+        blocks.plate,
+        blocks.errors_in_x,
+        first,
+        retrace,
+        million,
+        blocks.tall,
+        isolation,
+        precision,
+    )
 }
 COMPETITORS = ("fit_many", "fit_many_residuals", "vmap", "optimistix", "scipy", "scipy_jacobian", "lmfit", "nlsq")
 
@@ -346,8 +278,6 @@ def serve() -> None:
 def _answer(what: str, **asked: Any) -> Sequence[float]:
     if what == "drawn":
         return [float(len(_drawn(**asked)))]
-    if what in ("pass", "sum", "anonymous"):
-        return _tall(what, **asked)
     if what == "streamed":
         return _streamed(**asked)
     law, y = curves.LAWS[asked["name"]], _drawn(**asked)
@@ -371,28 +301,3 @@ def _streamed(file: str, sets: int, stored: bool) -> Sequence[float]:
         if np.any(np.asarray(fit.status)):
             raise AssertionError("a fit has failed")
     return seconds, work
-
-
-def _tall(what: str, files: list[str]) -> Sequence[float]:
-    x, y = (np.load(file, mmap_mode="r") for file in files)
-    if what == "sum":
-        parts = [slice(first, first + _ROWS) for first in range(0, len(x), _ROWS)]
-        return measure.timed(lambda: sum(float(one[part].sum()) for part in parts for one in (x, y)))[:2]
-    seconds, work, most = [], [], 0.0
-
-    def look(_: Any) -> None:
-        nonlocal most
-        seconds.append(time.perf_counter())
-        work.append(time.process_time())
-        status = Path("/proc/self/status").read_text().split("RssAnon:")
-        most = max(most, float(status[1].split()[0]) / 1e6 if len(status) > 1 else math.nan)
-
-    start = {"amp": 1.0, "rate": 1.0, "offset": 0.0}
-    fit = jaxreg.curve_fit(_decay, x, y, start, sigma=0.1, chunk_size=2**18, callback=look)
-    if int(fit.status):
-        raise AssertionError("the fit has failed")
-    return [most, len(seconds)] if what == "anonymous" else [min(np.diff(seconds)), min(np.diff(work))]
-
-
-def _decay(params: Any, x: jax.Array) -> jax.Array:
-    return params["amp"] * jnp.exp(-params["rate"] * x) + params["offset"]
