@@ -13,23 +13,26 @@ from typing import Any
 FLAGS = {
     "0.10": ("cpu_use_fusion_emitters=false", "cpu_parallel_codegen_split_count=1", "backend_optimization_level=0"),
     "0.12": ("cpu_parallel_codegen_split_count=1", "backend_optimization_level=0"),
-}.get(".".join(importlib.metadata.version("jaxlib").split(".")[:2]), ())
-os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in FLAGS))
+}
+JAXLIB = ".".join(importlib.metadata.version("jaxlib").split(".")[:2])
+os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in FLAGS.get(JAXLIB, ())))
 
 # The commands and the scripts keep what they compile in the user's cache: not what the tests compile.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 import jaxtyping
 
-# Annotated shapes are checked at each call, under a trace too, in every module that says any.
+# Annotated shapes are checked at each call, under a trace too, in every module that says any: a tenth of the time, and
+# the same on every JAX, so on one.
 PACKAGE = Path(__file__).parents[1] / "jaxreg"
 SHAPED = [
     ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
     for file in PACKAGE.rglob("*.py")
     if "jaxreg._shapes" in file.read_text()
 ]
-sys.modules["jaxreg._shapes"] = jaxtyping
-jaxtyping.install_import_hook(SHAPED, "beartype.beartype")
+if JAXLIB == "0.10":
+    sys.modules["jaxreg._shapes"] = jaxtyping
+    jaxtyping.install_import_hook(SHAPED, "beartype.beartype")
 
 import hypothesis
 import jax

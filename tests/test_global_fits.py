@@ -117,6 +117,18 @@ def test_unequal_data_sets_are_fitted_as_scipy_fits_them_stacked():
     assert len(traced) == seen
 
 
+def test_a_shared_start_of_several_numbers_needs_no_axis_either():
+    x, y, *_ = data().values()
+
+    def law(p, x):
+        return p["a"] * jnp.exp(-p["k"][0] * x) + p["k"][1]
+
+    for k in ([1.0, 0.2], np.tile([1.0, 0.2], (M, 1))):
+        p0 = {"k": np.array(k), "a": np.ones(M)}
+        fit = jaxreg.fit_many(law, x, y, p0, p0_each=True, shared=["k"], max_steps=0)
+        assert fit.params["k"].tolist() == [1.0, 0.2]
+
+
 def test_a_data_set_that_fails_is_left_out_and_disturbs_no_other():
     lost = fitted(**changed("y", (3, 2), np.nan))
     assert lost.status_each.tolist() == [0, 0, 0, Status.NONFINITE, 0, 0]

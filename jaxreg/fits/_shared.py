@@ -131,12 +131,12 @@ def with_axis(p0: Any, shared: Sequence[str], y: Any) -> Any:
     if not isinstance(p0, dict):
         return p0
     num_sets = np.shape(y)[:1]
-    return {
-        name: jax.tree.map(lambda leaf: np.broadcast_to(leaf, num_sets) if np.ndim(leaf) == 0 else leaf, value)
-        if name in shared
-        else value
-        for name, value in p0.items()
-    }
+
+    def on_axis(leaf: Any) -> Any:
+        broadcast = np.broadcast_to if _trace.concrete(leaf) else jnp.broadcast_to
+        return leaf if np.shape(leaf)[:1] == num_sets else broadcast(leaf, (*num_sets, *np.shape(leaf)))
+
+    return {name: jax.tree.map(on_axis, value) if name in shared else value for name, value in p0.items()}
 
 
 def check_alone(*, store: Any, timeout: Any, covariance: str) -> None:

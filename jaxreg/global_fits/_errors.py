@@ -65,9 +65,9 @@ def errors_of(bread: Bread, variance: Float[Array, "*m"]) -> Errors:
     ridge = jnp.where(own_known, 0, eps)
     damping = (~own_free).astype(lengths.dtype) + ridge[:, None]
     factors, corners = triangles.eliminated(damping)
-    root = qr_root(jnp.hstack([reduced(corners[:, :s]), jnp.diag((~shared_free).astype(lengths.dtype))]))
+    root = qr_root(jnp.hstack([reduced(corners[:, :s]), jnp.diag((~shared_free).astype(lengths.dtype))]), alone=True)
     beside, definite, change = factors[:, :, o : o + s], jnp.asarray(True), None
-    inverse, least, direction = inverse_upper(root)
+    inverse, least, direction = inverse_upper(root, library=True)
     # Rounding leaves more of a shared column the longer the own ones are that make it up.
     together = 1 + jnp.sum(jnp.einsum("mij,mjk,k->mi", own_inverse, beside, direction) ** 2)
     hidden = bread.num_rows * eps * (s * lax.stop_gradient(together)) ** 0.5
@@ -120,8 +120,8 @@ def _own_inverses(
 
     def one(columns: Float[Array, "q o"], held: Bool[Array, "o"]) -> tuple[Array, Array, Array]:
         # A parameter that is held stands alone in a row of its own.
-        root = qr_root(jnp.hstack([columns.T, jnp.diag(held.astype(columns.dtype))]))
-        inverse, least, direction = inverse_upper(root)
+        root = qr_root(jnp.hstack([columns.T, jnp.diag(held.astype(columns.dtype))]), alone=True)
+        inverse, least, direction = inverse_upper(root, library=True)
         known = least > max(o, num_rows) * jnp.finfo(root.dtype).eps * o**0.5
         return jnp.where(known, inverse, jnp.eye(o, dtype=root.dtype)), known, direction
 

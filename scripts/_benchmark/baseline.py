@@ -31,13 +31,19 @@ class Change(NamedTuple):
 
 
 def save(command: str, size: tuple[str, int], cases: Mapping[str, Case]) -> None:
-    """Make what a command has measured its baseline; ``size`` is the option that says how large the problem is."""
+    """Make what a command has measured its baseline; ``size`` is the option that says how large the problem is.
+
+    Cases that were not measured keep the ratios that they had at that size.
+    """
     option, value = size
+    before = _all().get(command, {})
+    others = before["ratios"] if before.get(option) == value else {}
+    kept = {what: ratio for what, ratio in others.items() if what.split(":")[0] not in cases}
     measured = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": measure.machine(),
         option: value,
-        "ratios": {f"{one.case}: {one.what}": float(f"{one.value:.4g}") for one in _ratios(cases)},
+        "ratios": kept | {f"{one.case}: {one.what}": float(f"{one.value:.4g}") for one in _ratios(cases)},
     }
     common.save_json(FILE, _all() | {command: measured})
 
@@ -85,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"with {FILE.name}: a ratio worse by more than {TOLERANCE} makes the exit code 1, targets do not",
     )
-    chosen.add_argument("--save", action="store_true", help=f"make what is measured {FILE.name}; all cases")
+    chosen.add_argument("--save", action="store_true", help=f"write the ratios that are measured to {FILE.name}")
 
 
 def _ratios(cases: Mapping[str, Case]) -> list[measure.Verdict]:

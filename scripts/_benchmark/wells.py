@@ -13,8 +13,8 @@ import jaxreg
 ROWS, SIGMA = 800, 0.02
 X = np.linspace(0.0, 10.0, ROWS)
 SHARED = {
-    "background": np.array([0.05, -0.004]), "distance": 2.5, "rates": np.array([4.0, 1.0, 0.2]), "stretch": 0.7,
-    "widths": np.array([0.3, 0.5]),
+    "background": np.array([0.05, -0.004]), "distance": 1.5, "rates": np.array([4.0, 1.0, 0.2]), "stretch": 0.7,
+    "widths": np.array([0.4, 0.7]),
 }  # fmt: skip
 OWN = ("amplitudes", "offset", "position")
 _NUM_SHARED, _NUM_OWN = 9, 7
@@ -54,7 +54,7 @@ def drawn(num_sets: int) -> tuple[np.ndarray, dict[str, Any]]:
 
 def start(num_sets: int) -> dict[str, Any]:
     """20 to 50 % beside the truth."""
-    rng, (_, true) = np.random.default_rng(1), drawn(num_sets)
+    rng, (_, true) = np.random.default_rng(2), drawn(num_sets)
 
     def beside(value: Any) -> Any:
         return value * (1 + rng.uniform(0.2, 0.5, np.shape(value)) * rng.choice([-1, 1], np.shape(value)))
