@@ -30,7 +30,8 @@ def main(names: list[str]) -> None:
     if not names:
         exercises(HERE / "exercises" / "measured")
         jobs = (f"jobs/{page.name}" for page in sorted((HERE / "jobs").glob("*.md")))
-        names = ["gallery.md", "tutorial.md", "howto/shared.md", "howto/large_file.md", *jobs]
+        howto = (f"howto/{name}.md" for name in ("shared", "errors_in_x", "large_file"))
+        names = ["gallery.md", "tutorial.md", *howto, *jobs]
     for name in names:
         figures(HERE / name)
 

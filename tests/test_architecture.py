@@ -113,7 +113,7 @@ FLOORS = [
     ["report._results"],
     ["report._shown", "report._summary"],
     ["report"],
-    ["plots._training", "plots._sweeps", "plots._fits", "plots._series"],
+    ["plots._training", "plots._sweeps", "plots._fits", "plots._profiles", "plots._series"],
     ["plots._studies"],
     ["plots"],
     ["__init__"],

@@ -5,12 +5,13 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy import optimize
 
 import jaxreg
-from jaxreg import Status, models, problem, uncertainty
+from jaxreg import Status, models, plots, problem, uncertainty
 from jaxreg.status import culprit_of
 
 PEARSON_X = np.array([0.0, 0.9, 1.8, 2.6, 3.3, 4.4, 5.2, 6.1, 6.5, 7.4])
@@ -139,6 +140,20 @@ def test_several_coordinates_and_correlated_errors():
     diagonal = np.broadcast_to(np.diag([0.01, 0.04]), (25, 2, 2))
     as_matrix = jaxreg.curve_fit(surface, x, y, start, sigma_x=diagonal, **alone)
     np.testing.assert_allclose(deviations.covariance, as_matrix.covariance, 1e-9)
+
+
+@pytest.mark.parametrize("across", [None, 0.5], ids=["independent", "correlated"])
+def test_the_residuals_of_a_figure_are_distances(across):
+    sigma_x = np.where(np.arange(10) == 3, 0.0, YORK_X)
+    errors = {"sigma": YORK_Y, "sigma_x": sigma_x}
+    if across:
+        shared = across * sigma_x * YORK_Y
+        errors = {"sigma_x": np.moveaxis(np.array([[sigma_x**2, shared], [shared, YORK_Y**2]]), -1, 0)}
+    fit = jaxreg.curve_fit(line, PEARSON_X, PEARSON_Y, {"a": 5.0, "b": -0.5}, absolute_sigma=True, **errors)
+    drawn = plots.residuals(fit, ax=plt.subplots()[1]).lines[-1].get_ydata()
+    plt.close("all")
+    np.testing.assert_allclose(np.sum(drawn**2), fit.chi2, 1e-12)
+    np.testing.assert_array_equal(np.sign(drawn), np.sign(fit.residuals))
 
 
 def test_without_an_error_a_point_is_an_ordinary_one():

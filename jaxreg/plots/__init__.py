@@ -4,7 +4,8 @@ Colours are those of Okabe and Ito, which colour-blind readers can tell apart; l
 Failed members are always shown. Nothing global is set.
 """
 
-from jaxreg.plots._fits import contour, curve, fit, profile, residuals
+from jaxreg.plots._fits import curve, fit, residuals
+from jaxreg.plots._profiles import contour, profile
 from jaxreg.plots._series import comparison, distribution, lines, points
 from jaxreg.plots._studies import divergence_atlas, predicted_training, range_test
 from jaxreg.plots._style import COLORS, STYLES, style

@@ -1,12 +1,10 @@
-"""Figures of fits: the curve with its band, the residuals, profiles and contours."""
+"""Figures of fits: the curve with its band, and the residuals."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-from jax.typing import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, Normalize
 
@@ -16,7 +14,7 @@ from jaxreg.least_squares import Fit
 from jaxreg.likelihoods import Likelihood
 from jaxreg.plots._style import COLORS, axes_or_new, finish, is_many, style
 from jaxreg.status import Status, is_optimum
-from jaxreg.uncertainty._followed import distribution_of, follows, pool_of, problem_of
+from jaxreg.uncertainty._followed import follows, pool_of, problem_of
 
 
 @follows
@@ -110,7 +108,8 @@ def residuals(fit: Fit | GlobalFit, *, xlabel: str = "x", ax: Axes | None = None
     """Residuals in units of their standard deviation, with the ±2 band.
 
     Args:
-        fit: one fit of one feature, or a global one; without its sigma the unit is √(chi2/dof).
+        fit: one fit of one feature, or a global one; without its sigma the unit is √(chi2/dof). With errors in x each
+            point's distance from the curve in sigmas, with the sign of y's residual.
         xlabel: with its unit.
     """
     ax = axes_or_new(ax)
@@ -121,6 +120,8 @@ def residuals(fit: Fit | GlobalFit, *, xlabel: str = "x", ax: Axes | None = None
         x, _, sigma, residual = _data(one)
         pool = pool_of(one)
         unit = np.sqrt(float(pool.chi2) / max(int(pool.dof), 1)) if sigma is None else sigma
+        if one.adjusted_x is not None:
+            residual, unit = _distances(one, residual), unit if sigma is None else 1.0
         values = residual / (unit if np.any(np.asarray(unit) > 0) else 1.0)
         if one is fit or is_optimum(one.status):
             size = 4 if len(sets) <= len(COLORS) else 2
@@ -209,6 +210,21 @@ def _points(fit: Fit) -> tuple[Any, Any]:
     return x, y
 
 
+def _distances(fit: Fit, residual: np.ndarray) -> np.ndarray:
+    """Of each point from the curve: √(dx²/v + (dy - c·dx/v)²/(σ² - c²/v)), v the variance of x, c that with y.
+
+    dx and dy lead from the observed point to its place on the curve.
+    """
+    problem = problem_of(fit)
+    sigma_x, sigma = np.asarray(problem.sigma_x), np.asarray(problem.sigma)
+    variance = sigma_x[:, 0, 0] if sigma_x.ndim == 3 else sigma_x**2
+    across = sigma_x[:, 0, 1] if sigma_x.shape[1:] == (2, 2) else 0.0
+    variance = np.where(variance > 0, variance, np.inf)  # an exact x has not moved
+    away = np.asarray(fit.adjusted_x) - problem.x
+    rest = (-residual - across / variance * away) / np.sqrt(sigma**2 - across**2 / variance)
+    return np.copysign(np.sqrt(away**2 / variance + rest**2), residual)
+
+
 def _sigma_x(fit: Fit) -> Any:
     """The standard deviation of each x; None where it is exact."""
     sigma_x = problem_of(fit).sigma_x
@@ -222,84 +238,3 @@ def _sigma(fit: Fit) -> Any:
     if not problem.absolute_sigma and np.all(sigma == 1):
         return None
     return np.sqrt(np.diagonal(sigma)) if sigma.ndim == 2 else sigma
-
-
-def profile(
-    profile: uncertainty.Profile,
-    fit: Fit | GlobalFit,
-    parameter: str,
-    *,
-    level: float = 0.95,
-    distribution: str | None = None,
-    xlabel: str | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """A parameter's profile: tau against its value, beside the straight line of a linear model.
-
-    The horizontal lines cut the curve at the ends of the profile's interval and the straight line at those of
-    ``uncertainty.intervals``. Refits that failed are crosses.
-
-    Args:
-        profile: of ``uncertainty.profile``.
-        fit: the fit that was profiled.
-        parameter: its name, as in ``report.summary``.
-        level: of the interval.
-        distribution: as for ``uncertainty.intervals``.
-        xlabel: with its unit; the name if None.
-    """
-    ax = axes_or_new(ax)
-    distribution = distribution_of(fit, distribution)
-    fit = fit.of_shared if isinstance(fit, GlobalFit) else fit
-    names = _names.of(fit.params)
-    if parameter not in names:
-        raise ValueError(f"parameter must be one of {', '.join(names)}, got {parameter!r}")
-    place = names.index(parameter)
-    num = np.shape(jax.tree.leaves(profile.tau)[0])[-1]
-    values, tau, status = (_rows(part, num)[place] for part in (profile.values, profile.tau, profile.status))
-    estimate, stderr = (_rows(part, 1)[place, 0] for part in (fit.params, fit.stderr))
-    failed = ~is_optimum(np.asarray(status))
-    ax.plot(values, np.where(failed, np.nan, tau), **style(0), label="profile")
-    ax.plot(values, (values - estimate) / stderr, **style(1), label="± standard error")
-    if failed.any():
-        ax.plot(values[failed], np.clip(tau[failed], -9, 9), "x", color=style(0)["color"], label="refit failed")
-    edge = float(uncertainty.quantile(fit.dof, level, distribution))
-    for sign in (-1, 1):
-        ax.axhline(sign * edge, color="gray", linewidth=1, label=f"{100 * level:g} %" if sign > 0 else None)
-    return finish(ax, xlabel or parameter, "tau")
-
-
-def contour(
-    edges: Mapping[str, uncertainty.Contour],
-    estimate: tuple[ArrayLike, ArrayLike],
-    *,
-    xlabel: str,
-    ylabel: str,
-    ax: Axes | None = None,
-) -> Axes:
-    """Joint confidence regions of two parameters, with the estimate; a gap where an edge was not found.
-
-    Args:
-        edges: name -> ``uncertainty.profile_contour``, such as one for each level.
-        estimate: of the two parameters.
-        xlabel: the first parameter, with its unit.
-        ylabel: the second.
-    """
-    ax = axes_or_new(ax)
-    for index, (name, edge) in enumerate(edges.items()):
-        points = np.where(np.isfinite(edge.points), edge.points, np.nan)
-        closed = np.concatenate([points, points[:1]])
-        ax.plot(closed[:, 0], closed[:, 1], label=name, **style(index))
-    ax.plot(
-        float(np.asarray(estimate[0])),
-        float(np.asarray(estimate[1])),
-        "+",
-        color="black",
-        markersize=10,
-        label="estimate",
-    )
-    return finish(ax, xlabel, ylabel)
-
-
-def _rows(params: Any, num: int) -> np.ndarray:
-    """(p, num)."""
-    return np.concatenate([np.reshape(leaf, (-1, num)) for leaf in jax.tree.leaves(params)])
