@@ -265,11 +265,11 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "bounds too long": ({"bounds": ([0.0, 0.0], 1.0)}, "bounds must be one number or shaped like p0"),
     "bounds of another shape": (
         {"p0": {"v": np.ones(2)}, "bounds": ({"v": np.zeros(3)}, 9.0), "model": lambda p, x: p["v"].sum() * x},
-        r"bounds must have the shape \(2,\) of p0's leaf, got \(3,\)",
+        r"bounds\['v'\] must be one for all or have shape \(2,\), got shape \(3,\)",
     ),
     "fixed numbers": (
         {"fixed": {"a": 0.0, "c": 0.0, "k": 1.0}},
-        "fixed must be of booleans, got float64: True keeps a",
+        "fixed must be of booleans, got float64: {'name': True} keeps a",
     ),
     "all fixed": ({"fixed": True}, "fixed must leave at least one parameter free, got none"),
     "fixed without start": (

@@ -161,6 +161,10 @@ def test_the_bootstrap_within_data_sets_and_of_them(fit):
     assert sets.params.keys() == sets.lower.keys() == {"rate", "offset"}
     # Each refit is that of the sets which were drawn: of four all alike, at times.
     assert 0 < float(sets.stderr["rate"]) < 2 * error[RATE]
+    lost = jnp.where(jnp.arange(5) == KEPT[0], jnp.int32(Status.OK), jnp.int32(Status.NONFINITE))
+    one = fit.replace(each=fit.each.replace(status=lost))
+    with pytest.raises(ValueError, match="fewer than two data sets took part"):
+        uncertainty.bootstrap(key, one, kind="sets", num=200)
 
 
 def test_it_is_shown(fit):
@@ -210,7 +214,7 @@ def test_all_data_sets_in_one_figure(fit, most, monkeypatch):
 def test_what_is_not_for_it_says_what_to_do(fit):
     with pytest.raises(ValueError, match=r"ask profile_intervals\(fit\)\.discrepancy"):
         uncertainty.nonlinearity(fit)
-    with pytest.raises(ValueError, match=r"one data set of a global fit, .* give the global one"):
+    with pytest.raises(ValueError, match=r"one data set of a global fit, .* give the global fit itself"):
         uncertainty.profile(fit.each[0])
     with pytest.raises(ValueError, match="kind must be 'delta' of a global"):
         uncertainty.derived(fit, lambda params: params["rate"], kind="profile")

@@ -386,9 +386,9 @@ def test_a_complex_prediction_of_features_is_refused_where_they_are_trained_on()
 @pytest.mark.parametrize(
     ("model", "p0", "given"),
     [
-        (lambda p, x: p["a"] * x, [1.0], "params [*] and x of shape (6,)"),
-        (lambda p, x: p[0] * x + p[1], (1.0,), "params (*,) and x of shape (6,)"),
-        (lambda p, x: p.a * x, {"a": 1.0}, "params {'a': *} and x of shape (6,)"),
+        (lambda p, x: p["a"] * x, [1.0], "params of shapes [()] and x of (6,)"),
+        (lambda p, x: p[0] * x + p[1], (1.0,), "params of shapes ((),) and x of (6,)"),
+        (lambda p, x: p.a * x, {"a": 1.0}, "params of shapes {'a': ()} and x of (6,)"),
     ],
     ids=["a list read by name", "too few", "a dict read by attribute"],
 )

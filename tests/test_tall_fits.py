@@ -199,6 +199,7 @@ def test_what_is_not_finite_is_named():
 
 
 REFUSED = {
+    "sigma_x": ({"sigma_x": 0.1}, "sigma_x must be None where data are read in chunks"),
     "scale": ({"scale": "mad", "loss": "huber"}, "scale must be None"),
     "covariance": ({"covariance": "HC0"}, "covariance must be 'classic'"),
     "loss": ({"loss": "absolute"}, "loss must be none that is absolute"),
@@ -226,7 +227,7 @@ def test_what_needs_all_rows_is_refused(keywords, message):
 )
 def test_a_model_that_couples_rows_is_refused(couple):
     with pytest.raises(ValueError, match="model must take each row of x for itself"):
-        jaxreg.curve_fit(couple, X, Y, {"rate": 1.0}, chunk_size=SIZE)
+        jaxreg.curve_fit(couple, X, Y, {"rate": 0.0}, chunk_size=SIZE)  # which hides x
 
 
 class Changing:
@@ -235,17 +236,38 @@ class Changing:
 
     def __iter__(self):
         self.times += 1
-        return iter(self.change(chunks(X, Y)) if self.times > 4 else chunks(X, Y))
+        return iter(self.change(chunks(X, Y)) if self.times > 6 else chunks(X, Y))
+
+
+class Once:
+    def __init__(self):
+        self.chunks = iter(chunks(X, Y))
+
+    def __iter__(self):
+        return self.chunks
+
+
+CHANGES = (
+    lambda given: given[1:],
+    lambda given: given[:-1],
+    lambda given: given[:0],
+    lambda given: [(x + 1e-9, y) for x, y in given],
+    lambda given: [(x, RANDOM.permutation(y)) for x, y in given],
+)
 
 
 def test_chunks_that_cannot_be_read_again_are_refused():
-    with pytest.raises(ValueError, match="which can be read once only"):
-        jaxreg.curve_fit(decay, (chunk for chunk in chunks(X, Y)), p0=START)
-    for change in (lambda given: given[1:], lambda given: given[:-1], lambda given: [(x + 1e-9, y) for x, y in given]):
+    for once in ((chunk for chunk in chunks(X, Y)), Once()):
+        with pytest.raises(ValueError, match="which can be read once only"):
+            jaxreg.curve_fit(decay, once, p0=START)
+    for change in CHANGES:
         with pytest.raises(ValueError, match="chunks must be the same whenever they are read"):
             jaxreg.curve_fit(decay, Changing(change), p0=START)
-    with pytest.raises(ValueError, match=r"chunks must be \(x, y\) or \(x, y, sigma\)"):
+    with pytest.raises(ValueError, match=r"chunks must be \(x, y\) or \(x, y, sigma\), got 1 entries as number 0"):
         jaxreg.curve_fit(decay, [(X,)], p0=START)
+    for chunk in ((X, Y[:-1]), (X, Y, np.ones(3)), (X[:-1], Y)):
+        with pytest.raises(ValueError, match=r"(x must have as many rows as y|sigma,) in chunk 1"):
+            jaxreg.curve_fit(decay, [(X, Y), chunk], p0=START)
     with pytest.raises(ValueError, match="y must have at least one point"):
         jaxreg.curve_fit(decay, [], p0=START)
 

@@ -13,6 +13,7 @@ from jaxreg.problems import _arguments as arguments
 from jaxreg.problems._form import Term
 
 SIZE = 2**18  # rows, where nobody says how many
+_COLUMNS = 256  # of the table whose sums say whether a chunk has changed
 _BLOCK = 2**12  # numbers of y whose derivatives stay in the cache
 
 
@@ -37,7 +38,7 @@ class Chunks:
     def __init__(self, source: Callable[[], Iterable[Term]], size: int, *, changeable: bool) -> None:
         self._source, self.size = source, _power(size)
         self._changeable = changeable
-        self._known: dict[int, tuple[int, int]] = {}  # of each piece that was read its rows, and their bits added up
+        self._known: dict[int, tuple[int, int]] = {}  # of each piece that was read its rows, and sums of their bits
         self._warm: set[Any] = set()  # programs that are compiled
         first = next((piece for piece in self._pieces() if piece.rows), None)
         if first is None:
@@ -77,7 +78,7 @@ class Chunks:
                 keep(piece, one(piece))
             self._warm.add(program)
         _blocks.run(pieces, one, workers=_blocks.workers_on(self.devices), finished=keep)
-        if len(totals) < len(self._known):
+        if not found or len(totals) < len(self._known):
             raise _changed("fewer")
         self._known = totals
         return [found[number] for number in sorted(found)]
@@ -118,16 +119,21 @@ class Chunks:
 
 def of_arrays(term: Term, size: int) -> Chunks:
     """Of the numbers of a term: arrays or memory maps."""
+    _check_rows(term, "where data are read in chunks")
+    return Chunks(lambda: [term], size, changeable=False)
+
+
+def _check_rows(term: Term, where: str) -> None:
+    """Refuse what has not a row for each of y's."""
     shape = np.shape(term.y)
     if not shape:
-        raise ValueError("y must have rows to be read in chunks, got one number")
+        raise ValueError(f"y must have rows {where}, got one number")
     for leaf in jax.tree.leaves(term.x):
         if np.shape(leaf)[:1] != shape[:1]:
-            raise ValueError(f"x must have as many rows as y to be read in chunks, {shape[0]}, got {np.shape(leaf)}")
+            raise ValueError(f"x must have as many rows as y {where}, {shape[0]}, got shape {np.shape(leaf)}")
     for name, value in {"sigma": term.sigma, "mask": term.mask, **term.keywords}.items():
         if np.ndim(value) or (name == "mask" and value is not None):
-            _checks.shape(f"{name}, where data are read in chunks,", value, shape)
-    return Chunks(lambda: [term], size, changeable=False)
+            _checks.shape(f"{name}, {where},", value, shape)
 
 
 def of_chunks(chunks: Any, sigma: Any, keywords: dict[str, Any], size: int) -> Chunks:
@@ -135,18 +141,22 @@ def of_chunks(chunks: Any, sigma: Any, keywords: dict[str, Any], size: int) -> C
     for name, value in {"sigma": sigma, **keywords}.items():
         if np.ndim(value):
             raise ValueError(f"{name} must be a number where data come in chunks, which may be (x, y, sigma)")
-    if iter(chunks) is chunks:
+    first = iter(chunks)
+    if first is chunks or iter(chunks) is first:
         raise ValueError(
             f"chunks must be read many times, got a {type(chunks).__name__}, which can be read once only: give a list, "
             "or an object whose __iter__ begins anew"
         )
 
     def terms() -> Iterator[Term]:
-        for chunk in chunks:
+        for number, chunk in enumerate(chunks):
             if not isinstance(chunk, tuple | list) or len(chunk) not in (2, 3):
-                raise ValueError(f"chunks must be (x, y) or (x, y, sigma), got {type(chunk).__name__}")
+                got = f"{len(chunk)} entries" if isinstance(chunk, tuple | list) else type(chunk).__name__
+                raise ValueError(f"chunks must be (x, y) or (x, y, sigma), got {got} as number {number}")
             x, y, own = (*chunk, sigma)[:3]
-            yield as_arrays(Term(x, y, own, None, keywords))
+            term = as_arrays(Term(x, y, own, None, keywords))
+            _check_rows(term, f"in chunk {number}")
+            yield term
 
     return Chunks(terms, size, changeable=True)
 
@@ -181,10 +191,14 @@ def _converted(term: Term) -> Term:
 
 
 def _total(term: Term) -> int:
-    """The bits of all rows, added up."""
-    rows = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(term) if np.ndim(leaf)]
-    parts = [leaf.view(f"u{min(leaf.itemsize, 8)}").sum(dtype=np.uint64) for leaf in rows]
-    return sum(int(part) * place for place, part in enumerate(parts, 1))
+    """The bits of all numbers, added up along the rows and the columns of a table, so that their order counts."""
+    sums: list[bytes] = []
+    for leaf in jax.tree.leaves(term):
+        bits = np.ascontiguousarray(leaf).ravel().view(f"u{min(leaf.itemsize, 8)}")
+        table, rest = np.split(bits, [bits.size // _COLUMNS * _COLUMNS])
+        table = table.reshape(-1, _COLUMNS)
+        sums += [part.tobytes() for part in (table.sum(0, np.uint64), table.sum(1, np.uint64), rest)]
+    return hash(tuple(sums))
 
 
 def _changed(got: str) -> ValueError:

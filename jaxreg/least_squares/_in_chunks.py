@@ -17,7 +17,7 @@ from jaxreg.least_squares._tall import tall_fit
 from jaxreg.least_squares._watched import check_watching, teller
 from jaxreg.losses._kinds import Kind, kind_of
 from jaxreg.models import Apply, Model
-from jaxreg.models._model import is_rowwise
+from jaxreg.models._model import is_rowwise, shown
 from jaxreg.problems import Problem
 from jaxreg.problems import _losses as of_losses
 from jaxreg.problems._form import Term, without_rows
@@ -34,6 +34,8 @@ def fit_in_chunks(
     """``curve_fit`` of what is read in chunks, ``given`` the arguments of its problem."""
     size = SIZE if chunk_size is None else _checks.count("chunk_size", chunk_size, least=1)
     sigma, mask, scale = given["sigma"], given["mask"], given["scale"]
+    if given["sigma_x"] is not None:
+        raise ValueError("sigma_x must be None where data are read in chunks: errors in x need all points in memory")
     if not (_trace.at_top_level() and _trace.concrete(y, sigma, mask, p0)):
         raise ValueError("chunk_size is for the top level: inside jit, vmap or grad nobody can read data in chunks")
     _checks.one_of("covariance", covariance, covariances.KINDS)
@@ -84,6 +86,7 @@ def _check_rowwise(model: Model | Apply, problem: Problem, term: Term) -> None:
     if is_rowwise(model):
         return
     x, y = jax.tree.map(lambda leaf: np.asarray(leaf)[:_PROBED], neutral_rows(term.x, term.y, term.mask))
+    problem = dataclasses.replace(problem, p0=jax.tree.map(np.asarray, shown(problem.p0)))
     there = predictions(problem, x)
     eps = float(jnp.finfo(there.dtype).eps)
     for first in range(2):

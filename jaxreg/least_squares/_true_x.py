@@ -11,7 +11,7 @@ from jaxreg._shapes import Bool, Float
 from jaxreg.least_squares._errors_in_x import Curve, Factors, Numbers
 from jaxreg.least_squares._flat_term import FlatTerm, joined
 from jaxreg.models import Params
-from jaxreg.models._model import couples_rows, is_rowwise
+from jaxreg.models._model import couples_rows, is_rowwise, shown
 from jaxreg.problems._form import Term, TermForm
 from jaxreg.problems._starts import neutral_rows
 
@@ -67,8 +67,7 @@ def rows_are_apart(flat: FlatTerm, term: Term, form: TermForm, params: Params) -
     if is_rowwise(form.model):
         return jnp.asarray(True)
     x, _ = neutral_rows(term.x, term.y, term.mask)
-    shown = jax.tree.map(lambda leaf: jnp.where(leaf == 0, 1, leaf), params)  # a start of 0 may hide all of x
-    return ~couples_rows(lambda x: flat.predict(shown, x), x)
+    return ~couples_rows(lambda x: flat.predict(shown(params), x), x)
 
 
 def eliminated(problem: Any, params: Float[Array, "p"]) -> list[Numbers]:

@@ -113,9 +113,10 @@ def curve_fit(
             memory maps x, y, sigma and mask. Each step is then a pass over all rows, on all cores, of which only as
             many rows as parameters are left: the same estimate with the same errors, without residuals. The model must
             take each row of x for itself, which is tried; what needs all residuals at once (scale, sandwiches, absolute
-            and quantile losses) is refused, and kinks are not resolved. Instead of x and y there may be chunks, as in
-            ``curve_fit(model, chunks, p0=p0)``: a list of (x, y) or (x, y, sigma), or an object that gives the same
-            ones whenever it is iterated over; their rows are not in the fit's problem. None takes all at once.
+            and quantile losses) is refused, as is sigma_x, and kinks are not resolved. Instead of x and y there may be
+            chunks, as in ``curve_fit(model, chunks, p0=p0)``: a list of (x, y) or (x, y, sigma), or an object that
+            gives the same ones whenever it is iterated over; their rows are not in the fit's problem. None takes all at
+            once.
 
     Returns:
         Fit.
@@ -140,7 +141,7 @@ def curve_fit(
         raise ValueError("curve_fit takes a model, x and y, got a Problem: jaxreg.fit(problem) fits one")
     given: dict[str, Any] = {
         "sigma": sigma, "absolute_sigma": absolute_sigma, "mask": mask, "bounds": bounds, "fixed": fixed, "loss": loss,
-        "scale": scale,
+        "scale": scale, "sigma_x": sigma_x,
     }  # fmt: skip
     watching: dict[str, Any] = {"verbose": verbose, "callback": callback, "timeout": timeout}
     if chunk_size is not None or are_chunks(x, y):
@@ -148,5 +149,5 @@ def curve_fit(
     if y is None:
         raise ValueError("y must be given, as in curve_fit(model, x, y, p0), got None")
     _checks.warn_if_narrowed(x, y, p0, sigma, sigma_x)
-    problem = checked_problem(model, x, y, p0, sigma_x=sigma_x, **given)
+    problem = checked_problem(model, x, y, p0, **given)
     return fit(problem, covariance=covariance, max_steps=max_steps, **watching)

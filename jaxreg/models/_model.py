@@ -58,7 +58,7 @@ def apply_of(model: Model | Apply, *, is_complex: bool = False) -> Apply:
         except (TypeError, IndexError, AttributeError) as error:
             signature = _unlike(apply)
             if signature is None and not _takes_x_first(apply, params, x):
-                given = f"params {_names.structure(params)} and x of shape {_names.shapes(x)}"
+                given = f"params of shapes {_names.shapes(params)} and x of {_names.shapes(x)}"
                 if isinstance(params, Array):
                     raise ValueError(
                         f"p0 must be what the model reads, got one array: it was called with {given}"
@@ -195,6 +195,11 @@ def rowwise(model: Given) -> Given:
 def is_rowwise(model: Model | Apply) -> bool:
     """Whether a model says that it takes each row of x for itself."""
     return model.rowwise or is_rowwise(model.apply) if isinstance(model, Model) else isinstance(model, _Rowwise)
+
+
+def shown(params: Params) -> Params:
+    """Parameters at which predictions depend on x: a 0 may hide all of it."""
+    return jax.tree.map(lambda leaf: jnp.where(leaf == 0, 1, leaf), params)
 
 
 def couples_rows(predict: Callable[[Any], Array], x: Any) -> Array:

@@ -244,7 +244,7 @@ def _shaped(name: str, value: Any, p0: Params, *, left_out: float | bool) -> Par
         rest = {own: jax.tree.map(lambda _: left_out, leaf) for own, leaf in p0.items() if own not in value}
         value = rest | value
     structure: Any = jax.tree.structure(p0)
-    flags = functools.partial(_checks.booleans, remedy="True keeps a parameter at its start, which p0 says")
+    flags = functools.partial(_checks.booleans, remedy="{'name': True} keeps a parameter at its start in p0")
     read = flags if name == "fixed" else _checks.array
     if structure == jax.tree.structure(value):
         values = [read(name, leaf) for leaf in jax.tree.leaves(value)]
@@ -256,9 +256,10 @@ def _shaped(name: str, value: Any, p0: Params, *, left_out: float | bool) -> Par
                 f"{name} must be one {what} or shaped like p0, {_names.structure(p0)}, of which a dict may leave names "
                 f"out, got {value!r}"
             )
-    for leaf, wanted in zip(values, leaves, strict=True):
+    for leaf, (path, wanted) in zip(values, jax.tree_util.tree_leaves_with_path(p0), strict=True):
         if leaf.shape not in ((), jnp.shape(wanted)):
-            raise ValueError(f"{name} must have the shape {jnp.shape(wanted)} of p0's leaf, got {leaf.shape}")
+            own = f"{name}{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{own} must be one for all or have shape {jnp.shape(wanted)}, got shape {leaf.shape}")
     spread = [
         np.broadcast_to(leaf, jnp.shape(wanted)) if _trace.concrete(leaf) else jnp.broadcast_to(leaf, wanted.shape)
         for leaf, wanted in zip(values, leaves, strict=True)

@@ -53,7 +53,10 @@ def _named(title: str, fit: GlobalFit, places: np.ndarray) -> str:
     for place in places[:_MOST_NAMED].tolist():
         why = culprit_of(fit.each, (place,))
         why = why or _names.combination(fit.each.params, fit.each.undetermined[place], leading=1)
-        words.append(f"{place} ({Status(int(fit.each.status[place])).name}{why and ', ' + why})")
+        status = Status(int(fit.each.status[place]))
+        if status is Status.INVALID_INPUT:
+            why = why or "fewer points than own parameters, or a start outside its bounds"
+        words.append(f"{place} ({status.name}{why and ', ' + why})")
     more = [f"and {len(places) - _MOST_NAMED} more"] if len(places) > _MOST_NAMED else []
     return f"{title}: {', '.join(words + more)}" if words else ""
 

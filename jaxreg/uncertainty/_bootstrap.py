@@ -28,7 +28,7 @@ from jaxreg.problems import Problem
 from jaxreg.problems._form import Term, TermForm
 from jaxreg.status import Status, is_optimum
 from jaxreg.uncertainty._followed import arrays_of, follows, found, variance_of
-from jaxreg.uncertainty._together import that_took_part
+from jaxreg.uncertainty._together import check_drawable, that_took_part
 
 KINDS = ("pairs", "residual", "parametric")
 _SETS = "sets"  # of a global fit
@@ -104,6 +104,8 @@ def bootstrap(
     batch_size = _checks.count("batch_size", batch_size, least=1)
     max_steps = _checks.count("max_steps", max_steps, least=0)
     problem = found(fit)
+    if isinstance(fit, GlobalFit) and kind == _SETS:
+        check_drawable(fit)
     data = [term for term, form in zip(problem.terms, problem.form.terms, strict=True) if not form.is_prior]
     if kind == "pairs" and any(map(_is_covariance, data)):
         raise ValueError("kind must be 'residual' or 'parametric' where sigma is a covariance: pairs tear it apart")

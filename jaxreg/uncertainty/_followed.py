@@ -77,7 +77,7 @@ def found(fit: Any) -> Any:
     """The problem of one fit, or of a global one, which starts at what that found: for what computes with all rows."""
     if getattr(fit, "pooled", None) is not None:
         raise ValueError(
-            "fit is one data set of a global fit, and a refit of it alone another fit: give the global one"
+            "fit is one data set of a global fit, which cannot be fitted again alone: give the global fit itself"
         )
     problem = problem_of(fit)
     if isinstance(problem, Problem):

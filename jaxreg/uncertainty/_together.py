@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
+from jaxreg import _trace
 from jaxreg._shapes import Bool, Float, Int
 from jaxreg.global_fits import GlobalFit, GlobalProblem
 from jaxreg.global_fits._problem import names_of
@@ -62,6 +63,12 @@ def that_took_part(fit: GlobalFit) -> Bool[Array, "m"]:
     """Which data sets a global fit was made of."""
     status = fit.each.status
     return (status != Status.INVALID_INPUT) & (status != Status.NONFINITE)
+
+
+def check_drawable(fit: GlobalFit) -> None:
+    """Refuse to draw data sets from fewer than two: all draws would be the same."""
+    if _trace.concrete(fit.each.status) and np.count_nonzero(that_took_part(fit)) < 2:
+        raise ValueError("kind must not be 'sets' where fewer than two data sets took part: there are none to draw")
 
 
 class Together(NamedTuple):
