@@ -170,7 +170,7 @@ def test_the_bootstrap_within_data_sets_and_of_them(fit):
 def test_it_is_shown(fit):
     assert jaxreg.summary(fit) == str(fit)
     lines = str(fit).splitlines()
-    assert lines[2] == "5 data sets share rate, offset"
+    assert lines[2] == "4 of 5 data sets share rate, offset"
     assert lines[4] == "took no part: 2 (NONFINITE, y is not finite at row 3 (mask= leaves rows out))"
     assert [line.split()[0] for line in lines if " ± 0." in line] == ["0", "1", "3", "4"]
     assert f"degrees of freedom  {DOF:>9}".split() in [line.split() for line in lines]

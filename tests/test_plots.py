@@ -85,6 +85,16 @@ def test_curve_draws_the_band_of_the_covariance():
     assert top == pytest.approx(expected, rel=1e-5)  # the normal distribution's, as sigma is absolute
 
 
+@pytest.mark.parametrize("filler", [np.nan, 50.0])
+def test_masked_points_are_not_drawn(filler):
+    x, mask = jnp.linspace(1.0, 3.0, 20), jnp.arange(20) < 15
+    fit = jaxreg.curve_fit(models.ohm(), jnp.where(mask, x, filler), jnp.where(mask, 2 * x, filler), mask=mask)
+    upper, _ = plots.fit(fit)
+    curve, points = (line.get_xdata() for line in upper.lines[:2])
+    np.testing.assert_allclose([*curve[[0, -1]], *points[[0, -1]]], [1.0, x[14], 1.0, x[14]], rtol=1e-6)
+    assert upper.get_xlim()[1] < 3
+
+
 def test_fit_shares_the_x_axis_between_curve_and_residuals():
     x, sigma = jnp.linspace(1.0, 3.0, 20), jnp.full(20, 0.1)
     y = 2.0 * x + 0.1 * jax.random.normal(jax.random.key(0), (20,))

@@ -268,6 +268,8 @@ def test_chunks_that_cannot_be_read_again_are_refused():
     for chunk in ((X, Y[:-1]), (X, Y, np.ones(3)), (X[:-1], Y)):
         with pytest.raises(ValueError, match=r"(x must have as many rows as y|sigma,) in chunk 1"):
             jaxreg.curve_fit(decay, [(X, Y), chunk], p0=START)
+    with pytest.raises(ValueError, match=r"p0 goes by name, curve_fit\(model, chunks, p0=p0\)"):
+        jaxreg.curve_fit(decay, chunks(X, Y), START)
     with pytest.raises(ValueError, match="y must have at least one point"):
         jaxreg.curve_fit(decay, [], p0=START)
 

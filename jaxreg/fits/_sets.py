@@ -49,6 +49,11 @@ def sets_of_data(
     if y is None:
         raise ValueError("y must be given, as in fit_many(model, x, y, p0), got None")
     p0_each = _checks.flag("p0_each", p0_each)
+    if isinstance(y, list | tuple) and len({np.shape(one) for one in y}) > 1:
+        raise ValueError(
+            "y must be one array (m, n), got data sets of unequal lengths: fill x and y up to the longest with NaN, "
+            "and pass mask=np.isfinite(y)"
+        )
     y = _array("y", y)
     if y.ndim < 2 or y.size == 0:
         raise ValueError(f"y must have shape (m, n), a row for each of at least one data set, got {y.shape}")

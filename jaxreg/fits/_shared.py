@@ -44,9 +44,11 @@ def global_problem(sets: Sets, shared: Sequence[str], bounds: Any) -> GlobalProb
         box = arguments.box(bounds, like)
         own_box = tuple({name: _all(value, name not in names) for name, value in side.items()} for side in box)
         # A start of one data set may lie outside: that has its own status.
-        common = isinstance(p0, dict) and is_given(p0, one.form) and not any(jax.tree.leaves(own_p0))
-        if common and _trace.concrete(p0, box):
-            arguments.inside(jax.tree.map(lambda leaf, low: np.broadcast_to(leaf, low.shape), p0, box[0]), *box)
+        if isinstance(p0, dict) and is_given(p0, one.form) and _trace.concrete(p0, box):
+            common = {name: leaf for name, leaf in p0.items() if not any(jax.tree.leaves(own_p0[name]))}
+            lower, upper = ({name: side[name] for name in common} for side in box)
+            common = jax.tree.map(lambda leaf, low: np.broadcast_to(leaf, low.shape), common, lower)
+            arguments.inside(common, lower, upper)
     terms, own_terms = [], []
     for term, own, form in zip(sets.problem.terms, sets.own.terms, one.form.terms, strict=True):
         once = _rows_once(term, form, names, start) if form.is_prior else np.zeros(0, bool)
@@ -92,19 +94,12 @@ def _num_sets(sets: Sets) -> int:
 
 
 def _checked_names(shared: Any, start: Params, form: Form) -> tuple[str, ...]:
-    is_names = isinstance(shared, Iterable) and not isinstance(shared, str)
-    if not is_names or not all(isinstance(name, str) for name in shared):
-        raise ValueError(f'shared must be names of parameters, as in shared=("rate",), got {shared!r}')
     if not isinstance(start, dict):
         raise ValueError(
             f"shared parameters have names, so p0 must be a dict, got {type(start).__name__}: "
             "models.positional(f, names=…) gives names to those of f(x, *params)"
         )
-    names = tuple(dict.fromkeys(shared))
-    if not names:
-        raise ValueError("shared must name at least one parameter, got none: without it each data set is fitted alone")
-    if unknown := [name for name in names if name not in start]:
-        raise ValueError(f"shared must be of {', '.join(start)}, got {', '.join(unknown)}")
+    names = _names_of_shared(shared, start)
     if form.free is not None:
         free = [name for name, is_free in zip(names_of(start), form.free, strict=True) if is_free]
         if held := [name for name in names if name not in free]:
@@ -113,6 +108,18 @@ def _checked_names(shared: Any, start: Params, form: Form) -> tuple[str, ...]:
         raise ValueError("loss must not be absolute or quantile in a global fit: take 'huber'")
     if form.has(Kind.ROBUST) and any(term.is_prior for term in form.terms):
         raise ValueError("a prior beside a robust loss is not for a global fit: add the problems, and call fit")
+    return names
+
+
+def _names_of_shared(shared: Any, params: dict[str, Any]) -> tuple[str, ...]:
+    is_names = isinstance(shared, Iterable) and not isinstance(shared, str)
+    if not is_names or not all(isinstance(name, str) for name in shared):
+        raise ValueError(f'shared must be names of parameters, as in shared=("rate",), got {shared!r}')
+    names = tuple(dict.fromkeys(shared))
+    if not names:
+        raise ValueError("shared must name at least one parameter, got none: without it each data set is fitted alone")
+    if unknown := [name for name in names if name not in params]:
+        raise ValueError(f"shared must be of {', '.join(params)}, got {', '.join(unknown)}")
     return names
 
 
@@ -130,13 +137,13 @@ def with_axis(p0: Any, shared: Sequence[str], y: Any) -> Any:
     """Starts of each data set, with the axis for the shared numbers that came without it."""
     if not isinstance(p0, dict):
         return p0
-    num_sets = np.shape(y)[:1]
+    names, num_sets = _names_of_shared(shared, p0), np.shape(y)[:1]
 
     def on_axis(leaf: Any) -> Any:
         broadcast = np.broadcast_to if _trace.concrete(leaf) else jnp.broadcast_to
         return leaf if np.shape(leaf)[:1] == num_sets else broadcast(leaf, (*num_sets, *np.shape(leaf)))
 
-    return {name: jax.tree.map(on_axis, value) if name in shared else value for name, value in p0.items()}
+    return {name: jax.tree.map(on_axis, value) if name in names else value for name, value in p0.items()}
 
 
 def check_alone(*, store: Any, timeout: Any, covariance: str) -> None:

@@ -148,6 +148,10 @@ def curve_fit(
         return fit_in_chunks(model, x, y, p0, chunk_size, given, watching, covariance=covariance, max_steps=max_steps)
     if y is None:
         raise ValueError("y must be given, as in curve_fit(model, x, y, p0), got None")
+    if isinstance(y, dict):
+        raise ValueError(
+            "y must be an array, got a dict: beside chunks p0 goes by name, curve_fit(model, chunks, p0=p0)"
+        )
     _checks.warn_if_narrowed(x, y, p0, sigma, sigma_x)
     problem = checked_problem(model, x, y, p0, **given)
     return fit(problem, covariance=covariance, max_steps=max_steps, **watching)

@@ -81,6 +81,10 @@ def curve(
         _curves(fit, level, distribution, ax)
         return finish(ax, xlabel, ylabel, legend=bool(ax.get_legend_handles_labels()[0]))
     x, y, sigma, _ = _data(fit)
+    known, sigma_x = _known(fit, y), _sigma_x(fit)
+    if known.any():
+        sigma, sigma_x = (None if one is None else np.broadcast_to(one, x.shape)[known] for one in (sigma, sigma_x))
+        x, y = x[known], y[known]
     # Of NumPy: JAX compiles a program for each step, and for each element that matplotlib looks at.
     grid = np.linspace(x.min(), x.max(), 400, dtype=x.dtype)
     band = jax.tree.map(np.asarray, uncertainty.band(fit, grid, level=level, distribution=distribution))
@@ -99,7 +103,7 @@ def curve(
     if sigma is None:
         ax.plot(x, y, ".", label="data", rasterized=many, **marker)
     else:
-        ax.errorbar(x, y, sigma, _sigma_x(fit), fmt=".", label="data ± σ", rasterized=many, **marker)
+        ax.errorbar(x, y, sigma, sigma_x, fmt=".", label="data ± σ", rasterized=many, **marker)
     return finish(ax, xlabel, ylabel)
 
 
@@ -144,10 +148,7 @@ def _curves(fit: GlobalFit, level: float, distribution: str | None, ax: Axes) ->
     """All data sets with their curves, in one legend or along one bar of colours."""
     sets = _sets(fit)
     data, few = [_data(one) for one in sets], len(sets) <= len(COLORS)
-    there = [
-        np.isfinite(y) if (mask := one.problem.mask) is None else mask
-        for one, (_, y, *_) in zip(sets, data, strict=True)
-    ]
+    there = [_known(one, y) for one, (_, y, *_) in zip(sets, data, strict=True)]
     ends = [
         (x[known].min(), x[known].max()) if known.any() else (np.inf, -np.inf)
         for (x, *_), known in zip(data, there, strict=True)
@@ -195,6 +196,12 @@ def _data(fit: Fit) -> tuple[np.ndarray, np.ndarray, Any, np.ndarray]:
     information = np.asarray(loss.information(expected, **keywords))
     y = np.asarray(loss.saturated(y, **keywords))
     return x, y, np.sqrt(1 / np.where(information > 0, information, np.nan)), y - np.asarray(expected)
+
+
+def _known(fit: Fit, y: np.ndarray) -> np.ndarray:
+    """Which points count."""
+    mask = problem_of(fit).mask
+    return np.isfinite(y) if mask is None else np.asarray(mask)
 
 
 def _points(fit: Fit) -> tuple[Any, Any]:

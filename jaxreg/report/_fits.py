@@ -31,6 +31,8 @@ WORDS = {
     Status.NOT_OPTIMUM: "not the optimum of the data, sigma and loss that came with it",
 }
 
+_MOST_CORRELATIONS = 20  # in a table
+
 
 def parts_of_fit(
     fit: Fits, *, level: float = 0.95, distribution: str | None = None, least_correlation: float = 0.1, digits: int = 3
@@ -151,6 +153,8 @@ def correlations(fit: Fit, least: float) -> list[Table]:
         if abs(correlation[row, column]) >= least  # NaN is not
     ]
     rows = [[name, f"{correlation:+.4f}"] for correlation, name in sorted(pairs, key=lambda pair: -abs(pair[0]))]
+    if len(rows) > _MOST_CORRELATIONS:
+        rows[_MOST_CORRELATIONS:] = [[f"… and {len(rows) - _MOST_CORRELATIONS} more", ""]]
     return [Table(rows, f"correlations of at least {least:g}", header=False)] if rows else []
 
 
@@ -165,7 +169,7 @@ def _goodness(fit: Fit) -> list[Table]:
     is_count = fit.problem is not None and fit.problem.form.has(Kind.LIKELIHOOD)
     rows = [
         ["points", str(num_points)],
-        ["parameters", str(num_params)],
+        ["parameters" if fit.pooled is None else "own parameters", str(num_params)],
         ["degrees of freedom", str(dof)],
         ["deviance" if is_count else "χ²", significant(chi2, 6)],
         *([] if prior is None else [["χ² of the priors", significant(float(prior), 6)]]),

@@ -36,7 +36,7 @@ def parts_of_global_fit(
     kept = (code != Status.INVALID_INPUT) & (code != Status.NONFINITE)
     return [
         f"{status.name}: {WORDS[status]} ({max(int(host.num_steps), 0)} steps)",
-        f"{len(code)} data sets share {', '.join(name for name in order if name in host.shared)}",
+        f"{_count(kept)} data sets share {', '.join(name for name in order if name in host.shared)}",
         _named("took no part", host, np.flatnonzero(~kept)),
         _named("own parameters not determined", host, np.flatnonzero(kept & (code == Status.SINGULAR))),
         parameters(shared, level, distribution_of(fit, distribution), digits),
@@ -45,6 +45,10 @@ def parts_of_global_fit(
         *correlations(shared, least_correlation),
         *_goodness(host, fit.problem, kept),
     ]
+
+
+def _count(kept: np.ndarray) -> str:
+    return str(len(kept)) if kept.all() else f"{np.count_nonzero(kept)} of {len(kept)}"
 
 
 def _named(title: str, fit: GlobalFit, places: np.ndarray) -> str:
