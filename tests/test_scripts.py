@@ -418,10 +418,10 @@ def test_the_benchmark_of_fits_checks_times_and_streams(tmp_path, capsys):
 def test_the_benchmark_of_fits_times_nothing_that_finds_other_numbers(params, stderr, what):
     first = np.ones((2, 3)), np.ones((2, 3))
     other = np.ones((2, 2)), np.ones((2, 2))
-    assert "data sets: 2" in benchmark_fit._agreements("case", {"one": first, "other": other})[0]
+    assert "data sets: 2" in curves.agreements("case", {"one": first, "other": other})[0]
     other[0][1, 1], other[1][1, 1] = params, stderr
     with pytest.raises(AssertionError, match=rf"case: other's {what} differ: 50\.0 % of the members"):
-        benchmark_fit._agreements("case", {"one": first, "other": other})
+        curves.agreements("case", {"one": first, "other": other})
 
 
 def test_a_benchmark_that_is_not_known_is_refused(capsys):

@@ -263,12 +263,12 @@ def timed(name: str, competitors: dict[str, Competitor], repeats: int, notes: li
     """Interleaved times, once the numbers are known to agree; how well they do is noted."""
 
     def check(results: dict[str, Any]) -> None:
-        notes.extend(_agreements(name, {maker: competitors[maker].numbers(found) for maker, found in results.items()}))
+        notes.extend(agreements(name, {maker: competitors[maker].numbers(found) for maker, found in results.items()}))
 
     return measure.interleaved({maker: made.run for maker, made in competitors.items()}, repeats, check)
 
 
-def _agreements(name: str, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[str]:
+def agreements(name: str, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[str]:
     """How far apart the competitors' numbers are; raises if that is too far."""
     first, *others = found
     notes: list[str] = []
