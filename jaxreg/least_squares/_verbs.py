@@ -150,7 +150,7 @@ def curve_fit(
         raise ValueError("y must be given, as in curve_fit(model, x, y, p0), got None")
     if isinstance(y, dict):
         raise ValueError(
-            "y must be an array, got a dict: beside chunks p0 goes by name, curve_fit(model, chunks, p0=p0)"
+            "y must be of real numbers, got dict: beside chunks p0 goes by name, curve_fit(model, chunks, p0=p0)"
         )
     _checks.warn_if_narrowed(x, y, p0, sigma, sigma_x)
     problem = checked_problem(model, x, y, p0, **given)
