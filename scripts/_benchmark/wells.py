@@ -73,16 +73,14 @@ class Wells(NamedTuple):
     cost: Callable[[Any], float]  # χ², with sigma
 
 
-def ours(num_sets: int, *, factor: float = 1.0) -> Wells:
-    """``fit_many`` with ``shared``; with ``factor`` y in another unit, and starts of 1 for what has that unit."""
+def ours(num_sets: int) -> Wells:
+    """``fit_many`` with ``shared``."""
     (y, _), begin = drawn(num_sets), start(num_sets)
-    if factor != 1:
-        begin |= {"amplitudes": np.ones((num_sets, 5)), "offset": np.ones(num_sets), "background": np.ones(2)}
 
     def run() -> jaxreg.GlobalFit:
         return jaxreg.fit_many(
-            model, X, factor * y, begin, p0_each=True, shared=list(SHARED), sigma=factor * SIGMA,
-            absolute_sigma=True, residuals=False, progress=False,
+            model, X, y, begin, p0_each=True, shared=list(SHARED), sigma=SIGMA, absolute_sigma=True, residuals=False,
+            progress=False,
         )  # fmt: skip
 
     def cost(fit: jaxreg.GlobalFit) -> float:
@@ -104,10 +102,11 @@ def scipy(num_sets: int, method: str, *, sparse: bool = False, most: int | None 
     )
 
     def residual(params: np.ndarray) -> np.ndarray:
-        return np.concatenate([_of_one(*_split(params, place))[0] - y[place] for place in range(num_sets)]) / SIGMA
+        curves = [_curve(_named(*_split(params, place)), np.maximum(X, 1e-6), np) for place in range(num_sets)]
+        return (np.concatenate(curves) - y.ravel()) / SIGMA
 
     def jacobian(params: np.ndarray) -> Any:
-        slopes = [_of_one(*_split(params, place))[1] / SIGMA for place in range(num_sets)]
+        slopes = [_slopes(*_split(params, place)) / SIGMA for place in range(num_sets)]
         if sparse:
             own = matrices.block_diag([one[:, _NUM_SHARED:] for one in slopes])
             return matrices.hstack(
@@ -132,20 +131,27 @@ def _split(params: np.ndarray, place: int) -> tuple[np.ndarray, np.ndarray]:
     return params[:_NUM_SHARED], params[own : own + _NUM_OWN]
 
 
-def _of_one(shared: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The curve of one well and its derivatives by the shared parameters and by its own, for NumPy."""
-    slope, bend, distance, *rates, stretch, one, two = shared
-    *amplitudes, offset, position = own
+def _named(shared: np.ndarray, own: np.ndarray) -> dict[str, Any]:
+    """The parameters of one well."""
+    return {
+        "background": shared[:2], "distance": shared[2], "rates": shared[3:6], "stretch": shared[6],
+        "widths": shared[7:], "amplitudes": own[:5], "offset": own[5], "position": own[6],
+    }  # fmt: skip
+
+
+def _slopes(shared: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """The derivatives of one well's curve by the shared parameters and by its own, for NumPy."""
+    _, _, distance, *rates, stretch, one, two = shared
+    *amplitudes, _, position = own
     x = np.maximum(X, 1e-6)
     away, beyond = (x - position) / one, (x - position - distance) / two
     power = (rates[2] * x) ** stretch
     decays = [np.exp(-rates[0] * x), np.exp(-rates[1] * x), np.exp(-power)]
     shapes = np.stack([*decays, np.exp(-0.5 * away**2), np.exp(-0.5 * beyond**2)])
-    curve = np.array(amplitudes) @ shapes + offset + slope * x + bend * x**2
     a, b, c, d, e = np.array(amplitudes)[:, None] * shapes
     by_distance = e * beyond / two
     columns = [
         x, x**2, by_distance, -x * a, -x * b, -c * power * stretch / rates[2], -c * power * np.log(rates[2] * x),
         d * away**2 / one, e * beyond**2 / two, *shapes, np.ones_like(x), d * away / one + by_distance,
     ]  # fmt: skip
-    return curve, np.stack(columns, axis=1)
+    return np.stack(columns, axis=1)
