@@ -49,7 +49,10 @@ def sets_of_data(
     if y is None:
         raise ValueError("y must be given, as in fit_many(model, x, y, p0), got None")
     p0_each = _checks.flag("p0_each", p0_each)
-    if isinstance(y, list | tuple) and len({np.shape(one) for one in y}) > 1:
+    if (
+        isinstance(y, list | tuple)
+        and len({len(one) for one in y if isinstance(one, list | tuple) or np.ndim(one)}) > 1
+    ):
         raise ValueError(
             "y must be one array (m, n), got data sets of unequal lengths: fill x and y up to the longest with NaN, "
             "and pass mask=np.isfinite(y)"
