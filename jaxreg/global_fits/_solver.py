@@ -137,7 +137,7 @@ def _init(plan: Plan, facts: Facts, at: At) -> tuple[State, At]:
 def _stepped(plan: Plan, facts: Facts, state: State, looks: Look) -> tuple[State, At]:
     blocks = Blocks(plan, facts, state.params)
     judged = levenberg_marquardt.judged(blocks, state, blocks.gathered(looks))
-    state = levenberg_marquardt.propose(blocks, judged, accelerate=False)
+    state = levenberg_marquardt.propose(blocks, judged)
     return state, blocks.at(state.trial)
 
 

@@ -76,7 +76,7 @@ def of_each(fn: Callable[..., Any], problem: GlobalProblem, at: At, *more: Any) 
     def one(of_set: Any) -> Any:
         numbers, own, *rest = of_set
         flat = flat_problem(problem.one(common, numbers), careful=False, unit=at.unit, least=len(columns.own))
-        return fn(flat._replace(alone=plan.at_once == 1), columns.params(own, at.shared), *rest)
+        return fn(flat._replace(accelerates=False, alone=plan.at_once == 1), columns.params(own, at.shared), *rest)
 
     return lax.map(one, (numbers, at.own, *more), batch_size=plan.at_once)
 
@@ -108,7 +108,7 @@ def own_steps(problem: GlobalProblem, at: At) -> tuple[Float[Array, "m o"], Bool
             bounds=None if flat.bounds is None else tuple(map(columns.own_of, flat.bounds)),
         )
         start = levenberg_marquardt.init(alone, alone.start)
-        end = levenberg_marquardt.advanced(alone, start, _OWN_STEPS, accelerate=False)
+        end = levenberg_marquardt.advanced(alone, start, _OWN_STEPS)
         return end.params, end.startable
 
     return of_each(one, problem, at)
@@ -122,7 +122,7 @@ def looks(problem: GlobalProblem, at: At, noise: Float[Array, "m *k"]) -> Look:
         found = flat.look(params, noise)
         slopes, rest = found.triangles.shared[0], found.triangles.rest[0]
         triangles = Triangles(columns.own_of(slopes), columns.shared_of(slopes), rest)
-        return found._replace(triangles=triangles, jacobian=None, root=None)
+        return found._replace(triangles=triangles)
 
     return of_each(one, problem, at, noise)
 

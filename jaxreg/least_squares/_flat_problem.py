@@ -50,6 +50,7 @@ class FlatProblem(NamedTuple):
     tied: bool  # whether parameters follow from others
     held: Float[Array, "*k"] | None  # that unit, where it does not follow the residuals
     careful: bool
+    accelerates: bool  # whether a look keeps its Jacobian, for an acceleration of steps
     alone: bool  # whether it is known to be none of many lanes
     unusable: Bool[Array, "4 n"]  # rows that are there, where x, y, sigma or sigma_x cannot be used
 
@@ -109,8 +110,8 @@ class FlatProblem(NamedTuple):
             length=length,
             square=length**2 if root is None else jnp.sum(slope**2),
             smooth=jnp.isfinite(columns).all(),  # as is the triangle of a Jacobian that is
-            jacobian=None if self.has_errors_in_x else weighted,
-            root=None if self.has_errors_in_x else root,
+            jacobian=weighted if self.accelerates else None,
+            root=root if self.accelerates else None,
         )
 
     def unseen(self) -> Look:
@@ -121,7 +122,7 @@ class FlatProblem(NamedTuple):
         look = Look(
             one, one, jnp.ones(self.noise_shape, dtype), nothing, jnp.ones(p, dtype), one, one, jnp.asarray(True)
         )
-        if self.has_errors_in_x:
+        if not self.accelerates:
             return look
         return look._replace(jacobian=rows, root=None if self.loss is None else rows[0])
 

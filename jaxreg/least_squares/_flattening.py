@@ -90,6 +90,7 @@ def flat_problem(
         tied=form.tie is not None,
         held=None,
         careful=careful,
+        accelerates=all(term.true_x is None for term in flat),
         alone=False,
         unusable=unusable,
     )

@@ -102,14 +102,7 @@ def finished(state: State, max_steps: int) -> Bool[Array, ""]:
     return ~state.startable | state.converged | state.blocked | (state.num_steps >= max_steps)
 
 
-def advanced(
-    problem: Residuals,
-    state: State,
-    max_steps: int,
-    most: Int[Array, ""] | None = None,
-    *,
-    accelerate: bool = True,
-) -> State:
+def advanced(problem: Residuals, state: State, max_steps: int, most: Int[Array, ""] | None = None) -> State:
     """Steps until the state is finished, or until there were as many as ``most``, if that is given."""
     last = None if most is None else state.num_steps + most
 
@@ -117,12 +110,12 @@ def advanced(
         left = ~finished(state, max_steps)
         return left if last is None else left & (state.num_steps < last)
 
-    return lax.while_loop(going, functools.partial(step, problem, accelerate=accelerate), state)
+    return lax.while_loop(going, functools.partial(step, problem), state)
 
 
-def step(problem: Residuals, state: State, *, accelerate: bool = True) -> State:
+def step(problem: Residuals, state: State) -> State:
     """Judge the state's trial and propose the next one."""
-    return propose(problem, judge(problem, state), accelerate=accelerate)
+    return propose(problem, judge(problem, state))
 
 
 def judge(problem: Residuals, state: State) -> State:
@@ -190,7 +183,7 @@ def begun_anew(state: State, when: Bool[Array, ""]) -> State:
     )
 
 
-def propose(problem: Steered, state: State, *, accelerate: bool) -> State:
+def propose(problem: Steered, state: State) -> State:
     """Solve for the next trial, or say that only the last step is left."""
     here = state.here
     linear = linearised(problem, state.params, here, state.size)
@@ -218,7 +211,7 @@ def propose(problem: Steered, state: State, *, accelerate: bool) -> State:
     blocked = (below & (jnp.minimum(whole.decrease, most) > _MUCH * linear.floor)) | (idle >= _MOST_IDLE)
 
     straight, change = jnp.asarray(True), step.velocity
-    if accelerate and here.jacobian is not None:
+    if here.jacobian is not None:
         along = step.velocity / step.unit
         bend = problem.second_derivative(state.params, along, along)
         bend = bend if here.root is None else here.root * bend

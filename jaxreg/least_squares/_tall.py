@@ -114,7 +114,7 @@ def _stepped(
     frame = _frame(problem, facts)
     after = levenberg_marquardt.judged(frame, state, there)
     chi2_after = jnp.where((after.params == state.trial).all(), chi2[1], chi2[0])
-    after = levenberg_marquardt.propose(frame, after, accelerate=False)
+    after = levenberg_marquardt.propose(frame, after)
     done = levenberg_marquardt.finished(after, options.max_steps)
     return after, directions(after.here), done, chi2_after, frame.restore(after.params)
 
