@@ -186,6 +186,56 @@ def test_units_do_not_matter():
     close(small.stderr["c"], 1e-12 * fit.stderr["c"], 1e-7)
 
 
+def peak(params: Any, x: Any) -> Any:
+    shape = jnp.exp(-0.5 * ((x - params["center"]) / params["width"]) ** 2)
+    return params["height"] * shape + params["slope"] * x + params["bend"] * x**2
+
+
+def peaks(unit: float = 1.0, max_steps: int = 60, **start: Any) -> Any:
+    """Eight peaks of one width over one background, in a unit; starts beside the truth, but for those given."""
+    draw = np.random.default_rng(3)
+    x, height, center = np.linspace(0, 10, 60), draw.uniform(0.5, 1.5, 8), draw.uniform(3, 7, 8)
+    of_each = zip(height, center, strict=True)
+    y = np.stack([a * np.exp(-0.5 * ((x - b) / 0.8) ** 2) + 0.05 * x - 0.004 * x**2 for a, b in of_each])
+    y += 0.02 * draw.standard_normal(y.shape)
+    p0 = {"height": np.full(8, unit), "center": center + 0.3, "width": 1.0, "slope": 0.0, "bend": 0.0} | start
+    shared = ("width", "slope", "bend")
+    return jaxreg.fit_many(
+        peak, x, unit * y, p0, p0_each=True, shared=shared, sigma=0.02 * unit, absolute_sigma=True, max_steps=max_steps
+    )
+
+
+@pytest.mark.parametrize(
+    ("unit", "start"),
+    [
+        pytest.param(1e-12, {"height": np.ones(8)}, id="own starts of 1"),
+        pytest.param(1e-12, {"height": np.ones(8), "slope": 1.0, "bend": 1.0}, id="all starts of 1"),
+        pytest.param(1e-12, {"slope": 1.0}, id="one shared start of 1"),
+        pytest.param(1.0, {"slope": 100.0, "bend": -100.0}, id="shared starts a thousand times too large"),
+        pytest.param(1.0, {"height": 100 * np.cos(np.arange(8.0))}, id="own starts of either sign"),
+        pytest.param(1.0, {"width": 3.0}, id="a shared shape far off"),
+    ],
+)
+def test_starts_may_be_far_off_in_size(unit, start):
+    best, fit = peaks(), peaks(unit, **start)
+    assert fit.status == Status.OK
+    close(fit.chi2, best.chi2, 1e-9)
+    close(fit.params["width"], best.params["width"], 1e-7)
+
+
+def test_a_data_set_whose_derivative_by_shared_parameters_is_not_finite_is_left_out():
+    def root(params: Any, x: Any) -> Any:
+        return jnp.sqrt((params["k"] * x) ** 2) + params["c"]
+
+    x = np.tile(np.linspace(1, 2, 8), (3, 1))
+    y = 2 * x + np.arange(3)[:, None] + 0.01 * np.cos(7 * x)
+    x[1, 3] = 0.0  # there the derivative by k is infinity times nothing
+    fit = jaxreg.fit_many(root, x, y, {"k": 1.0, "c": 0.0}, shared=("k",))
+    assert fit.status == Status.OK
+    assert fit.each.status.tolist() == [Status.OK, Status.NONFINITE, Status.OK]
+    close(fit.params["k"], np.polyfit(x[0], y[0], 1)[0], 1e-9)  # the third differs by a constant
+
+
 def test_a_global_fit_is_copied_and_pickled():
     fit = fitted()
     for other in (copy.deepcopy(fit), pickle.loads(pickle.dumps(fit))):

@@ -5,7 +5,7 @@ It is written once, for two runners: one that traces it into a single program, a
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +27,18 @@ from jaxreg.global_fits._view import (
     first_blocks,
     looks,
     of_kept,
-    own_steps,
     plan_of,
 )
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._levenberg_marquardt import State
 from jaxreg.least_squares._look import Look
+from jaxreg.least_squares._optimum import least_damping
 from jaxreg.least_squares._result import status_of
 from jaxreg.least_squares._triangles import joined
+
+_FIRST_OWN_STEPS = 8
+_FAR = 100  # times the square of the data, of which a good start's cost is a part
+_MOST_FAR = 30  # trials
 
 
 @runtime_checkable
@@ -69,23 +73,22 @@ def solved(
 ) -> GlobalFit:
     """A global fit without its problem; its derivative by all numbers but bounds only if it is asked for.
 
-    Where it is known which data sets are ``kept`` there are no steps of each alone.
+    Where it is known which data sets are ``kept`` they do not begin with steps of each alone.
     """
     plan, still = plan_of(problem), jax.tree.map(lax.stop_gradient, problem) if differentiable else problem
     facts = run.each(facts_of, still)
-    at = run.joint(_start, plan, facts)
-    if kept is not None:
+    if kept is None:
+        at = run.joint(_start, plan, facts)
+    else:
         facts = facts._replace(startable=kept)
-    elif at.own.shape[1]:
-        own, startable = run.each(own_steps, still, at)
-        at, facts = at._replace(own=own), facts._replace(startable=facts.startable & startable)
-    still = counted_once(still, facts.startable)
-    state, status = joint_steps(still, plan, facts, at, max_steps, run)
+        at = run.joint(_start, plan, facts)._replace(steps=jnp.int32(0))
+    state, status, kept = joint_steps(still, plan, facts, at, max_steps, run)
+    facts, still = facts._replace(startable=kept), counted_once(still, kept)
     at = run.joint(_at_end, plan, facts, state)
     if not differentiable:
         return run.joint(_finished, plan, facts, state, status, run.each(ends, still, at))
     # What is not finite in a data set that takes no part has no derivative of zero: another's numbers stand there.
-    kept, place = facts.startable, jnp.argmax(facts.startable)
+    place = jnp.argmax(kept)
     blocks = Blocks(plan, facts, joined(of_kept(kept, at.own, at.own[place]), at.shared))
     moving, unmoved = (_with_only(of, kept, place) for of in (counted_once(problem, kept), still))
     params = following(blocks, unmoved, moving)
@@ -103,42 +106,76 @@ def _with_only(problem: GlobalProblem, kept: Bool[Array, "m"], place: Int[Array,
     return GlobalProblem(*problem.mapped(of), problem.form)
 
 
+class Joint(NamedTuple):
+    """Where all data sets stand together."""
+
+    state: State
+    at: At  # where to look next
+    kept: Bool[Array, "m"]
+
+
 def joint_steps(
     problem: GlobalProblem, plan: Plan, facts: Facts, at: At, max_steps: int, run: Runner
-) -> tuple[State, Array]:
-    """The end of the steps of all data sets together, and the status."""
-    start = run.joint(_init, plan, facts, at)
+) -> tuple[State, Array, Bool[Array, "m"]]:
+    """The end of the steps of all data sets together, the status, and which took part."""
 
-    def body(carry: tuple[State, At]) -> tuple[State, At]:
-        state, at = carry
-        seen = run.each(looks, problem, at, state.here.noise)
-        found: tuple[State, At] = run.joint(_stepped, plan, facts, state, seen)
+    def body(joint: Joint) -> Joint:
+        seen, own = run.each(looks, counted_once(problem, joint.kept), joint.at, joint.state.here.noise)
+        found: Joint = run.joint(_stepped, plan, facts, joint, seen, own)
         return found
 
-    def going(carry: tuple[State, At]) -> Any:
-        return ~levenberg_marquardt.finished(carry[0], max_steps)
+    def going(joint: Joint) -> Any:
+        return ~levenberg_marquardt.finished(joint.state, max_steps)
 
-    state, _ = run.repeat(going, body, start)
-    cost = run.each(costs, problem, run.joint(_last, plan, facts, state), state.here.noise)
-    end: tuple[State, Array] = run.joint(_ended, plan, facts, state, cost)
-    return end
+    state, _, kept = run.repeat(going, body, run.joint(_init, plan, facts, at))
+    facts = facts._replace(startable=kept)
+    cost = run.each(costs, counted_once(problem, kept), run.joint(_last, plan, facts, state), state.here.noise)
+    state, status = run.joint(_ended, plan, facts, state, cost)
+    return state, status, kept
 
 
 def _start(plan: Plan, facts: Facts) -> At:
     blocks = first_blocks(plan, facts)
-    return blocks.at(blocks.start)
+    return blocks.at(blocks.start, _FIRST_OWN_STEPS)
 
 
-def _init(plan: Plan, facts: Facts, at: At) -> tuple[State, At]:
+def _init(plan: Plan, facts: Facts, at: At) -> Joint:
     blocks = Blocks(plan, facts, joined(at.own, at.shared))
-    return levenberg_marquardt.init(blocks, blocks.start), blocks.at(blocks.start)
+    return Joint(levenberg_marquardt.init(blocks, blocks.start), at, blocks.kept)
 
 
-def _stepped(plan: Plan, facts: Facts, state: State, looks: Look) -> tuple[State, At]:
-    blocks = Blocks(plan, facts, state.params)
-    judged = levenberg_marquardt.judged(blocks, state, blocks.gathered(looks))
-    state = levenberg_marquardt.propose(blocks, judged)
-    return state, blocks.at(state.trial)
+def _stepped(plan: Plan, facts: Facts, joint: Joint, looks: Look, own: Float[Array, "m o"]) -> Joint:
+    before, at = joint.state, joint.at
+    first, begins = before.num_steps < 0, jnp.isfinite(looks.before) & looks.smooth
+    kept = joint.kept & (begins | ~first)
+    blocks = Blocks(plan, facts._replace(startable=kept), joined(at.own, at.shared))
+    trial = joined(blocks.of_kept(own, at.own), at.shared)
+    state = levenberg_marquardt.judged(blocks, before._replace(trial=trial), blocks.gathered(looks))
+
+    def far(state: State) -> Bool[Array, ""]:
+        much = state.here.cost > _FAR * blocks.size**2
+        return much & (blocks.size > 0) & (state.num_steps >= 0) & (state.num_steps < _MOST_FAR)
+
+    near = far(before) & ~far(state)
+    state = levenberg_marquardt.begun_anew(state, near)
+    # A prediction that is much larger than the data is a matter of units. Whole steps of all data sets mend that, of
+    # the parameters that reach so far; steps of each set alone would make up for it in its own ones.
+    here = state.here
+    reach = jnp.abs(state.params) * here.unit * here.triangles.lengths()
+    held = far(state) & (reach <= _FAR**0.5 * blocks.size)
+    state = state._replace(here=here._replace(triangles=here.triangles.without(held)))
+    state = levenberg_marquardt.propose(blocks, state)._replace(here=here)
+    state = state._replace(converged=state.converged & ~far(state), blocked=state.blocked & ~far(state))
+    steps = jnp.where(near, _FIRST_OWN_STEPS, jnp.where(state.trusted | far(state), 0, 1))
+    then = Joint(state, blocks.at(state.trial, steps), kept)
+
+    lost = (kept != joint.kept).any()  # data sets that cannot begin: the others begin again without them
+    state = levenberg_marquardt.init(blocks, blocks.start)
+    state = state._replace(damping=jnp.where(lost, state.damping, least_damping(trial.dtype)))
+    begun = Joint(state, at._replace(steps=jnp.where(lost, at.steps, 0)), kept)
+    anew = lost | (first & far(then.state) & (at.steps > 0))
+    found: Joint = jax.tree.map(lambda begun, then: jnp.where(anew, begun, then), begun, then)
+    return found
 
 
 def _last(plan: Plan, facts: Facts, state: State) -> At:

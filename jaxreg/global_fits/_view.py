@@ -1,5 +1,6 @@
 """A global fit as the solver sees it: what is asked of each data set, and what all of them say together."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,18 +9,19 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxreg._linear_algebra import power_of_two
-from jaxreg._shapes import Bool, Float
+from jaxreg._shapes import Bool, Float, Int
 from jaxreg.global_fits._problem import Columns, GlobalForm, GlobalProblem
 from jaxreg.least_squares import _levenberg_marquardt as levenberg_marquardt
 from jaxreg.least_squares._flat_problem import FlatProblem
 from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.least_squares._layout import room
+from jaxreg.least_squares._levenberg_marquardt import State
 from jaxreg.least_squares._look import Look
 from jaxreg.least_squares._solver import num_rows
 from jaxreg.least_squares._triangles import Triangles, joined, split
 
 _CACHED = 2**14  # numbers of a Jacobian: as many data sets at once as have so many
-_OWN_STEPS = 8
+_WORTH = 0.01  # of the cost: a step of a data set alone that gains less is none
 
 
 class Plan(NamedTuple):
@@ -60,11 +62,18 @@ class Facts(NamedTuple):
 
 
 class At(NamedTuple):
-    """Where data sets are asked: own parameters (m, o), the shared ones (s,), and the unit of all residuals."""
+    """Where data sets are asked.
+
+    Attributes:
+        own, shared: their parameters, (m, o) and (s,).
+        unit: of all residuals.
+        steps: how many steps each set takes alone first, at most.
+    """
 
     own: Any
     shared: Any
     unit: Any
+    steps: Any
 
 
 def of_each(fn: Callable[..., Any], problem: GlobalProblem, at: At, *more: Any) -> Any:
@@ -94,35 +103,38 @@ def facts_of(problem: GlobalProblem) -> Facts:
     return lax.map(one, numbers, batch_size=64)
 
 
-def own_steps(problem: GlobalProblem, at: At) -> tuple[Float[Array, "m o"], Bool[Array, "m"]]:
-    """A few steps of each data set alone, the shared parameters held; and whether it can begin.
+def _after_own_steps(flat: FlatProblem, columns: Columns, params: Array, most: Int[Array, ""]) -> Array:
+    """Parameters after a few steps of a data set alone, the shared ones held, while they lower its cost by much.
 
-    A bad start of one set's parameters would drive the shared ones away; and each set needs a damping of its own.
+    A bad start of one set's parameters would drive the shared ones away, and each set needs a damping of its own. In a
+    curved valley the shared parameters get on only if own ones follow them by more than the linear model says.
     """
+    alone = flat._replace(
+        start=columns.own_of(params),
+        residual=lambda own: flat.residual(columns.params(own, columns.shared_of(params))),
+        bounds=None if flat.bounds is None else tuple(map(columns.own_of, flat.bounds)),
+    )
+
+    def going(state: State) -> Bool[Array, ""]:
+        return ~levenberg_marquardt.finished(state, most - 1) & (state.decrease > _WORTH * state.here.cost)
+
+    step = functools.partial(levenberg_marquardt.step, alone)
+    end = lax.while_loop(going, step, levenberg_marquardt.init(alone, alone.start))
+    lower = alone.cost_at(end.trial, end.here.noise) < end.here.cost  # the last trial; a NaN is not
+    return columns.params(jnp.where(lower, end.trial, end.params), columns.shared_of(params))
+
+
+def looks(problem: GlobalProblem, at: At, noise: Float[Array, "m *k"]) -> tuple[Look, Float[Array, "m o"]]:
+    """After steps of each data set alone, all that a joint one needs to know of it, and its own parameters."""
     columns = problem.columns
 
-    def one(flat: FlatProblem, params: Array) -> tuple[Array, Array]:
-        alone = flat._replace(
-            start=columns.own_of(params),
-            residual=lambda own: flat.residual(columns.params(own, columns.shared_of(params))),
-            bounds=None if flat.bounds is None else tuple(map(columns.own_of, flat.bounds)),
-        )
-        start = levenberg_marquardt.init(alone, alone.start)
-        end = levenberg_marquardt.advanced(alone, start, _OWN_STEPS)
-        return end.params, end.startable
-
-    return of_each(one, problem, at)
-
-
-def looks(problem: GlobalProblem, at: At, noise: Float[Array, "m *k"]) -> Look:
-    """All that a step needs to know of each data set."""
-    columns = problem.columns
-
-    def one(flat: FlatProblem, params: Array, noise: Array) -> Look:
+    def one(flat: FlatProblem, params: Array, noise: Array) -> tuple[Look, Array]:
+        if columns.own:
+            params = _after_own_steps(flat, columns, params, at.steps)
         found = flat.look(params, noise)
         slopes, rest = found.triangles.shared[0], found.triangles.rest[0]
         triangles = Triangles(columns.own_of(slopes), columns.shared_of(slopes), rest)
-        return found._replace(triangles=triangles)
+        return found._replace(triangles=triangles), columns.own_of(params)
 
     return of_each(one, problem, at, noise)
 
@@ -199,9 +211,10 @@ class Blocks(NamedTuple):
         """Whether a term estimates the unit of its loss."""
         return any(term.scale is not None for term in self.plan.form.one.terms)
 
-    def at(self, params: Float[Array, "p"]) -> At:
+    def at(self, params: Float[Array, "p"], steps: int | Int[Array, ""] = 0) -> At:
         """Where the data sets are asked."""
-        return At(*split(params, len(self.kept), len(self.plan.columns.own)), self.unit)
+        own, shared = split(params, len(self.kept), len(self.plan.columns.own))
+        return At(own, shared, self.unit, jnp.asarray(steps, jnp.int32))
 
     def of_kept(self, values: Array, rest: Any = 0) -> Array:
         """Numbers of each data set, with others for those that take no part."""

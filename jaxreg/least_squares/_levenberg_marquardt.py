@@ -97,7 +97,7 @@ def init(problem: Steered, start: Float[Array, "p"]) -> State:
     )
 
 
-def finished(state: State, max_steps: int) -> Bool[Array, ""]:
+def finished(state: State, max_steps: int | Int[Array, ""]) -> Bool[Array, ""]:
     """Whether nothing is left for steps to do: converged, out of steps, blocked, or never to start."""
     return ~state.startable | state.converged | state.blocked | (state.num_steps >= max_steps)
 

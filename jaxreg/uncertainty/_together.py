@@ -137,7 +137,7 @@ class Together(NamedTuple):
         facts = facts._replace(lower=box[0], upper=box[1])
         plan = plan._replace(form=plan.form._replace(bounded=True))
         at = self.blocks.at(start.at[places].set(values))
-        end, status = joint_steps(self.problem, plan, facts, at, self.max_steps, Traced())
+        end, status, _ = joint_steps(self.problem, plan, facts, at, self.max_steps, Traced())
         cost = _cost(self.problem, self.blocks, end.params)
         cost = jnp.where(inside & jnp.isfinite(cost), cost, jnp.inf)
         total = self.fit.chi2 if self.fit.chi2_prior is None else self.fit.chi2 + self.fit.chi2_prior
