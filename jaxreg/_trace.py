@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
@@ -30,6 +32,11 @@ def _state() -> tuple[Callable[[], Any], Any]:
     # A new thread starts at the top level, wherever this one is.
     with ThreadPoolExecutor(max_workers=1) as pool:
         return get_opaque_trace_state, pool.submit(get_opaque_trace_state).result()
+
+
+def broadcast(leaf: Any, shape: tuple[int, ...]) -> Any:
+    """Of this shape: a view of an array whose values can be read now, another program's number under a trace."""
+    return np.broadcast_to(leaf, shape) if concrete(leaf) else jnp.broadcast_to(leaf, shape)
 
 
 def undisturbed(fn: Callable[Given, Returned]) -> Callable[Given, Returned]:

@@ -191,6 +191,7 @@ REFUSED: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
     "bounds with lm": (ValueError, "without bounds", {"method": "lm", "bounds": (0, 3)}),
     "unknown jac": (ValueError, "jac must be one of", {"method": "trf", "jac": "4-point"}),
     "args": (ValueError, "'args' is not a supported", {"args": (1,)}),
+    "option of ours": (TypeError, "jaxreg.curve_fit(model, x, y, p0, sigma_x=…) has it", {"sigma_x": 0.1}),
     "unknown option": (TypeError, "unexpected keyword argument 'tol'", {"tol": 1e-8}),
     "too many parameters": (TypeError, "number of func parameters=5", {"f": OURS["hyperbola"]}),
     "a start outside": (ValueError, "Initial guess is outside", {"p0": [1, 1], "bounds": (1000, 1001)}),

@@ -1,6 +1,7 @@
 """Errors in both coordinates: York's line, joint solutions, SciPy's ODR, derivatives, and what is refused."""
 
 import pickle
+import re
 import warnings
 
 import jax
@@ -316,6 +317,14 @@ def test_bad_input_is_refused(changes, message):
     given = {"model": line, "x": PEARSON_X, "y": PEARSON_Y, "p0": {"a": 5.0, "b": -0.5}, "sigma": 0.1, "sigma_x": 0.1}
     with pytest.raises(ValueError, match=message):
         problem(**given | changes)
+
+
+@pytest.mark.parametrize("shape", [(4, 10), (2,), (2, 9), (9, 1, 1)])
+def test_many_fits_refuse_a_sigma_x_that_is_nobodys(shape):
+    with pytest.raises(
+        ValueError, match=re.escape(f"with (2,) before it, for each data set its own, got shape {shape}")
+    ):
+        jaxreg.fit_many(line, PEARSON_X, np.stack([PEARSON_Y] * 2), {"a": 5.0, "b": -0.5}, sigma_x=np.ones(shape))
 
 
 def test_whole_numbers_as_x_and_what_replaces_sigma_x():

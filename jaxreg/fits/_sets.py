@@ -71,7 +71,7 @@ def sets_of_data(
     # The first data set stands for all, but for its values: a start of its own may lie outside the bounds.
     first_x = jax.tree.map(lambda leaf, own: leaf[0] if own else leaf, x, x_own)
     first_y = np.zeros(y.shape[1:], arguments.native(y.dtype))
-    sigma_x, first_sigma_x, sigma_x_own = _sigma_x(sigma_x, first_x, first_y)
+    sigma_x, first_sigma_x, sigma_x_own = _sigma_x(sigma_x, first_x, first_y, len(y))
     one = checked_problem(
         model, first_x, first_y, like, sigma=None if sigma_own else sigma, sigma_x=first_sigma_x, mask=None,
         bounds=None if p0_each else bounds, **given,
@@ -237,11 +237,17 @@ def _sigma(sigma: Any, shape: tuple[int, ...]) -> tuple[Any, bool]:
     return sigma, sigma.shape == shape
 
 
-def _sigma_x(sigma_x: Any, x: Any, y: Any) -> tuple[Any, Any, bool]:
+def _sigma_x(sigma_x: Any, x: Any, y: Any, num_sets: int) -> tuple[Any, Any, bool]:
     """sigma_x, one that stands for that of the first data set, and whether each has its own."""
     known = shapes_of_sigma_x(np.shape(x), np.shape(y)) if hasattr(x, "dtype") else []
-    if sigma_x is None or np.ndim(sigma_x) == 0 or np.shape(sigma_x) in known or np.shape(sigma_x)[1:] not in known[1:]:
+    if sigma_x is None or not known or np.shape(sigma_x) in known:
         return sigma_x, sigma_x, False
+    if np.shape(sigma_x) not in [(num_sets, *shape) for shape in known[1:]]:
+        raise ValueError(
+            f"sigma_x must be a number, have the shape of a data set's x, {known[1]}, or be a covariance a point, of "
+            f"shape {known[2]}, or with y {known[3]}, or one of these with ({num_sets},) before it, for each data set "
+            f"its own, got shape {np.shape(sigma_x)}"
+        )
     sigma_x = _array("sigma_x", sigma_x)
     first: Any = np.zeros(sigma_x.shape[1:]) if sigma_x.shape[1:] == np.shape(x) else np.eye(sigma_x.shape[-1])
     return sigma_x, np.broadcast_to(first, sigma_x.shape[1:]), True

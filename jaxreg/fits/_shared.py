@@ -140,8 +140,7 @@ def with_axis(p0: Any, shared: Sequence[str], y: Any) -> Any:
     names, num_sets = _names_of_shared(shared, p0), np.shape(y)[:1]
 
     def on_axis(leaf: Any) -> Any:
-        broadcast = np.broadcast_to if _trace.concrete(leaf) else jnp.broadcast_to
-        return leaf if np.shape(leaf)[:1] == num_sets else broadcast(leaf, (*num_sets, *np.shape(leaf)))
+        return leaf if np.shape(leaf)[:1] == num_sets else _trace.broadcast(leaf, (*num_sets, *np.shape(leaf)))
 
     return {name: jax.tree.map(on_axis, value) if name in names else value for name, value in p0.items()}
 

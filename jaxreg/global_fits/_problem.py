@@ -100,8 +100,7 @@ class GlobalProblem(_jit.Formed):
         """The problems of all data sets, each number with a leading axis; of what they have in common a view."""
 
         def on_axis(leaf: Any, is_own: bool) -> Any:
-            broadcast = np.broadcast_to if _trace.concrete(leaf) else jnp.broadcast_to
-            return leaf if is_own else broadcast(leaf, (self.form.num_sets, *np.shape(leaf)))
+            return leaf if is_own else _trace.broadcast(leaf, (self.form.num_sets, *np.shape(leaf)))
 
         return Problem(*self.mapped(on_axis), self.form.one)
 

@@ -260,10 +260,7 @@ def _shaped(name: str, value: Any, p0: Params, *, left_out: float | bool) -> Par
         if leaf.shape not in ((), jnp.shape(wanted)):
             own = f"{name}{jax.tree_util.keystr(path)}"
             raise ValueError(f"{own} must be one for all or have shape {jnp.shape(wanted)}, got shape {leaf.shape}")
-    spread = [
-        np.broadcast_to(leaf, jnp.shape(wanted)) if _trace.concrete(leaf) else jnp.broadcast_to(leaf, wanted.shape)
-        for leaf, wanted in zip(values, leaves, strict=True)
-    ]
+    spread = [_trace.broadcast(leaf, jnp.shape(wanted)) for leaf, wanted in zip(values, leaves, strict=True)]
     return jax.tree.unflatten(structure, spread)
 
 
