@@ -210,6 +210,25 @@ def test_profiles_with_three_parameters_bounds_a_fixed_one_and_missing_points() 
     assert chi2(float(found.lower["b"])) == pytest.approx(target, rel=1e-7)
     assert chi2(float(found.upper["b"])) == pytest.approx(target, rel=1e-7)
 
+    # A parameter that ends at its bound has no standard error, but an interval that begins there.
+    options["bounds"] = (bounds[0], bounds[1] | {"a": 1.8})
+    fit = jaxreg.curve_fit(model, x, y, start, **options)
+    assert fit.at_bound["a"]
+    found = uncertainty.profile_intervals(fit)
+    assert found.upper["a"] == 1.8
+    assert found.at_bound.upper["a"]
+    assert found.status["a"] == Status.OK
+    assert np.isnan(found.discrepancy["a"])
+
+    def lowest(a: float) -> float:
+        def residual(b: np.ndarray) -> np.ndarray:
+            return np.asarray(y)[kept] - a * np.exp(-b * np.asarray(x)[kept])
+
+        return 2 * float(scipy.optimize.least_squares(residual, [1.5], xtol=1e-15, ftol=1e-15, gtol=1e-15).cost)
+
+    limit = float(fit.chi2) * (1 + scipy.stats.t.ppf(0.975, int(fit.dof)) ** 2 / int(fit.dof))
+    assert lowest(float(found.lower["a"])) == pytest.approx(limit, rel=1e-7)
+
 
 @DOUBLE
 def test_an_end_that_the_data_do_not_set_is_infinite() -> None:

@@ -17,7 +17,7 @@ from jaxreg.least_squares import Fit
 from jaxreg.least_squares._flattening import flat_problem
 from jaxreg.losses._kinds import Kind
 from jaxreg.models import Params
-from jaxreg.status import Status
+from jaxreg.status import Status, is_optimum
 from jaxreg.uncertainty._edge import edge
 from jaxreg.uncertainty._followed import arrays_of, distribution_of, follows, found
 from jaxreg.uncertainty._linear import DISTRIBUTIONS, Intervals, quantile
@@ -49,7 +49,7 @@ class ProfileIntervals(NamedTuple):
         lower: shaped like params; the bound itself where the box ends first, and -inf where the data set no limit.
         upper: likewise.
         discrepancy: likewise: the larger of \\|half-width/(quantile·stderr) - 1\\| at the two ends. It is the warning
-            number of one error bar: at 0.1 one of its ends is off by 10 %.
+            number of one error bar: at 0.1 one of its ends is off by 10 %. NaN without a standard error.
         status: likewise, int32: OK; MAX_STEPS if an end was not found; NONFINITE if an end is where the model ceases to
             be finite; with the ends NaN NOT_OPTIMUM if the fit is not the optimum of these data under the squared loss,
             INVALID_INPUT without a quantile (of t, without a degree of freedom), and the fit's own status if it failed.
@@ -151,6 +151,7 @@ def profile_intervals(
     """Confidence intervals by profile likelihood: where \\|tau\\| reaches the quantile, Δχ² = quantile²·s².
 
     They do not depend on how the model is parametrised, need not be symmetric, and equal ``intervals`` if it is linear.
+    One of a parameter at its bound, which has no standard error, begins there.
 
     Args:
         fit: as for ``profile``.
@@ -159,7 +160,7 @@ def profile_intervals(
         max_steps: budget of each refit, static.
 
     Returns:
-        ProfileIntervals; NaN for fixed parameters and where the standard error is.
+        ProfileIntervals; NaN for fixed parameters.
 
     Source: as for ``profile``.
 
@@ -178,11 +179,16 @@ def profile_intervals(
 @_jit.compiled("max_steps")
 def _intervals(problem: Any, fit: Fit | GlobalFit, target: Array, *, max_steps: int) -> ProfileIntervals:
     refits = _refits(problem, fit, max_steps)
+    stderr = size = jnp.sqrt(jnp.diagonal(refits.covariance))
+    if problem.bounds is not None:  # at a bound any size will do that is near the interval's
+        lower, upper = refits.bounds
+        stopped = is_optimum(fit.status) & ((refits.center <= lower) | (refits.center >= upper)) & (refits.lengths > 0)
+        size = jnp.where(stopped & jnp.isnan(stderr), jnp.sqrt(refits.variance) / refits.lengths, stderr)
 
     def end(parameter: Int[Array, ""], sign: Float[Array, ""]) -> tuple[Array, ...]:
-        stderr = jnp.sqrt(refits.covariance[parameter, parameter])
-        found = edge(refits, parameter[None], sign * stderr[None], target)
-        return found.values[0], jnp.abs(found.distance / target - 1), found.status, found.at_bound
+        found = edge(refits, parameter[None], sign * size[parameter, None], target)
+        discrepancy = jnp.abs(found.distance * size[parameter] / (target * stderr[parameter]) - 1)
+        return found.values[0], discrepancy, found.status, found.at_bound
 
     signs = jnp.array([-1.0, 1.0], refits.center.dtype)
     ends, discrepancy, status, stopped = refits.over(

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from jaxreg._linear_algebra import lengths
 from jaxreg._shapes import Float, Int
 from jaxreg.covariance._rows import variance_of_rows
 from jaxreg.least_squares import Fit
@@ -67,6 +68,11 @@ class Refits(NamedTuple):
     def places(self) -> Int[np.ndarray, "p"]:
         """Of the free parameters in ravel_pytree(params)."""
         return self.problem.places
+
+    @property
+    def lengths(self) -> Float[Array, "p"]:
+        """How far each parameter moves the weighted residuals."""
+        return lengths(self.problem.linearise(self.center)[1]) * self.problem.unit
 
     def tau(self, cost: Float[Array, ""]) -> Float[Array, ""]:
         """√(Δcost/s²): in standard errors, for a linear model."""

@@ -14,7 +14,7 @@ from jaxreg._shapes import Bool, Float, Int
 from jaxreg.global_fits import GlobalFit, GlobalProblem
 from jaxreg.global_fits._problem import names_of
 from jaxreg.global_fits._solver import Traced, counted_once, joint_steps
-from jaxreg.global_fits._view import Blocks, facts_of, first_blocks, own_costs, plan_of
+from jaxreg.global_fits._view import Blocks, facts_of, first_blocks, looks, own_costs, plan_of
 from jaxreg.least_squares import Fit
 from jaxreg.least_squares._same_data import rounding_of_chi2
 from jaxreg.least_squares._triangles import split
@@ -108,6 +108,12 @@ class Together(NamedTuple):
     def places(self) -> Int[np.ndarray, "s"]:
         """All shared parameters are free."""
         return np.arange(len(self.blocks.plan.columns.shared))
+
+    @property
+    def lengths(self) -> Float[Array, "s"]:
+        """How far each shared parameter moves the weighted residuals."""
+        look = self.blocks.gathered(looks(self.problem, self.blocks.at(self.start), self.blocks.facts.noise)[0])
+        return self.flat(look.triangles.lengths() * look.unit) * self.blocks.unit
 
     @property
     def _box(self) -> tuple[Float[Array, "p"], Float[Array, "p"]]:
