@@ -236,6 +236,53 @@ def test_a_data_set_whose_derivative_by_shared_parameters_is_not_finite_is_left_
     close(fit.params["k"], np.polyfit(x[0], y[0], 1)[0], 1e-9)  # the third differs by a constant
 
 
+def test_a_data_set_that_cannot_begin_leaves_no_trace_of_its_unit():
+    def law(params: Any, x: Any) -> Any:
+        return params["a"] * jnp.exp(-params["k"] * x) + params["c"] * jnp.sqrt(x)
+
+    x = np.tile(np.linspace(0.1, 3, 12), (6, 1))
+    y = (
+        np.linspace(1, 3, 6)[:, None] * np.exp(-1.3 * x)
+        + 0.1 * np.sqrt(x)
+        + 0.02 * np.cos(9 * x + np.arange(6)[:, None])
+    )
+    y[3] *= 64
+    p0 = {"k": 1.0, "a": 1.0, "c": 0.0}
+    without = jaxreg.fit_many(law, np.delete(x, 3, 0), np.delete(y, 3, 0), p0, shared=("k",), sigma=0.02)
+    x[3, 0] = -1.0
+    fit = jaxreg.fit_many(law, x, y, p0, shared=("k",), sigma=0.02)
+    assert fit.status == without.status == Status.OK
+    assert fit.each.status[3] == Status.NONFINITE
+    close([fit.params["k"], fit.stderr["k"], fit.chi2], [without.params["k"], without.stderr["k"], without.chi2], 1e-8)
+
+
+@pytest.mark.parametrize("start", [(1.0, 1.0), (10.0, 0.2), (1000.0, 5.0)], ids=str)
+def test_steps_of_one_data_set_end_nowhere_without_a_derivative(start):
+    def law(params: Any, x: Any) -> Any:
+        return jnp.sqrt(params["a"]) * jnp.exp(-params["k"] * x)  # at a = 0, the bound, the derivative is infinite
+
+    x = np.linspace(0.1, 3, 12)
+    y = np.linspace(0.05, 2, 6)[:, None] * np.exp(-1.3 * x) + 0.02 * np.cos(9 * x + np.arange(6)[:, None])
+    p0 = dict(zip(("a", "k"), start, strict=True))
+    fit = jaxreg.fit_many(law, x, y, p0, shared=("k",), sigma=0.02, bounds={"a": (0.0, np.inf)})
+    law_of = {"model": models.expression("b*exp(-k*x)"), "shared": ("k",), "sigma": 0.02}
+    best = jaxreg.fit_many(x=x, y=y, p0={"b": 1.0, "k": 1.0}, **law_of)
+    assert fit.status == Status.OK
+    close(fit.params["k"], best.params["k"], 1e-6)
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e-8])
+def test_an_exponent_may_start_at_zero_in_any_unit(unit):
+    def law(params: Any, x: Any) -> Any:
+        return jnp.exp(params["l"] - params["k"] * x)
+
+    x = np.linspace(0.1, 3, 12)
+    y = unit * np.linspace(1, 3, 6)[:, None] * np.exp(-1.3 * x)
+    fit = jaxreg.fit_many(law, x, y, {"l": 0.0, "k": 1.0}, shared=("k",), sigma=0.02 * unit)
+    assert fit.status == Status.OK
+    close(fit.params["k"], 1.3, 1e-6)
+
+
 def test_a_global_fit_is_copied_and_pickled():
     fit = fitted()
     for other in (copy.deepcopy(fit), pickle.loads(pickle.dumps(fit))):

@@ -1,4 +1,4 @@
-"""A global fit: joint steps of all data sets, after a few of each alone.
+"""A global fit: joint steps of all data sets, with steps of each alone before them and between.
 
 It is written once, for two runners: one that traces it into a single program, and one that drives it from the host.
 """
@@ -37,7 +37,7 @@ from jaxreg.least_squares._result import status_of
 from jaxreg.least_squares._triangles import joined
 
 _FIRST_OWN_STEPS = 8
-_FAR = 100  # times the square of the data, of which a good start's cost is a part
+_FAR = 100  # times ‖y/sigma‖²: the cost of a prediction ten times as long as the data
 _MOST_FAR = 30  # trials
 
 
@@ -112,6 +112,7 @@ class Joint(NamedTuple):
     state: State
     at: At  # where to look next
     kept: Bool[Array, "m"]
+    far: Bool[Array, ""]  # the prediction is much larger than the data
 
 
 def joint_steps(
@@ -127,7 +128,7 @@ def joint_steps(
     def going(joint: Joint) -> Any:
         return ~levenberg_marquardt.finished(joint.state, max_steps)
 
-    state, _, kept = run.repeat(going, body, run.joint(_init, plan, facts, at))
+    state, _, kept, _ = run.repeat(going, body, run.joint(_init, plan, facts, at))
     facts = facts._replace(startable=kept)
     cost = run.each(costs, counted_once(problem, kept), run.joint(_last, plan, facts, state), state.here.noise)
     state, status = run.joint(_ended, plan, facts, state, cost)
@@ -141,39 +142,41 @@ def _start(plan: Plan, facts: Facts) -> At:
 
 def _init(plan: Plan, facts: Facts, at: At) -> Joint:
     blocks = Blocks(plan, facts, joined(at.own, at.shared))
-    return Joint(levenberg_marquardt.init(blocks, blocks.start), at, blocks.kept)
+    return Joint(levenberg_marquardt.init(blocks, blocks.start), at, blocks.kept, jnp.asarray(False))
 
 
 def _stepped(plan: Plan, facts: Facts, joint: Joint, looks: Look, own: Float[Array, "m o"]) -> Joint:
     before, at = joint.state, joint.at
-    first, begins = before.num_steps < 0, jnp.isfinite(looks.before) & looks.smooth
-    kept = joint.kept & (begins | ~first)
+    first = before.num_steps < 0
+    failed = first & joint.kept & ~(jnp.isfinite(looks.before) & looks.smooth)
+    kept = joint.kept & ~(failed & (at.steps == 0))
     blocks = Blocks(plan, facts._replace(startable=kept), joined(at.own, at.shared))
     trial = joined(blocks.of_kept(own, at.own), at.shared)
     state = levenberg_marquardt.judged(blocks, before._replace(trial=trial), blocks.gathered(looks))
+    here, dtype = state.here, trial.dtype
 
-    def far(state: State) -> Bool[Array, ""]:
-        much = state.here.cost > _FAR * blocks.size**2
-        return much & (blocks.size > 0) & (state.num_steps >= 0) & (state.num_steps < _MOST_FAR)
-
-    near = far(before) & ~far(state)
-    state = levenberg_marquardt.begun_anew(state, near)
     # A prediction that is much larger than the data is a matter of units. Whole steps of all data sets mend that, of
     # the parameters that reach so far; steps of each set alone would make up for it in its own ones.
-    here = state.here
+    far = (first | joint.far) & (blocks.size > 0) & (here.cost > _FAR * blocks.size**2)
+    far &= state.num_steps < _MOST_FAR
+    near = joint.far & ~far
+    state = levenberg_marquardt.begun_anew(state, near)
+    state = state._replace(damping=jnp.where(first & far, least_damping(dtype), state.damping))
     reach = jnp.abs(state.params) * here.unit * here.triangles.lengths()
-    held = far(state) & (reach <= _FAR**0.5 * blocks.size)
+    held = far & (reach <= _FAR**0.5 * blocks.size) & (state.params != 0)
     state = state._replace(here=here._replace(triangles=here.triangles.without(held)))
     state = levenberg_marquardt.propose(blocks, state)._replace(here=here)
-    state = state._replace(converged=state.converged & ~far(state), blocked=state.blocked & ~far(state))
-    steps = jnp.where(near, _FIRST_OWN_STEPS, jnp.where(state.trusted | far(state), 0, 1))
-    then = Joint(state, blocks.at(state.trial, steps), kept)
+    free = ~held.any()
+    state = state._replace(converged=state.converged & free, blocked=state.blocked & free)
+    steps = jnp.where(near, _FIRST_OWN_STEPS, jnp.where(state.trusted | far, 0, 1))
+    then = Joint(state, blocks.at(state.trial, steps), kept, far & (state.decrease > here.cost / 2))
 
-    lost = (kept != joint.kept).any()  # data sets that cannot begin: the others begin again without them
+    # Where a data set has failed all begin again, without steps of each alone; where one fails so too, without that.
+    lost = (failed & (at.steps == 0)).any()
+    anew = failed.any() | (first & far & (at.steps > 0))
     state = levenberg_marquardt.init(blocks, blocks.start)
-    state = state._replace(damping=jnp.where(lost, state.damping, least_damping(trial.dtype)))
-    begun = Joint(state, at._replace(steps=jnp.where(lost, at.steps, 0)), kept)
-    anew = lost | (first & far(then.state) & (at.steps > 0))
+    place = at._replace(unit=blocks.unit, steps=jnp.where(lost, _FIRST_OWN_STEPS, 0).astype(at.steps.dtype))
+    begun = Joint(state, place, kept, jnp.asarray(False))
     found: Joint = jax.tree.map(lambda begun, then: jnp.where(anew, begun, then), begun, then)
     return found
 

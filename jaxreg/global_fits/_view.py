@@ -21,7 +21,7 @@ from jaxreg.least_squares._solver import num_rows
 from jaxreg.least_squares._triangles import Triangles, joined, split
 
 _CACHED = 2**14  # numbers of a Jacobian: as many data sets at once as have so many
-_WORTH = 0.01  # of the cost: a step of a data set alone that gains less is none
+_WORTH = 0.01  # of the cost: a step of a data set alone that is to gain less is the last
 
 
 class Plan(NamedTuple):
@@ -115,12 +115,14 @@ def _after_own_steps(flat: FlatProblem, columns: Columns, params: Array, most: I
         bounds=None if flat.bounds is None else tuple(map(columns.own_of, flat.bounds)),
     )
 
-    def going(state: State) -> Bool[Array, ""]:
+    def going(state: State) -> Bool[Array, ""]:  # the start is judged as the first trial, and the last one below
         return ~levenberg_marquardt.finished(state, most - 1) & (state.decrease > _WORTH * state.here.cost)
 
     step = functools.partial(levenberg_marquardt.step, alone)
     end = lax.while_loop(going, step, levenberg_marquardt.init(alone, alone.start))
-    lower = alone.cost_at(end.trial, end.here.noise) < end.here.cost  # the last trial; a NaN is not
+    # The last trial too must have derivatives: along the step to it is enough to see a wall where there are none.
+    residual, slope = jax.jvp(alone.residual, (end.trial,), (end.trial - end.params,))
+    lower = (alone.cost(residual, end.here.noise) < end.here.cost) & jnp.isfinite(slope).all()
     return columns.params(jnp.where(lower, end.trial, end.params), columns.shared_of(params))
 
 
