@@ -25,7 +25,6 @@ _TUNING = (
     "ftol", "xtol", "gtol", "epsfcn", "factor", "diag", "col_deriv", "x_scale", "diff_step", "tr_solver", "tr_options",
     "jac_sparsity", "verbose", "workers",
 )  # fmt: skip
-_OURS = tuple(inspect.signature(least_squares.curve_fit).parameters)
 _REMEDIES = {
     **dict.fromkeys(
         ("args", "kwargs"), "f takes x and the parameters alone: define, once, one that calls it with more"
@@ -223,7 +222,8 @@ def _options(kwargs: dict[str, Any]) -> dict[str, Any]:
         if name in _REMEDIES:
             raise ValueError(f"'{name}' is not a supported keyword argument: {_REMEDIES[name]}")
         known = ", ".join(("loss", "f_scale", "maxfev", "max_nfev", *_TUNING))
-        ours = f"jaxreg.curve_fit(model, x, y, p0, {name}=…) has it, this one" if name in _OURS else "it"
+        is_ours = name in inspect.signature(least_squares.curve_fit).parameters
+        ours = f"jaxreg.curve_fit(model, x, y, p0, {name}=…) has it, this one" if is_ours else "it"
         raise TypeError(f"curve_fit() got an unexpected keyword argument {name!r}: {ours} takes {known}")
     if loss != "linear" and (not isinstance(loss, str) or loss not in _LOSSES):
         raise ValueError(

@@ -149,11 +149,12 @@ def _stepped(plan: Plan, facts: Facts, joint: Joint, looks: Look, own: Float[Arr
     before, at = joint.state, joint.at
     first = before.num_steps < 0
     failed = first & joint.kept & ~(jnp.isfinite(looks.before) & looks.smooth)
-    kept = joint.kept & ~(failed & (at.steps == 0))
+    lost = failed & (at.steps == 0)
+    kept = joint.kept & ~lost
     blocks = Blocks(plan, facts._replace(startable=kept), joined(at.own, at.shared))
     trial = joined(blocks.of_kept(own, at.own), at.shared)
     state = levenberg_marquardt.judged(blocks, before._replace(trial=trial), blocks.gathered(looks))
-    here, dtype = state.here, trial.dtype
+    here = state.here
 
     # A prediction that is much larger than the data is a matter of units. Whole steps of all data sets mend that, of
     # the parameters that reach so far; steps of each set alone would make up for it in its own ones.
@@ -161,7 +162,7 @@ def _stepped(plan: Plan, facts: Facts, joint: Joint, looks: Look, own: Float[Arr
     far &= state.num_steps < _MOST_FAR
     near = joint.far & ~far
     state = levenberg_marquardt.begun_anew(state, near)
-    state = state._replace(damping=jnp.where(first & far, least_damping(dtype), state.damping))
+    state = state._replace(damping=jnp.where(first & far, least_damping(trial.dtype), state.damping))
     reach = jnp.abs(state.params) * here.unit * here.triangles.lengths()
     held = far & (reach <= _FAR**0.5 * blocks.size) & (state.params != 0)
     state = state._replace(here=here._replace(triangles=here.triangles.without(held)))
@@ -172,11 +173,8 @@ def _stepped(plan: Plan, facts: Facts, joint: Joint, looks: Look, own: Float[Arr
     then = Joint(state, blocks.at(state.trial, steps), kept, far & (state.decrease > here.cost / 2))
 
     # Where a data set has failed all begin again, without steps of each alone; where one fails so too, without that.
-    lost = (failed & (at.steps == 0)).any()
     anew = failed.any() | (first & far & (at.steps > 0))
-    state = levenberg_marquardt.init(blocks, blocks.start)
-    place = at._replace(unit=blocks.unit, steps=jnp.where(lost, _FIRST_OWN_STEPS, 0).astype(at.steps.dtype))
-    begun = Joint(state, place, kept, jnp.asarray(False))
+    begun = _init(plan, blocks.facts, blocks.at(blocks.start, jnp.where(lost.any(), _FIRST_OWN_STEPS, 0)))
     found: Joint = jax.tree.map(lambda begun, then: jnp.where(anew, begun, then), begun, then)
     return found
 

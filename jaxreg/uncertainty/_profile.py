@@ -181,9 +181,9 @@ def _intervals(problem: Any, fit: Fit | GlobalFit, target: Array, *, max_steps: 
     refits = _refits(problem, fit, max_steps)
     stderr = size = jnp.sqrt(jnp.diagonal(refits.covariance))
     if problem.bounds is not None:  # at a bound any size will do that is near the interval's
-        lower, upper = refits.bounds
-        stopped = is_optimum(fit.status) & ((refits.center <= lower) | (refits.center >= upper)) & (refits.lengths > 0)
-        size = jnp.where(stopped & jnp.isnan(stderr), jnp.sqrt(refits.variance) / refits.lengths, stderr)
+        (lower, upper), lengths = refits.bounds, refits.lengths
+        stopped = is_optimum(fit.status) & ((refits.center <= lower) | (refits.center >= upper)) & (lengths > 0)
+        size = jnp.where(stopped & jnp.isnan(stderr), jnp.sqrt(refits.variance) / lengths, stderr)
 
     def end(parameter: Int[Array, ""], sign: Float[Array, ""]) -> tuple[Array, ...]:
         found = edge(refits, parameter[None], sign * size[parameter, None], target)
