@@ -229,6 +229,21 @@ def test_profiles_with_three_parameters_bounds_a_fixed_one_and_missing_points() 
     limit = float(fit.chi2) * (1 + scipy.stats.t.ppf(0.975, int(fit.dof)) ** 2 / int(fit.dof))
     assert lowest(float(found.lower["a"])) == pytest.approx(limit, rel=1e-7)
 
+    profile = uncertainty.profile(fit, reach=2.0, num=5)
+    below, tau = np.asarray(profile.values["a"]) < 1.8, np.asarray(profile.tau["a"])
+    costs = [lowest(a) for a in np.asarray(profile.values["a"])[below]]
+    np.testing.assert_allclose(tau[below] ** 2, (np.array(costs) / float(fit.chi2) - 1) * int(fit.dof), rtol=1e-6)
+    np.testing.assert_array_equal(tau[~below], [0, np.inf, np.inf])
+
+    # The region of it and another is cut off at the bound; rays that leave the box at once end where they begin.
+    edge = uncertainty.profile_contour(fit, ("a", "b"), num=8)
+    rest = (np.asarray(y)[kept] - a * np.exp(-b * np.asarray(x)[kept]) for a, b in np.asarray(edge.points))
+    reached = fit.chi2 * (1 + 2 * scipy.stats.f.ppf(0.95, 2, int(fit.dof)) / int(fit.dof))
+    expected = np.where(edge.at_bound, fit.chi2, reached)
+    np.testing.assert_allclose([np.sum(each**2) for each in rest], expected, rtol=1e-7)
+    np.testing.assert_array_equal(edge.at_bound, [True, True, False, False, False, False, False, True])
+    assert (edge.status == Status.OK).all()
+
 
 @DOUBLE
 def test_an_end_that_the_data_do_not_set_is_infinite() -> None:

@@ -51,7 +51,8 @@ def profile(
     estimate, stderr = (_rows(part, 1)[place, 0] for part in (fit.params, fit.stderr))
     failed = ~is_optimum(np.asarray(status))
     ax.plot(values, np.where(failed, np.nan, tau), **style(0), label="profile")
-    ax.plot(values, (values - estimate) / stderr, **style(1), label="± standard error")
+    if np.isfinite(stderr):  # it is not at a bound
+        ax.plot(values, (values - estimate) / stderr, **style(1), label="± standard error")
     if failed.any():
         ax.plot(values[failed], np.clip(tau[failed], -9, 9), "x", color=style(0)["color"], label="refit failed")
     edge = float(uncertainty.quantile(fit.dof, level, distribution))

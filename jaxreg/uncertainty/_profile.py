@@ -30,7 +30,8 @@ class Profile(NamedTuple):
 
     Attributes:
         values: shaped like params, with one more axis (num,): where the parameter was held.
-        tau: likewise, sign(θ - estimate)·√(Δχ²/s²): a straight line of slope 1/stderr for a linear model.
+        tau: likewise, sign(θ - estimate)·√(Δχ²/s²): a straight line of slope 1/stderr for a linear model; infinite
+            out of the bounds.
         params: likewise with two more axes (num, p): all parameters of each refit, of a global one the shared ones,
             flat, the profile's trace.
         status: likewise, of the refits; NOT_OPTIMUM, with tau NaN, where the fit is not the optimum of these data.
@@ -81,6 +82,8 @@ class Contour(NamedTuple):
 def profile(fit: Fit | GlobalFit, *, reach: ArrayLike = 3.0, num: int = 25, max_steps: int = 5000) -> Profile:
     """Profile each parameter over a grid of ± reach standard errors, refitting the others: all at once.
 
+    Of one at its bound, which has none, they are of a fit of that parameter alone.
+
     Args:
         fit: one fit. Under a robust loss its own cost takes the place of χ², at the scale that was estimated. Of a
             global fit the shared parameters are profiled, the squared loss and counts only: all data sets are refitted.
@@ -89,7 +92,7 @@ def profile(fit: Fit | GlobalFit, *, reach: ArrayLike = 3.0, num: int = 25, max_
         max_steps: budget of each refit, static.
 
     Returns:
-        Profile; NaN for fixed parameters and where the standard error is.
+        Profile; NaN for fixed parameters and where there is no standard error for another reason than a bound.
 
     Source: D. M. Bates and D. G. Watts, Nonlinear Regression Analysis and Its Applications (1988), section 6.1.
 
@@ -125,9 +128,10 @@ def _profile(problem: Any, fit: Fit | GlobalFit, reach: Array, *, num: int, max_
     refits = _refits(problem, fit, max_steps)
     # The first refit, at the estimate, is not returned: it says whether the fit is the optimum.
     offsets = jnp.concatenate([jnp.zeros(1, reach.dtype), jnp.linspace(-reach, reach, num)])
+    size = jnp.sqrt(jnp.diagonal(_covariance(problem, refits)))
 
     def at(parameter: Int[Array, ""], offset: Float[Array, ""]) -> tuple[Array, Array, Array, Array]:
-        value = refits.center[parameter] + offset * jnp.sqrt(refits.covariance[parameter, parameter])
+        value = refits.center[parameter] + offset * size[parameter]
         held = refits.hold(parameter[None], value[None], refits.start)
         return value, jnp.sign(offset) * refits.tau(held.cost), refits.flat(held.params), held.status
 
@@ -142,6 +146,16 @@ def _profile(problem: Any, fit: Fit | GlobalFit, reach: Array, *, num: int, max_
 
 def _refits(problem: Any, fit: Any, max_steps: int) -> Refits | Together:
     return (together if isinstance(fit, GlobalFit) else refits_of)(problem, fit, max_steps)
+
+
+def _covariance(problem: Any, refits: Refits | Together) -> Float[Array, "p p"]:
+    """Of how far to look: a parameter at its bound has no error, but a distance at which alone it costs as much."""
+    if problem.bounds is None:
+        return refits.covariance
+    (lower, upper), lengths = refits.bounds, refits.lengths
+    stopped = is_optimum(refits.fit.status) & ((refits.center <= lower) | (refits.center >= upper)) & (lengths > 0)
+    stopped &= jnp.isnan(jnp.diagonal(refits.covariance))
+    return jnp.where(stopped[:, None] | stopped[None], jnp.diag(refits.variance / lengths**2), refits.covariance)
 
 
 @follows
@@ -179,11 +193,8 @@ def profile_intervals(
 @_jit.compiled("max_steps")
 def _intervals(problem: Any, fit: Fit | GlobalFit, target: Array, *, max_steps: int) -> ProfileIntervals:
     refits = _refits(problem, fit, max_steps)
-    stderr = size = jnp.sqrt(jnp.diagonal(refits.covariance))
-    if problem.bounds is not None:  # at a bound any size will do that is near the interval's
-        (lower, upper), lengths = refits.bounds, refits.lengths
-        stopped = is_optimum(fit.status) & ((refits.center <= lower) | (refits.center >= upper)) & (lengths > 0)
-        size = jnp.where(stopped & jnp.isnan(stderr), jnp.sqrt(refits.variance) / lengths, stderr)
+    covariance = _covariance(problem, refits)
+    stderr, size = jnp.sqrt(jnp.diagonal(refits.covariance)), jnp.sqrt(jnp.diagonal(covariance))
 
     def end(parameter: Int[Array, ""], sign: Float[Array, ""]) -> tuple[Array, ...]:
         found = edge(refits, parameter[None], sign * size[parameter, None], target)
@@ -212,7 +223,8 @@ def profile_contour(
     """The edge of the joint confidence region of two parameters, the others refitted: Δχ² = 2·F·s².
 
     Found exactly along ``num`` directions from the estimate, equally spaced where the covariance's ellipse is a circle;
-    for a linear model it is that ellipse. A region that such a ray leaves more than once is cut at an edge.
+    for a linear model it is that ellipse. A region that such a ray leaves more than once is cut at an edge. Of a
+    parameter at its bound it is the part inside: rays that leave the box at once end where they begin.
 
     Args:
         fit: as for ``profile``.
@@ -256,9 +268,11 @@ def _contour(
     problem: Any, fit: Fit | GlobalFit, pair: Int[Array, "2"], target: Float[Array, ""], *, num: int, max_steps: int
 ) -> Contour:
     refits = _refits(problem, fit, max_steps)
-    root = jnp.linalg.cholesky(refits.covariance[pair[:, None], pair[None]])
+    root = jnp.linalg.cholesky(_covariance(problem, refits)[pair[:, None], pair[None]])
     angle = jnp.linspace(0, 2 * jnp.pi, num, endpoint=False, dtype=root.dtype)
-    directions = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1) @ root.T
+    circle = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
+    # One along a bound, up to rounding, is not to leave the box there.
+    directions = jnp.where(jnp.abs(circle) > 8 * jnp.finfo(root.dtype).eps, circle, 0) @ root.T
     found = refits.over(lambda direction: edge(refits, pair, direction, target), directions)
     return Contour(found.values, found.status, found.at_bound)
 
