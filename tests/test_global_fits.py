@@ -506,6 +506,8 @@ EACH = {"a": np.ones(M), "k": np.arange(M, dtype=float), "c": np.zeros(M)}
         ({"shared": 3}, "shared must be names of parameters, .*, got 3"),
         ({"shared": (1,)}, r"shared must be names of parameters, .*, got \(1,\)"),
         ({"fixed": {"k": True}}, "k is fixed, and so the same for all: leave it out of shared"),
+        ({"p0": P0 | {"a": np.ones(5)}, "y": data.__wrapped__()["y"][:5], "x": np.arange(float(N))},
+         r"p0\['a'\] has a start for each of 5 data sets, .*: say p0_each=True"),
         ({"p0": EACH, "p0_each": True}, r"p0\['k'\] is shared, so it must be the same for all data sets"),
         ({"p0": {"k": 9.0, "a": np.ones(M), "c": np.zeros(M)}, "p0_each": True, "bounds": {"k": (0.0, 5.0)}},
          r"p0\['k'\] must be between its bounds 0.0 and 5.0, got 9.0"),

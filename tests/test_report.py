@@ -72,6 +72,7 @@ def test_one_fit_without_its_problem_is_reported_with_the_distribution_that_is_s
         ({"loss": "huber", "sigma": 0.1}, ""),
         ({"loss": "huber", "scale": "mad"}, "scale of the residuals, estimated"),
         ({"absolute_sigma": True}, "sigma is 1 in units of y, and taken as known"),
+        ({"sigma_x": 0.1}, "sigma is 1 in units of y, beside sigma_x"),
         ({"absolute_sigma": True, "sigma": 0.1}, ""),
         ({"loss": "poisson"}, ""),
     ],

@@ -76,6 +76,8 @@ def _notes(fit: Fit) -> list[str]:
             notes.append("the loss's threshold is in units of y, as sigma is 1: say sigma, or scale='mad'")
         elif form.kind is Kind.SQUARED and form.absolute_sigma:
             notes.append("sigma is 1 in units of y, and taken as known: say how large it is, or absolute_sigma=False")
+        elif term.sigma_x is not None:
+            notes.append("sigma is 1 in units of y, beside sigma_x: say how large it is, or at least its ratio to that")
     return notes
 
 
