@@ -557,7 +557,7 @@ BAD = {
     "a formula": (lambda: jaxreg.curve_fit("a*x", X, Y, START), "got str: models.expression makes one of a formula"),
     "fixed by name": (
         lambda: ONE(fixed=["k"]),
-        r"fixed must be one boolean or shaped like p0, .* names out, got \['k'\]",
+        r"fixed must be one boolean or shaped like p0, .* names out, as in {'name': True}, got \['k'\]",
     ),
     "fixed, misspelt": (
         lambda: ONE(fixed={"rate": True}),

@@ -251,10 +251,10 @@ def _shaped(name: str, value: Any, p0: Params, *, left_out: float | bool) -> Par
     else:
         values = [_alone(name, value, read)] * len(leaves)
         if values[0] is None or (len(leaves) > 1 and values[0].ndim):
-            what = "boolean" if name == "fixed" else "number"
+            what, example = ("boolean", ", as in {'name': True}") if name == "fixed" else ("number", "")
             raise ValueError(
                 f"{name} must be one {what} or shaped like p0, {_names.structure(p0)}, of which a dict may leave names "
-                f"out, got {value!r}"
+                f"out{example}, got {value!r}"
             )
     for leaf, (path, wanted) in zip(values, jax.tree_util.tree_leaves_with_path(p0), strict=True):
         if leaf.shape not in ((), jnp.shape(wanted)):
