@@ -364,3 +364,12 @@ def test_the_second_call_does_not_trace():
     calls = len(traced)
     jaxreg.fit_many(counted, X, Y[70:140], START)
     assert len(traced) == calls
+
+    def of_array(params, x):  # one parameter of as many numbers as there are data sets
+        traced.append(1)
+        return params[0] + params[1] * x + params[2] * x**2
+
+    jaxreg.fit_many(of_array, X, Y[:3], np.zeros(3, X.dtype))
+    calls = len(traced)
+    jaxreg.fit_many(of_array, X, Y[3:6], np.zeros(3, X.dtype))
+    assert len(traced) == calls

@@ -1,5 +1,6 @@
 """``fit_many``: the two forms in which data sets come, and where the results go."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from jaxreg import _blocks, _checks, _trace
 from jaxreg.fits._batch import Batch
 from jaxreg.fits._programs import Job
-from jaxreg.fits._sets import sets_of_data, sets_of_problem
+from jaxreg.fits._sets import naming_starts, sets_of_data, sets_of_problem
 from jaxreg.fits._shared import check_alone, global_problem, with_axis
 from jaxreg.global_fits import GlobalFit, GlobalProblem
 from jaxreg.global_fits._driver import fitted
@@ -137,15 +138,18 @@ def fit_many(
             bounds=bounds if shared is None else None, fixed=fixed, absolute_sigma=absolute_sigma, loss=loss,
             scale=scale,
         )  # fmt: skip
+    naming = contextlib.nullcontext() if isinstance(model, Problem) else naming_starts(sets)
     if shared is not None:
         check_alone(store=store, timeout=timeout, covariance=covariance)
-        return _together(global_problem(sets, shared, bounds), max_steps, residuals=residuals)
+        with naming:
+            return _together(global_problem(sets, shared, bounds), max_steps, residuals=residuals)
     options = checked_options(sets.one, covariance, max_steps)
     leaves, structure = jax.tree.flatten(dataclasses.replace(sets.problem, form=None))
     own = tuple(jax.tree.leaves(sets.own))
     job = Job(options, sets.problem.form, structure, own, _checks.flag("residuals", residuals))
     counts = num_rows(sets.one), num_free(sets.one)
-    batch = Batch(job, leaves, tuple(jax.tree.leaves(sets.dtypes)), *counts, tuple(jax.local_devices()))
+    with naming:
+        batch = Batch(job, leaves, tuple(jax.tree.leaves(sets.dtypes)), *counts, tuple(jax.local_devices()))
     fits = _Results(batch, store, end).filled(progress)
     fits = fits.replace(problem=jax.tree.map(functools.partial(_on_axis, batch.num_sets), sets.problem, sets.own))
     if any(term.sigma_x is not None for term in sets.problem.terms):

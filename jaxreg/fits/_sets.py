@@ -1,6 +1,7 @@
 """Many data sets as one problem whose numbers have a leading axis where each data set has its own."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -67,10 +68,6 @@ def sets_of_data(
     like = p0
     if p0 is not None:
         start, p0 = p0, jax.tree.map(_gathered, _checks.params("p0", p0))
-        if not p0_each:
-            _refuse_starts_of_each(
-                model, p0, jax.tree.map(lambda leaf, own: leaf[0] if own else leaf, x, x_own), len(y)
-            )
         like = _names.in_order(_first_start(p0, len(y)) if p0_each else p0, start)
 
     # The first data set stands for all, but for its values: a start of its own may lie outside the bounds.
@@ -99,6 +96,32 @@ def sets_of_data(
     )
     own = Problem(jax.tree.map(lambda _: p0_each, problem.p0), no.bounds, (own_term,), one.form)
     return Sets(problem, own, _dtypes(problem), one)
+
+
+@contextlib.contextmanager
+def naming_starts(sets: Sets) -> Iterator[None]:
+    """Where the model fails, as starts of each data set do of which nobody said so: only then is it called for that."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        (term,), (form,) = sets.one.terms, sets.one.form.terms
+        num_sets, p0, apply = len(sets.problem.terms[0].y), sets.one.p0, apply_of(form.model)
+
+        def taken(p0: Any) -> bool:
+            try:
+                jax.eval_shape(apply, p0, term.x)
+            except (TypeError, ValueError):
+                return False
+            return True
+
+        places = [path for path, leaf in jax.tree_util.tree_leaves_with_path(p0) if leaf.shape[:1] == (num_sets,)]
+        first = jax.tree.map(lambda leaf: leaf[0] if leaf.shape[:1] == (num_sets,) else leaf, p0)
+        if places and not taken(p0) and taken(first):
+            raise ValueError(
+                f"p0{jax.tree_util.keystr(places[0])} has a start for each of {num_sets} data sets, which the model "
+                "does not take at once: say p0_each=True"
+            ) from error
+        raise
 
 
 def sets_of_problem(problem: Problem, each: Sequence[str] | Mapping[str, Any] | None) -> Sets:
@@ -264,25 +287,6 @@ def _first_start(p0: Any, num_sets: int) -> Any:
             name = f"p0{jax.tree_util.keystr(path)}"
             raise ValueError(f"{name} must have a leading axis of {num_sets} data sets, got shape {leaf.shape}")
     return jax.tree.map(lambda leaf: leaf[0], p0)
-
-
-def _refuse_starts_of_each(model: Model | Apply, p0: Any, x: Any, num_sets: int) -> None:
-    """Where nobody said that there is a start for each data set, and the model takes one of them, but not all."""
-
-    def taken(p0: Any) -> bool:
-        try:
-            jax.eval_shape(apply_of(model), p0, x)
-        except (TypeError, ValueError):
-            return False
-        return True
-
-    places = [path for path, leaf in jax.tree_util.tree_leaves_with_path(p0) if leaf.shape[:1] == (num_sets,)]
-    first = jax.tree.map(lambda leaf: leaf[0] if leaf.shape[:1] == (num_sets,) else leaf, p0)
-    if places and not taken(p0) and taken(first):
-        raise ValueError(
-            f"p0{jax.tree_util.keystr(places[0])} has a start for each of {num_sets} data sets, which the model does "
-            "not take at once: say p0_each=True"
-        )
 
 
 def _array(name: str, value: Any) -> Any:

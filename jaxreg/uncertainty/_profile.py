@@ -193,8 +193,7 @@ def profile_intervals(
 @_jit.compiled("max_steps")
 def _intervals(problem: Any, fit: Fit | GlobalFit, target: Array, *, max_steps: int) -> ProfileIntervals:
     refits = _refits(problem, fit, max_steps)
-    covariance = _covariance(problem, refits)
-    stderr, size = jnp.sqrt(jnp.diagonal(refits.covariance)), jnp.sqrt(jnp.diagonal(covariance))
+    stderr, size = (jnp.sqrt(jnp.diagonal(of)) for of in (refits.covariance, _covariance(problem, refits)))
 
     def end(parameter: Int[Array, ""], sign: Float[Array, ""]) -> tuple[Array, ...]:
         found = edge(refits, parameter[None], sign * size[parameter, None], target)
